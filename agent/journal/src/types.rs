@@ -1,0 +1,101 @@
+//! What the journal is told at its start, and what it tells of itself.
+
+use tidegate_event::{ChainId, Digest, Seq};
+use tidegate_ledger::SigningKey;
+use tidegate_proto::audit::v1;
+
+/// What the Genesis of this run says, and the key that seals it.
+#[derive(Clone)]
+pub struct Options {
+    /// The agent's name.
+    pub agent_id: String,
+    /// Seals the chain.
+    pub audit_key: SigningKey,
+    /// The host's name.
+    pub host: String,
+    /// The agent's version.
+    pub agent_version: String,
+    /// SHA-256 of its executable.
+    pub agent_digest: Digest,
+    /// SHA-256 over the policy set.
+    pub policy_digest: Digest,
+    /// SHA-256 of the kernel object.
+    pub ebpf_digest: Digest,
+    /// The kernel's boot id ([`crate::boot_id`]).
+    pub boot_id: [u8; 16],
+}
+
+/// What happened to the agent itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Lifecycle {
+    /// It began to serve.
+    Started,
+    /// It drains, or ends.
+    Stopping,
+    /// Its hooks are in place.
+    Attached,
+    /// Its hooks were taken away.
+    Detached,
+    /// A policy set was loaded.
+    PolicyLoaded,
+    /// A configuration was loaded.
+    ConfigLoaded,
+    /// A target's host name now means these addresses.
+    TargetResolved,
+    /// It was enrolled at a collector.
+    Enrolled,
+    /// Something is not as it should be.
+    Warning,
+}
+
+impl From<Lifecycle> for v1::lifecycle::Kind {
+    fn from(kind: Lifecycle) -> Self {
+        match kind {
+            Lifecycle::Started => Self::Started,
+            Lifecycle::Stopping => Self::Stopping,
+            Lifecycle::Attached => Self::Attached,
+            Lifecycle::Detached => Self::Detached,
+            Lifecycle::PolicyLoaded => Self::PolicyLoaded,
+            Lifecycle::ConfigLoaded => Self::ConfigLoaded,
+            Lifecycle::TargetResolved => Self::TargetResolved,
+            Lifecycle::Enrolled => Self::Enrolled,
+            Lifecycle::Warning => Self::Warning,
+        }
+    }
+}
+
+/// Counters of a heartbeat that only the agent knows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct HeartbeatCounts {
+    /// Connects that the kernel redirected since the hooks were attached.
+    pub captured: u64,
+    /// Connects that the hooks denied.
+    pub refused_in_kernel: u64,
+    /// Connects that the hooks passed while no agent ran.
+    pub passed_open: u64,
+    /// Sessions opened.
+    pub sessions_opened: u64,
+    /// Connections refused by the gate.
+    pub sessions_refused: u64,
+    /// Sessions open now.
+    pub sessions_active: u64,
+}
+
+/// How the journal is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Health {
+    /// This run's chain.
+    pub chain_id: ChainId,
+    /// The place of the next record, which is the number of records.
+    pub next_seq: Seq,
+    /// Last record that is synced.
+    pub durable_seq: Option<Seq>,
+    /// Last record that the collector acknowledged.
+    pub acknowledged_seq: Option<Seq>,
+    /// Records under no seal yet.
+    pub unsealed_records: u64,
+    /// Why the last sync failed, if it did.
+    pub failed: Option<String>,
+    /// Targets that pass without evidence now.
+    pub passing_open: Vec<String>,
+}

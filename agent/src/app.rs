@@ -1,0 +1,319 @@
+//! The agent as a whole: start in the right order, keep the beat, stop without a gap.
+//!
+//! Order at start: policy, journal, listeners, kernel hooks, uplink. The listeners are there before
+//! the hooks, so that no captured connection finds nobody; the journal is there before both, so
+//! that none goes unrecorded. Order at stop: listeners, sessions, journal; the hooks stay, and
+//! protected targets are refused (or open, where the target says so) until the next start.
+
+mod policy;
+mod status;
+
+use std::io::Write as _;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::time::{Duration, Instant};
+
+use anyhow::Context as _;
+use sha2::{Digest as _, Sha256};
+use tidegate_event::{Digest, TargetName};
+use tidegate_journal::{Journal, Lifecycle, Recovered, SystemClock};
+use tidegate_policy::PolicySet;
+use tidegate_sql::Analyzer;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::watch;
+
+use crate::capture::{self, Kernel, Rule};
+use crate::config::{Config, Destination, TargetConfig};
+use crate::control;
+use crate::drain::Drain;
+use crate::ingress::{self, Shared};
+use crate::resolve::{RESOLVE_SECONDS, Resolver};
+use crate::telemetry::Metrics;
+use crate::tls::{HostCa, Verifications};
+use crate::uplink;
+
+pub use policy::load as load_policy;
+
+/// How often the kernel learns that the agent lives, in milliseconds.
+const BEAT_MS: u64 = 1000;
+
+/// How often a heartbeat is recorded, in seconds, also when nothing happens.
+const HEARTBEAT_SECONDS: u64 = 10;
+
+/// Threads for what is not traffic: uplink, control socket, beats.
+const ADMIN_THREADS: usize = 1;
+
+/// The journal's directory below `state_dir`.
+const SPOOL_DIR: &str = "spool";
+
+/// Runs until SIGTERM or SIGINT. SIGHUP reads the policy anew.
+pub fn run(config: Config) -> anyhow::Result<()> {
+    let traffic = tokio::runtime::Builder::new_multi_thread()
+        .thread_name("tidegate-gate")
+        .enable_all()
+        .build()?;
+    // On its own, so that status and uplink never wait for traffic, nor traffic for them.
+    let admin = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(ADMIN_THREADS)
+        .thread_name("tidegate-admin")
+        .enable_all()
+        .build()?;
+    let ended = admin.block_on(serve(config, traffic.handle().clone()));
+    traffic.shutdown_background();
+    ended
+}
+
+/// Records the detachment of hooks that no running agent holds, and takes them away.
+pub fn detach_offline(config: &Config) -> anyhow::Result<bool> {
+    let policy = policy::load(config)?;
+    let (journal, _) = open_journal(config, policy.digest(), Digest([0; 32]))?;
+    let detached = capture::detach(&config.capture.pin_dir)?;
+    let detail = if detached { "by command, no agent was running" } else { "nothing was attached" };
+    journal.lifecycle(Lifecycle::Detached, detail, None)?;
+    journal.seal_and_sync()?;
+    journal.shutdown()?;
+    Ok(detached)
+}
+
+/// The kernel handle; `None` once detached.
+type Hooks = Arc<Mutex<Option<Kernel>>>;
+
+async fn serve(config: Config, traffic: tokio::runtime::Handle) -> anyhow::Result<()> {
+    let agent = start(config, &traffic).await?;
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let mut reload = signal(SignalKind::hangup())?;
+    announce(&agent.shared.config)?;
+    let mut beat = tokio::time::interval(Duration::from_millis(BEAT_MS));
+    let mut heartbeat = tokio::time::interval(Duration::from_secs(HEARTBEAT_SECONDS));
+    let mut resolve = tokio::time::interval(Duration::from_secs(RESOLVE_SECONDS));
+    loop {
+        tokio::select! {
+            _ = beat.tick() => agent.beat(),
+            _ = heartbeat.tick() => agent.heartbeat(),
+            _ = resolve.tick() => agent.resolve().await,
+            _ = reload.recv() => agent.reload(),
+            _ = terminate.recv() => return agent.stop("SIGTERM").await,
+            _ = interrupt.recv() => return agent.stop("SIGINT").await,
+        }
+    }
+}
+
+/// A running agent.
+struct Agent {
+    shared: Arc<Shared>,
+    hooks: Hooks,
+    drain: Drain,
+    policy: watch::Sender<Arc<PolicySet>>,
+    control: tokio::task::JoinHandle<()>,
+    accepting: Vec<tokio::task::JoinHandle<()>>,
+    draining: Arc<AtomicBool>,
+}
+
+async fn start(config: Config, traffic: &tokio::runtime::Handle) -> anyhow::Result<Agent> {
+    let started = Instant::now();
+    let policy = Arc::new(policy::load(&config)?);
+    let mut resolver = Resolver::default();
+    let said = resolver.refresh(&config).await;
+    let rules = resolver.rules(&config);
+    let host_ca = Arc::new(HostCa::open(&config.state_dir, &config.agent_id)?);
+    let verifications =
+        config.targets.iter().map(verifications_of).collect::<anyhow::Result<Vec<_>>>()?;
+    let (journal, recovered) = open_journal(&config, policy.digest(), capture::object_digest())?;
+    tracing::info!(chain = %recovered.chain_id, clean = recovered.clean, "journal open");
+    let listeners = {
+        let _entered = traffic.enter();
+        let port = config.gate.port;
+        ingress::listen(port)
+            .with_context(|| format!("the gate's port {port}; set gate.port to a free one"))?
+    };
+    let hooks = attach(&config, &rules, &journal)?;
+    record_start(&config, &journal, &said)?;
+    let (policy, receiver) = watch::channel(policy);
+    let uplink = uplink::spawn(&config, journal.uplink())?;
+    let shared = Arc::new(Shared {
+        journal,
+        policy: receiver,
+        resolver: RwLock::new(resolver),
+        host_ca,
+        verifications,
+        analyzer: Arc::new(Analyzer::new()),
+        metrics: Arc::new(Metrics::new()),
+        config,
+    });
+    let drain = Drain::default();
+    let mut accepting = Vec::new();
+    for listener in listeners {
+        let guard = drain.guard().context("stopped before it started")?;
+        accepting.push(traffic.spawn(ingress::accept(listener, Arc::clone(&shared), guard)));
+    }
+    let source = status::Source::new(started, Arc::clone(&shared), Arc::clone(&hooks), uplink);
+    let draining = Arc::clone(&source.draining);
+    let control = control::spawn(&shared.config.run_dir, Arc::new(source))?;
+    Ok(Agent { shared, hooks, drain, policy, control, accepting, draining })
+}
+
+impl Agent {
+    fn beat(&self) {
+        if let Some(kernel) = hooks_of(&self.hooks).as_mut()
+            && let Err(error) = kernel.beat()
+        {
+            tracing::error!(%error, "the kernel was not told that the agent lives");
+        }
+    }
+
+    fn heartbeat(&self) {
+        let counts = status::heartbeat_counts(&self.shared.metrics, &self.hooks);
+        if let Err(error) = self.shared.journal.heartbeat(&counts) {
+            tracing::error!(%error, "a heartbeat could not be recorded");
+        }
+    }
+
+    /// Asks for host names anew, and tells the kernel when they mean other addresses.
+    async fn resolve(&self) {
+        let config = &self.shared.config;
+        let mut fresh = self.shared.resolver.read().unwrap_or_else(PoisonError::into_inner).clone();
+        let said = fresh.refresh(config).await;
+        let rules = fresh.rules(config);
+        let mut current = self.shared.resolver.write().unwrap_or_else(PoisonError::into_inner);
+        let changed = current.rules(config) != rules;
+        *current = fresh;
+        drop(current);
+        if changed
+            && let Some(kernel) = hooks_of(&self.hooks).as_mut()
+            && let Err(error) = kernel.set_rules(&rules)
+        {
+            tracing::error!(%error, "the kernel did not take the new addresses");
+        }
+        for sentence in said.iter().filter(|_| changed) {
+            tracing::info!("{sentence}");
+            if let Err(error) =
+                self.shared.journal.lifecycle(Lifecycle::TargetResolved, sentence, None)
+            {
+                tracing::error!(%error, "a changed address could not be recorded");
+            }
+        }
+    }
+
+    /// Reads the policy anew. A policy that does not compile changes nothing.
+    fn reload(&self) {
+        let policy = match policy::load(&self.shared.config) {
+            Ok(policy) => Arc::new(policy),
+            Err(error) => {
+                tracing::error!(error = %format!("{error:#}"), "the policy in force stays");
+                let detail = format!("a new policy was refused, the old one stays: {error:#}");
+                _ = self.shared.journal.lifecycle(Lifecycle::Warning, &detail, None);
+                return;
+            }
+        };
+        let digest = policy.digest();
+        match self.shared.journal.lifecycle(Lifecycle::PolicyLoaded, "by SIGHUP", Some(&digest)) {
+            Ok(()) => {
+                self.policy.send_replace(policy);
+                tracing::info!(%digest, "policy loaded");
+            }
+            Err(error) => tracing::error!(%error, "a policy that cannot be recorded is not used"),
+        }
+    }
+
+    /// Stops accepting, lets sessions end, closes the journal. The hooks stay.
+    async fn stop(mut self, why: &str) -> anyhow::Result<()> {
+        tracing::info!(why, "stopping");
+        self.draining.store(true, Ordering::Relaxed);
+        self.shared.journal.lifecycle(Lifecycle::Stopping, why, None)?;
+        for task in &self.accepting {
+            task.abort();
+        }
+        let patience = Duration::from_millis(self.shared.config.gate.drain_ms_max);
+        self.drain.finish(patience).await;
+        self.heartbeat();
+        self.control.abort();
+        let journal = self.shared.journal.clone();
+        tokio::task::spawn_blocking(move || journal.shutdown()).await??;
+        Ok(())
+    }
+}
+
+/// Says on standard output that the gate is open: scripts and service managers wait for it.
+fn announce(config: &Config) -> std::io::Result<()> {
+    let mut out = std::io::stdout().lock();
+    writeln!(out, "ready: gate=127.0.0.1:{}", config.gate.port)?;
+    out.flush()
+}
+
+fn hooks_of(hooks: &Hooks) -> std::sync::MutexGuard<'_, Option<Kernel>> {
+    hooks.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn attach(config: &Config, rules: &[Rule], journal: &Journal) -> anyhow::Result<Hooks> {
+    let options = capture::Options {
+        cgroup: config.capture.cgroup.clone(),
+        pin_dir: config.capture.pin_dir.clone(),
+        gate_port: config.gate.port,
+    };
+    let (kernel, resumed) = Kernel::attach(options, rules)?;
+    let how = if resumed.was_pinned { "took over the hooks of the run before" } else { "attached" };
+    tracing::info!(how, rules = rules.len(), "kernel hooks");
+    journal.lifecycle(Lifecycle::Attached, how, Some(&kernel.ebpf_digest()))?;
+    for (rule, connections) in resumed.passed_open {
+        let index = usize::try_from(rule).unwrap_or(usize::MAX);
+        let target = config
+            .targets
+            .get(index)
+            .map_or_else(|| TargetName(format!("rule {rule}")), |target| target.name.clone());
+        tracing::warn!(%target, connections, "connections passed while no agent ran");
+        journal.bypass_report(&target, "no agent was running", connections)?;
+    }
+    Ok(Arc::new(Mutex::new(Some(kernel))))
+}
+
+fn record_start(config: &Config, journal: &Journal, said: &[String]) -> anyhow::Result<()> {
+    for sentence in said {
+        tracing::info!("{sentence}");
+        journal.lifecycle(Lifecycle::TargetResolved, sentence, None)?;
+    }
+    let file = config.path.display().to_string();
+    journal.lifecycle(Lifecycle::ConfigLoaded, &file, Some(&config.digest))?;
+    journal.lifecycle(Lifecycle::Started, env!("CARGO_PKG_VERSION"), None)?;
+    Ok(())
+}
+
+fn open_journal(
+    config: &Config,
+    policy_digest: Digest,
+    ebpf_digest: Digest,
+) -> anyhow::Result<(Journal, Recovered)> {
+    let executable = std::fs::read("/proc/self/exe").context("reading the agent's own file")?;
+    let options = tidegate_journal::Options {
+        agent_id: config.agent_id.clone(),
+        audit_key: uplink::audit_key(&config.state_dir)?,
+        host: nix::unistd::gethostname()?.to_string_lossy().into_owned(),
+        agent_version: env!("CARGO_PKG_VERSION").to_owned(),
+        agent_digest: Digest(Sha256::digest(&executable).into()),
+        policy_digest,
+        ebpf_digest,
+        boot_id: tidegate_journal::boot_id().context("reading the kernel's boot id")?,
+    };
+    let spool = tidegate_spool::Options {
+        bytes_max: config.spool.bytes_max,
+        segment_bytes: config.spool.segment_bytes,
+        ..Default::default()
+    };
+    let dir = config.state_dir.join(SPOOL_DIR);
+    let opened = Journal::open(&dir, spool, options, Arc::new(SystemClock))
+        .with_context(|| format!("opening the journal in {}", dir.display()))?;
+    Ok(opened)
+}
+
+fn verifications_of(target: &TargetConfig) -> anyhow::Result<Verifications> {
+    let hosts: Vec<&str> = target
+        .destinations
+        .iter()
+        .filter_map(|destination| match destination {
+            Destination::Name { host, .. } => Some(host.as_str()),
+            Destination::Net { .. } => None,
+        })
+        .collect();
+    Verifications::from_config(&target.tls, &hosts)
+        .with_context(|| format!("target {}", target.name))
+}

@@ -1,0 +1,147 @@
+//! What the agent tells of itself: to `status`, and in each heartbeat.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, PoisonError};
+use std::time::Instant;
+
+use tidegate_event::{Mode, OnFailure};
+use tidegate_journal::{HeartbeatCounts, Level, Lifecycle};
+
+use super::{Hooks, hooks_of};
+use crate::config::TargetConfig;
+use crate::control::{SpoolStatus, Status, StatusSource, TargetStatus, UplinkStatus};
+use crate::ingress::Shared;
+use crate::telemetry::Metrics;
+use crate::uplink;
+
+/// The counts of one heartbeat.
+pub fn heartbeat_counts(metrics: &Metrics, hooks: &Hooks) -> HeartbeatCounts {
+    let kernel = hooks_of(hooks).as_ref().and_then(|kernel| kernel.counters().ok());
+    let kernel = kernel.unwrap_or_default();
+    let counts = metrics.counts();
+    HeartbeatCounts {
+        captured: kernel.captured,
+        refused_in_kernel: kernel.refused,
+        passed_open: kernel.passed_open,
+        sessions_opened: counts.sessions,
+        sessions_refused: counts.sessions_refused,
+        sessions_active: counts.sessions_active,
+    }
+}
+
+/// What a spool this full still takes.
+const fn in_words(level: Level) -> &'static str {
+    match level {
+        Level::Normal => "normal",
+        Level::Warn50 => "more than half full",
+        Level::NoNewSessions80 => "no new sessions",
+        Level::NoNewStatements95 => "no new statements",
+        Level::Full => "full",
+    }
+}
+
+/// Answers at the control socket.
+pub struct Source {
+    started: Instant,
+    shared: Arc<Shared>,
+    hooks: Hooks,
+    uplink: Option<uplink::Handle>,
+    /// Turns true when the agent takes no new sessions.
+    pub draining: Arc<AtomicBool>,
+}
+
+impl Source {
+    /// For a running agent.
+    pub fn new(
+        started: Instant,
+        shared: Arc<Shared>,
+        hooks: Hooks,
+        uplink: Option<uplink::Handle>,
+    ) -> Self {
+        Self { started, shared, hooks, uplink, draining: Arc::default() }
+    }
+
+    fn spool(&self) -> SpoolStatus {
+        let fill = self.shared.journal.fill();
+        SpoolStatus {
+            used_bytes: fill.used,
+            max_bytes: fill.max,
+            level: in_words(fill.level).to_owned(),
+            error: self.shared.journal.health().failed,
+        }
+    }
+
+    fn uplink(&self) -> UplinkStatus {
+        let Some(handle) = &self.uplink else { return UplinkStatus::default() };
+        let status = handle.status();
+        UplinkStatus {
+            configured: true,
+            connected: status.connected,
+            acknowledged_seq: self.shared.journal.health().acknowledged_seq.map(|seq| seq.0),
+            last_error: status.last_error,
+        }
+    }
+
+    fn target(&self, index: usize, target: &TargetConfig) -> TargetStatus {
+        let resolver = self.shared.resolver.read().unwrap_or_else(PoisonError::into_inner);
+        let rules = resolver.rules(&self.shared.config);
+        let of_target = rules.iter().filter(|rule| usize::try_from(rule.id) == Ok(index));
+        let mode = match target.mode {
+            Mode::Enforce => "enforce",
+            Mode::Shadow => "shadow",
+        };
+        let on_failure = match target.on_failure {
+            OnFailure::Closed => "closed",
+            OnFailure::Open => "open",
+        };
+        TargetStatus {
+            name: target.name.0.clone(),
+            protocol: target.protocol.name().to_owned(),
+            mode: mode.to_owned(),
+            on_failure: on_failure.to_owned(),
+            addresses: of_target
+                .map(|rule| format!("{}/{} port {}", rule.addr, rule.prefix, rule.port))
+                .collect(),
+        }
+    }
+}
+
+impl StatusSource for Source {
+    fn status(&self) -> Status {
+        let counts = self.shared.metrics.counts();
+        let kernel = hooks_of(&self.hooks).as_ref().and_then(|kernel| kernel.counters().ok());
+        let targets = self.shared.config.targets.iter().enumerate();
+        Status {
+            agent_id: self.shared.config.agent_id.clone(),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            uptime_s: self.started.elapsed().as_secs(),
+            draining: self.draining.load(Ordering::Relaxed),
+            sessions_active: counts.sessions_active,
+            sessions_total: counts.sessions,
+            operations: counts.operations,
+            refused: counts.refused,
+            captured: kernel.unwrap_or_default().captured,
+            spool: self.spool(),
+            uplink: self.uplink(),
+            policy_digest: self.shared.policy.borrow().digest().to_string(),
+            targets: targets.map(|(index, target)| self.target(index, target)).collect(),
+        }
+    }
+
+    fn detach(&self) -> anyhow::Result<String> {
+        let journal = &self.shared.journal;
+        journal.lifecycle(Lifecycle::Detached, "by command to the running agent", None)?;
+        // On disk before the hooks go: an agent that dies now must not leave an open door unsaid.
+        journal.seal_and_sync()?;
+        let pin_dir = &self.shared.config.capture.pin_dir;
+        let held = hooks_of(&self.hooks).take();
+        let detached = crate::capture::detach(pin_dir)?;
+        drop(held);
+        let said = if detached {
+            "detached: protected targets are now reached directly"
+        } else {
+            "nothing was attached"
+        };
+        Ok(said.to_owned())
+    }
+}

@@ -1,0 +1,117 @@
+//! The file as it is written: every key optional where it has a default, every value with its
+//! place in the text.
+//!
+//! Promises: a key that is not listed here is refused.
+
+use std::path::Path;
+
+use serde::Deserialize;
+use toml::Spanned;
+
+use super::{ConfigError, ConfigErrors};
+
+/// A text with its place.
+pub(super) type Text = Spanned<String>;
+
+/// A number with its place. Signed, so that a negative one gets our own complaint.
+pub(super) type Number = Spanned<i64>;
+
+/// The whole file.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Raw {
+    pub agent: RawAgent,
+    #[serde(default)]
+    pub gate: RawGate,
+    #[serde(default)]
+    pub capture: RawCapture,
+    #[serde(default)]
+    pub spool: RawSpool,
+    pub policy: RawPolicy,
+    pub collector: Option<RawCollector>,
+    #[serde(default)]
+    pub principals: Vec<Spanned<RawPrincipal>>,
+    #[serde(default)]
+    pub targets: Vec<Spanned<RawTarget>>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawAgent {
+    pub id: Text,
+    pub state_dir: Option<Text>,
+    pub run_dir: Option<Text>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawGate {
+    pub port: Option<Number>,
+    pub drain_seconds_max: Option<Number>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawCapture {
+    pub cgroup: Option<Text>,
+    pub pin_dir: Option<Text>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawSpool {
+    pub bytes_max: Option<Text>,
+    pub segment_bytes: Option<Text>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawPolicy {
+    pub files: Spanned<Vec<Text>>,
+    pub durability: Option<Text>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawCollector {}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawPrincipal {
+    pub name: Text,
+    pub uid: Option<Number>,
+    pub user: Option<Text>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawTarget {
+    pub name: Text,
+    pub protocol: Text,
+    pub destinations: Spanned<Vec<Text>>,
+    pub principals: Option<Spanned<Vec<Text>>>,
+    pub mode: Option<Text>,
+    pub on_failure: Option<Text>,
+    pub open_seconds_max: Option<Number>,
+    #[serde(default)]
+    pub tls: RawTls,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawTls {
+    pub client: Option<Text>,
+    pub server: Option<Text>,
+    pub ca_file: Option<Text>,
+    pub server_name: Option<Text>,
+}
+
+/// Reads the file's form.
+pub(super) fn parse(path: &Path, text: &str) -> Result<Raw, ConfigErrors> {
+    toml::from_str(text).map_err(|error| {
+        let offset = error.span().map_or(0, |span| span.start);
+        let what = error.message().trim().replace('\n', ", ");
+        let todo = "see dist/agent.toml for every key and its form".to_owned();
+        ConfigErrors(vec![ConfigError::at(path, text, offset, what, todo)])
+    })
+}

@@ -1,0 +1,22 @@
+//! The host agent: captures, decides, records and relays.
+//!
+//! The road of one statement: `capture` (the kernel's note) -> `ingress` (who is it) -> `session`
+//! (what is asked) -> `gate` (may it, and is it written) -> `upstream` (only with a Receipt) ->
+//! `uplink` (to the collector).
+
+pub mod app;
+pub mod capture;
+pub mod check;
+pub mod cli;
+pub mod config;
+pub mod control;
+pub mod doctor;
+pub mod drain;
+pub mod gate;
+pub mod ingress;
+pub mod resolve;
+pub mod session;
+pub mod telemetry;
+pub mod tls;
+pub mod uplink;
+pub mod upstream;

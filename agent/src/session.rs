@@ -1,0 +1,438 @@
+//! One captured connection, from its first byte to its last record.
+//!
+//! Promises: one task, no hop per message; both directions flow while a record waits for the disk;
+//! memory is bounded by the machine's limits and [`queue::BACKLOG_BYTES_MAX`] a leg; every
+//! permitted operation gets its outcome, also when the connection dies.
+//!
+//! The order for each operation is the gate's: decide, record, send.
+
+pub mod leg;
+mod outbox;
+pub mod queue;
+
+use std::future::Future as _;
+use std::io;
+use std::net::SocketAddr;
+use std::pin::{Pin, pin};
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
+
+use bytes::BytesMut;
+use tidegate_event::{Ending, Operation, Outcome, Status};
+use tidegate_journal::SessionCounts;
+use tidegate_wire_postgres::{Action, Answer as MachineAnswer, AskId, Authority, Machine};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+
+use crate::gate::{Answer, Gate, Token};
+use crate::tls::{HostCa, ServerVerification};
+use crate::upstream::{Clearance, Upstream};
+use leg::Leg;
+use outbox::Outbox;
+use queue::Queue;
+
+/// First read of a connection, in bytes; it grows while reads fill it.
+const READ_BYTES_MIN: usize = 8 * 1024;
+
+/// Largest single read, in bytes (measured: below 64 KiB, bulk copies cost more CPU).
+const READ_BYTES_MAX: usize = 64 * 1024;
+
+/// How long a client may take for its TLS handshake, in seconds.
+const HANDSHAKE_SECONDS_MAX: u64 = 15;
+
+/// How long the last bytes may take to leave, in seconds.
+const FLUSH_SECONDS_MAX: u64 = 5;
+
+/// SQLSTATE sqlclient_unable_to_establish_sqlconnection.
+const UNREACHABLE: &str = "08001";
+
+/// What a session needs to know of its surroundings.
+pub struct Surroundings {
+    /// Where the client wanted to go.
+    pub server: SocketAddr,
+    /// Names under which that server is known, for the leaf towards the client.
+    pub names: Vec<String>,
+    /// Answers the client's TLS.
+    pub host_ca: Arc<HostCa>,
+    /// Verifies the server, where TLS is spoken to it.
+    pub verification: Option<Arc<ServerVerification>>,
+    /// Turns true when the agent stops and its patience is over.
+    pub stop: tokio::sync::watch::Receiver<bool>,
+}
+
+/// One session's state.
+pub struct Session {
+    machine: Machine<Token>,
+    gate: Gate,
+    client: Option<Leg>,
+    to_client: Queue,
+    client_bytes: BytesMut,
+    client_read: usize,
+    client_state: ClientState,
+    /// The machine may now take more of the client's bytes that it left in the buffer.
+    offer_again: bool,
+    upstream: Option<Upstream>,
+    outbox: Outbox,
+    server_bytes: BytesMut,
+    server_read: usize,
+    server_open: bool,
+    started: Instant,
+    received: (u64, u64),
+}
+
+/// What can still be expected of the client.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum ClientState {
+    /// It sends and takes.
+    Open,
+    /// It sends no more, and still takes.
+    Ended,
+    /// It takes no more either.
+    Gone,
+}
+
+/// What the pump stops for.
+enum Event {
+    Open(AskId, Operation),
+    StartClientTls,
+    Close(Ending),
+}
+
+impl Session {
+    /// A session over an accepted connection.
+    pub fn new(machine: Machine<Token>, gate: Gate, client: Leg) -> Self {
+        Self {
+            machine,
+            gate,
+            client: Some(client),
+            to_client: Queue::default(),
+            client_bytes: BytesMut::new(),
+            client_read: READ_BYTES_MIN,
+            client_state: ClientState::Open,
+            offer_again: false,
+            upstream: None,
+            outbox: Outbox::default(),
+            server_bytes: BytesMut::new(),
+            server_read: READ_BYTES_MIN,
+            server_open: true,
+            started: Instant::now(),
+            received: (0, 0),
+        }
+    }
+
+    /// Runs to the end and records it.
+    pub async fn run(mut self, mut around: Surroundings) {
+        let mut stop = around.stop.clone();
+        let ending = tokio::select! {
+            ending = self.drive(&mut around) => ending,
+            _ = stop.wait_for(|stop| *stop) => Ending::Gate("the agent stops".to_owned()),
+        };
+        self.finish(&ending).await;
+    }
+
+    async fn drive(&mut self, around: &mut Surroundings) -> Ending {
+        loop {
+            let event = std::future::poll_fn(|cx| self.poll_pump(cx)).await;
+            let step = match event {
+                Event::Open(id, operation) => self.open(id, &operation, around).await,
+                Event::StartClientTls => self.start_client_tls(around).await,
+                Event::Close(ending) => return ending,
+            };
+            if let Err(ending) = step {
+                return ending;
+            }
+        }
+    }
+
+    /// Decides a login or a cancel, and dials the server once it is recorded.
+    async fn open(
+        &mut self,
+        id: AskId,
+        operation: &Operation,
+        around: &Surroundings,
+    ) -> Result<(), Ending> {
+        let token = match self.gate.ask(id, operation) {
+            Answer::Permit(token) => token,
+            refusal @ Answer::Refuse { .. } => {
+                self.answer(id, refusal);
+                return Ok(());
+            }
+        };
+        if let Token::Pledged(pledge) = &token
+            && let Err(error) = self.gate.journal().redeem(pledge).await
+        {
+            return Err(Ending::Gate(format!("the record did not become durable: {error}")));
+        }
+        match Upstream::dial(around.server, around.verification.as_deref()).await {
+            Ok(upstream) => {
+                self.upstream = Some(upstream);
+                self.answer(id, Answer::Permit(token));
+            }
+            Err(error) => {
+                let message = error.to_string();
+                let code = UNREACHABLE.to_owned();
+                let status = Status::Failed { code, message: message.clone() };
+                self.gate.outcome(id, &Outcome { status, ..nothing_happened() });
+                let message = format!("tidegate: {message}");
+                self.answer(id, Answer::Refuse { sqlstate: UNREACHABLE, message, hint: None });
+            }
+        }
+        Ok(())
+    }
+
+    async fn start_client_tls(&mut self, around: &Surroundings) -> Result<(), Ending> {
+        let limit = Duration::from_secs(HANDSHAKE_SECONDS_MAX);
+        let gone = |why: String| Ending::Gate(why);
+        let mut leg = self.client.take().ok_or_else(|| gone("the client leg is gone".into()))?;
+        let queue = &mut self.to_client;
+        let flushed = std::future::poll_fn(|cx| queue.poll_write(&mut leg, cx));
+        flushed.await.map_err(|error| gone(format!("cannot answer the client: {error}")))?;
+        let Leg::Plain(stream) = leg else {
+            return Err(gone("the client asked for TLS inside TLS".into()));
+        };
+        let accept = around.host_ca.accept(stream, around.server.ip(), &around.names);
+        let leg = tokio::time::timeout(limit, accept)
+            .await
+            .map_err(|_| gone(format!("no TLS handshake within {HANDSHAKE_SECONDS_MAX} s")))?
+            .map_err(|error| gone(error.to_string()))?;
+        self.client = Some(leg);
+        self.machine.client_tls_started();
+        self.offer_again = true;
+        Ok(())
+    }
+
+    /// Moves whatever can be moved; ready when something needs the slow path.
+    fn poll_pump(&mut self, cx: &mut Context<'_>) -> Poll<Event> {
+        loop {
+            while let Some(action) = self.machine.poll() {
+                if let Some(event) = self.act(action) {
+                    return Poll::Ready(event);
+                }
+            }
+            if self.offer_again {
+                self.offer_again = false;
+                if self.machine.reads_client() {
+                    self.machine.from_client(self.now_ns(), &mut self.client_bytes);
+                    continue;
+                }
+            }
+            let client_before = self.client_state;
+            if let Err(ending) = self.poll_writes(cx) {
+                return Poll::Ready(Event::Close(ending));
+            }
+            if !self.poll_reads(cx) && client_before == self.client_state {
+                return Poll::Pending;
+            }
+        }
+    }
+
+    fn act(&mut self, action: Action<Token>) -> Option<Event> {
+        match action {
+            Action::ToClient(bytes) if self.client_state == ClientState::Gone => drop(bytes),
+            Action::ToClient(bytes) => self.to_client.push(bytes),
+            Action::ToServer { authority: Authority::Receipt(token), bytes } => {
+                self.outbox.push(token, bytes, self.gate.journal());
+            }
+            Action::ToServer { authority: Authority::Exempt(exempt), bytes } => {
+                self.outbox.push_cleared(Clearance::Exempt(exempt), bytes);
+            }
+            Action::Ask {
+                id,
+                operation: operation @ (Operation::Login(_) | Operation::Cancel(_)),
+            } => {
+                return Some(Event::Open(id, operation));
+            }
+            Action::Ask { id, operation } => {
+                let answer = self.gate.ask(id, &operation);
+                self.answer(id, answer);
+            }
+            Action::Outcome { id, outcome } => self.gate.outcome(id, &outcome),
+            Action::StartClientTls => return Some(Event::StartClientTls),
+            Action::Close { ending } => return Some(Event::Close(ending)),
+        }
+        None
+    }
+
+    fn answer(&mut self, id: AskId, answer: Answer) {
+        let answer = match answer {
+            Answer::Permit(token) => MachineAnswer::Permit(token),
+            Answer::Refuse { sqlstate, message, hint } => {
+                MachineAnswer::Refuse { sqlstate, message, hint }
+            }
+        };
+        self.machine.answer(self.now_ns(), id, answer);
+        self.offer_again = true;
+    }
+
+    fn poll_writes(&mut self, cx: &mut Context<'_>) -> Result<(), Ending> {
+        if let Some(upstream) = &mut self.upstream {
+            self.outbox.poll_release(cx, self.gate.journal(), upstream)?;
+            if let Poll::Ready(Err(error)) = upstream.poll_write(cx) {
+                // What the server still says (a FATAL error) must reach the client first.
+                tracing::debug!(%error, "the server no longer takes bytes");
+            }
+        }
+        if let Some(client) = &mut self.client
+            && self.client_state != ClientState::Gone
+            && let Poll::Ready(Err(_)) = self.to_client.poll_write(client, cx)
+        {
+            // Its statements still run; their outcomes are waited for as after its end of stream.
+            let before = std::mem::replace(&mut self.client_state, ClientState::Gone);
+            self.to_client = Queue::default();
+            if before == ClientState::Open {
+                self.machine.client_closed(self.now_ns());
+            }
+        }
+        Ok(())
+    }
+
+    /// Reads what may be read; `true` when something came.
+    fn poll_reads(&mut self, cx: &mut Context<'_>) -> bool {
+        let from_server = self.poll_server(cx);
+        let from_client = self.poll_client(cx);
+        from_server || from_client
+    }
+
+    fn poll_client(&mut self, cx: &mut Context<'_>) -> bool {
+        let congested = self.outbox.is_congested()
+            || self.upstream.as_ref().is_some_and(Upstream::is_congested);
+        if self.client_state != ClientState::Open || congested || !self.machine.reads_client() {
+            return false;
+        }
+        let Some(leg) = &mut self.client else { return false };
+        make_room(&mut self.client_bytes, self.client_read);
+        match poll_read_into(leg, cx, &mut self.client_bytes) {
+            Poll::Pending => return false,
+            Poll::Ready(Ok(0) | Err(_)) => {
+                self.client_state = ClientState::Ended;
+                self.machine.client_closed(self.now_ns());
+            }
+            Poll::Ready(Ok(read)) => {
+                self.received.0 += as_u64(read);
+                self.client_read = next_read(self.client_read, read);
+                self.machine.from_client(self.now_ns(), &mut self.client_bytes);
+            }
+        }
+        true
+    }
+
+    fn poll_server(&mut self, cx: &mut Context<'_>) -> bool {
+        if !self.server_open || self.to_client.is_congested() || !self.machine.reads_server() {
+            return false;
+        }
+        let Some(upstream) = &mut self.upstream else { return false };
+        make_room(&mut self.server_bytes, self.server_read);
+        match upstream.poll_read(cx, &mut self.server_bytes) {
+            Poll::Pending => return false,
+            Poll::Ready(Ok(0) | Err(_)) => {
+                self.server_open = false;
+                self.machine.server_closed(self.now_ns());
+            }
+            Poll::Ready(Ok(read)) => {
+                self.received.1 += as_u64(read);
+                self.server_read = next_read(self.server_read, read);
+                self.machine.from_server(self.now_ns(), &mut self.server_bytes);
+                self.offer_again = true;
+            }
+        }
+        true
+    }
+
+    /// Flushes, closes both legs, and records how it ended.
+    async fn finish(mut self, ending: &Ending) {
+        let now_ns = self.now_ns();
+        if self.client_state == ClientState::Open {
+            self.machine.client_closed(now_ns);
+        }
+        if self.server_open {
+            self.machine.server_closed(now_ns);
+        }
+        while let Some(action) = self.machine.poll() {
+            match action {
+                Action::Outcome { id, outcome } => self.gate.outcome(id, &outcome),
+                Action::ToClient(bytes) => self.to_client.push(bytes),
+                _ => {}
+            }
+        }
+        let limit = Duration::from_secs(FLUSH_SECONDS_MAX);
+        if tokio::time::timeout(limit, self.close_legs()).await.is_err() {
+            tracing::debug!("a leg did not take its last bytes in time");
+        }
+        let totals = self.gate.totals();
+        let counts = SessionCounts {
+            operations: totals.operations,
+            refused: totals.refused,
+            bytes_from_client: self.received.0,
+            bytes_from_server: self.received.1,
+        };
+        if let Err(error) = self.gate.log().close(ending, counts) {
+            tracing::error!(%error, "the end of a session could not be recorded");
+        }
+    }
+
+    async fn close_legs(&mut self) {
+        let Self { outbox, upstream, to_client, client, client_state, gate, .. } = self;
+        if let Some(upstream) = upstream {
+            // As without a gate: what the client sent before it left still reaches the server, once
+            // its record is durable.
+            let released = std::future::poll_fn(|cx| {
+                if outbox.poll_release(cx, gate.journal(), upstream).is_err() {
+                    return Poll::Ready(());
+                }
+                match upstream.poll_write(cx) {
+                    Poll::Ready(Ok(())) if !outbox.is_empty() => Poll::Pending,
+                    written => written.map(|_| ()),
+                }
+            });
+            released.await;
+            _ = upstream.close().await;
+        }
+        if let Some(leg) = client.as_mut().filter(|_| *client_state != ClientState::Gone) {
+            let flushed = std::future::poll_fn(|cx| to_client.poll_write(leg, cx)).await;
+            if flushed.is_ok() {
+                _ = leg.shutdown().await;
+            }
+        }
+    }
+
+    fn now_ns(&self) -> u64 {
+        u64::try_from(self.started.elapsed().as_nanos()).unwrap_or(u64::MAX)
+    }
+}
+
+/// Reads once into `buffer`; `Ready(0)` at the end of the stream.
+pub fn poll_read_into(
+    leg: &mut Leg,
+    cx: &mut Context<'_>,
+    buffer: &mut BytesMut,
+) -> Poll<io::Result<usize>> {
+    let read: Pin<&mut _> = pin!(leg.read_buf(buffer));
+    read.poll(cx)
+}
+
+/// Makes room for one read, at the allocation's start where nobody holds a part of it any more, so
+/// that an idle session touches few pages.
+fn make_room(buffer: &mut BytesMut, wanted: usize) {
+    if buffer.capacity() - buffer.len() < wanted && !buffer.try_reclaim(wanted) {
+        buffer.reserve(wanted);
+    }
+}
+
+fn next_read(wanted: usize, read: usize) -> usize {
+    if read >= wanted { (wanted * 2).min(READ_BYTES_MAX) } else { wanted }
+}
+
+fn as_u64(bytes: usize) -> u64 {
+    u64::try_from(bytes).unwrap_or(u64::MAX)
+}
+
+fn nothing_happened() -> Outcome {
+    Outcome {
+        status: Status::Lost,
+        rows: 0,
+        bytes_out: 0,
+        copied: None,
+        duration_ns: 0,
+        tags: String::new(),
+    }
+}

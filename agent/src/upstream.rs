@@ -1,0 +1,149 @@
+//! The leg to the real server. Bytes leave only with a [`Clearance`].
+//!
+//! Promises: nothing is written without a Receipt or a named exemption; the address dialled is the
+//! one that the client asked for; TLS is verified in full or not spoken at all, as the target says.
+//!
+//! Cannot: client certificates and GSS encryption towards the server (`docs/OPERATING.md`).
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use tidegate_journal::Receipt;
+use tidegate_wire_postgres::Exempt;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
+
+use crate::session::leg::Leg;
+use crate::session::queue::Queue;
+use crate::tls::ServerVerification;
+
+/// How long the server may take to accept a connection, and again to finish the TLS handshake.
+pub const DIAL_SECONDS_MAX: u64 = 15;
+
+/// SSLRequest (PostgreSQL manual, "Message Formats"): length 8, code 80877103.
+const SSL_REQUEST: [u8; 8] = [0, 0, 0, 8, 0x04, 0xd2, 0x16, 0x2f];
+
+/// What lets bytes leave.
+#[derive(Debug, Clone)]
+pub enum Clearance {
+    /// The operation that they belong to is recorded at its level.
+    Receipt(Arc<Receipt>),
+    /// They carry no operation.
+    Exempt(Exempt),
+}
+
+/// Why the server could not be reached.
+#[derive(Debug, thiserror::Error)]
+pub enum DialError {
+    /// TCP failed.
+    #[error("cannot connect to {address}: {source}")]
+    Connect {
+        /// The server.
+        address: SocketAddr,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// Nothing answered in time.
+    #[error("{address} did not answer within {DIAL_SECONDS_MAX} s")]
+    TimedOut {
+        /// The server.
+        address: SocketAddr,
+    },
+    /// The server refuses TLS although the target asks for it.
+    #[error(
+        "{address} does not offer TLS, and the target asks for it: turn ssl on there, or set \
+         tls.server = \"off\" for this target"
+    )]
+    NoTls {
+        /// The server.
+        address: SocketAddr,
+    },
+    /// The handshake failed, or the certificate was not right.
+    #[error("TLS with {address} failed: {source}")]
+    Tls {
+        /// The server.
+        address: SocketAddr,
+        /// Why.
+        source: std::io::Error,
+    },
+}
+
+/// The connection to the server.
+pub struct Upstream {
+    leg: Leg,
+    queue: Queue,
+}
+
+impl Upstream {
+    /// Dials `address`, and speaks TLS where `verification` asks for it.
+    pub async fn dial(
+        address: SocketAddr,
+        verification: Option<&ServerVerification>,
+    ) -> Result<Self, DialError> {
+        let limit = Duration::from_secs(DIAL_SECONDS_MAX);
+        let stream = tokio::time::timeout(limit, TcpStream::connect(address))
+            .await
+            .map_err(|_| DialError::TimedOut { address })?
+            .map_err(|source| DialError::Connect { address, source })?;
+        stream.set_nodelay(true).map_err(|source| DialError::Connect { address, source })?;
+        let leg = match verification {
+            None => Leg::Plain(stream),
+            Some(verification) => {
+                tokio::time::timeout(limit, secure(stream, address, verification))
+                    .await
+                    .map_err(|_| DialError::TimedOut { address })??
+            }
+        };
+        Ok(Self { leg, queue: Queue::default() })
+    }
+
+    /// Queues bytes for the server. The clearance is what makes this call possible.
+    pub fn send(&mut self, _clearance: &Clearance, bytes: Bytes) {
+        self.queue.push(bytes);
+    }
+
+    /// Writes what is queued. Ready when everything has left.
+    pub fn poll_write(&mut self, cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
+        self.queue.poll_write(&mut self.leg, cx)
+    }
+
+    /// Whether so much waits that the client should not be read.
+    pub const fn is_congested(&self) -> bool {
+        self.queue.is_congested()
+    }
+
+    /// Reads into `buffer`; `Ready(0)` at the server's end.
+    pub fn poll_read(
+        &mut self,
+        cx: &mut Context<'_>,
+        buffer: &mut BytesMut,
+    ) -> Poll<std::io::Result<usize>> {
+        crate::session::poll_read_into(&mut self.leg, cx, buffer)
+    }
+
+    /// Says goodbye (TLS `close_notify`, then FIN).
+    pub async fn close(&mut self) -> std::io::Result<()> {
+        self.leg.shutdown().await
+    }
+}
+
+/// Asks the server for TLS and verifies it.
+async fn secure(
+    mut stream: TcpStream,
+    address: SocketAddr,
+    verification: &ServerVerification,
+) -> Result<Leg, DialError> {
+    let failed = |source| DialError::Tls { address, source };
+    stream.write_all(&SSL_REQUEST).await.map_err(failed)?;
+    // One byte exactly: what the server sends behind it must be inside TLS (CVE-2021-23222).
+    let answer = stream.read_u8().await.map_err(failed)?;
+    if answer != b'S' {
+        return Err(DialError::NoTls { address });
+    }
+    let name = verification.name_for(address);
+    let tls = verification.connector().connect(name, stream).await.map_err(failed)?;
+    Ok(Leg::Tls(Box::new(tls.into())))
+}

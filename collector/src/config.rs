@@ -1,0 +1,226 @@
+//! `collector.toml`: unknown keys are refused, every default is a named constant.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+
+use anyhow::Context as _;
+use serde::{Deserialize, Serialize};
+
+/// Port of the uplink where none is given.
+pub const UPLINK_PORT: u16 = 7443;
+/// Size of one segment of the log.
+pub const SEGMENT_BYTES: u64 = 64 * 1024 * 1024;
+/// Records in one OTLP request.
+pub const EXPORT_RECORDS_MAX: usize = 512;
+/// How long one OTLP request may take.
+pub const EXPORT_TIMEOUT_SECONDS: u64 = 10;
+
+/// The whole file.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Config {
+    /// What the log is called and where it is.
+    pub collector: Collector,
+    /// Where agents connect.
+    pub uplink: Uplink,
+    /// How the log is kept.
+    #[serde(default)]
+    pub log: Log,
+    /// Receivers of the OTLP feed.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub export: Vec<Export>,
+}
+
+/// `[collector]`
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Collector {
+    /// Origin line of the log's checkpoints: a URL without scheme, never to be used twice.
+    pub origin: String,
+    /// Where everything is; relative to the file's own directory.
+    pub data_dir: PathBuf,
+}
+
+/// `[uplink]`
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Uplink {
+    /// Address and port to listen on.
+    pub listen: SocketAddr,
+    /// Host name or address that agents are told to connect to; must be in the certificate.
+    pub name: String,
+}
+
+/// `[log]`
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Log {
+    /// Size of one segment.
+    pub segment_bytes: u64,
+}
+
+impl Default for Log {
+    fn default() -> Self {
+        Self { segment_bytes: SEGMENT_BYTES }
+    }
+}
+
+/// How an export speaks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ExportProtocol {
+    /// OTLP over gRPC.
+    Grpc,
+    /// OTLP over HTTP with binary protobuf.
+    Http,
+}
+
+/// `[[export]]`
+#[derive(Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Export {
+    /// Names its cursor and dead-letter file.
+    pub name: String,
+    /// `http://host:4317`, or with `https`; for HTTP, `/v1/logs` is added where there is no path.
+    pub endpoint: String,
+    /// Which protocol.
+    pub protocol: ExportProtocol,
+    /// Sent with each request; may hold credentials, so never logged.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub headers: BTreeMap<String, String>,
+    /// CA of the receiver; without it, those of the system.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ca_file: Option<PathBuf>,
+    /// Records in one request.
+    #[serde(default = "export_records_max")]
+    pub records_max: usize,
+    /// How long one request may take.
+    #[serde(default = "export_timeout_seconds")]
+    pub timeout_seconds: u64,
+}
+
+impl std::fmt::Debug for Export {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Export")
+            .field("name", &self.name)
+            .field("endpoint", &self.endpoint)
+            .field("protocol", &self.protocol)
+            .finish_non_exhaustive()
+    }
+}
+
+fn export_records_max() -> usize {
+    EXPORT_RECORDS_MAX
+}
+
+fn export_timeout_seconds() -> u64 {
+    EXPORT_TIMEOUT_SECONDS
+}
+
+impl Config {
+    /// Reads and checks the file.
+    pub fn load(path: &Path) -> anyhow::Result<Self> {
+        let text = crate::files::read(path)?;
+        let mut config: Self =
+            toml::from_str(&text).with_context(|| format!("in {}", path.display()))?;
+        let base = path.parent().unwrap_or(Path::new("."));
+        // Collected anew, so that "." leaves no trace in messages.
+        config.collector.data_dir = base.join(&config.collector.data_dir).components().collect();
+        for export in &mut config.export {
+            export.ca_file = export.ca_file.take().map(|file| base.join(file));
+        }
+        config.check().with_context(|| format!("in {}", path.display()))?;
+        Ok(config)
+    }
+
+    fn check(&self) -> anyhow::Result<()> {
+        check_origin(&self.collector.origin)?;
+        let mut names = std::collections::BTreeSet::new();
+        for export in &self.export {
+            anyhow::ensure!(
+                is_plain_name(&export.name),
+                "export.name = {:?}: use letters, digits, '.', '_' and '-'",
+                export.name
+            );
+            anyhow::ensure!(names.insert(&export.name), "two exports are named {:?}", export.name);
+            anyhow::ensure!(export.records_max > 0, "export.records_max must be at least 1");
+            let known = ["http://", "https://"].iter().any(|s| export.endpoint.starts_with(s));
+            anyhow::ensure!(
+                known,
+                "export.endpoint = {:?}: must begin with http:// or https://",
+                export.endpoint
+            );
+        }
+        Ok(())
+    }
+
+    /// Paths below the data directory.
+    pub fn paths(&self) -> Paths {
+        Paths::new(&self.collector.data_dir)
+    }
+}
+
+/// An origin is one line without spaces and without `+`, since it is a key's name in signed notes.
+pub fn check_origin(origin: &str) -> anyhow::Result<()> {
+    let fine = !origin.is_empty()
+        && origin.chars().all(|c| !c.is_whitespace() && !c.is_control() && c != '+');
+    anyhow::ensure!(fine, "origin {origin:?}: use one word like audit.example/2026, without '+'");
+    Ok(())
+}
+
+/// Whether this can name an agent or an export: it becomes part of certificates and file names.
+pub fn is_plain_name(name: &str) -> bool {
+    const NAME_BYTES_MAX: usize = 64;
+    !name.is_empty()
+        && name.len() <= NAME_BYTES_MAX
+        && !name.starts_with('.')
+        && name.bytes().all(|b| b.is_ascii_alphanumeric() || b"._-".contains(&b))
+}
+
+/// Where things are below the data directory.
+#[derive(Debug, Clone)]
+pub struct Paths {
+    /// The data directory itself.
+    pub dir: PathBuf,
+}
+
+macro_rules! paths {
+    ($($(#[$doc:meta])* $name:ident = $file:literal;)*) => {
+        impl Paths { $($(#[$doc])* pub fn $name(&self) -> PathBuf { self.dir.join($file) })* }
+    };
+}
+
+paths! {
+    /// CA certificate of the uplink.
+    ca_certificate = "ca.crt";
+    /// CA key.
+    ca_key = "ca.key";
+    /// The uplink's certificate.
+    server_certificate = "server.crt";
+    /// The uplink's key.
+    server_key = "server.key";
+    /// The log's signing key.
+    log_key = "log.key";
+    /// The log: segments, checkpoint, checkpoint history, public keys.
+    log = "log";
+    /// Public keys that `verify` needs.
+    keys = "log/keys.json";
+    /// Agents, tokens, export cursors.
+    state = "state.db";
+    /// The index.
+    index = "index.db";
+    /// Held by the one process that may write.
+    lock = "lock";
+    /// Where the uplink really listens, while `serve` runs.
+    uplink_address = "uplink.addr";
+    /// What receivers refused for good.
+    dead_letters = "dead-letters";
+}
+
+impl Paths {
+    /// Paths below `dir`.
+    pub fn new(dir: &Path) -> Self {
+        Self { dir: dir.to_path_buf() }
+    }
+}

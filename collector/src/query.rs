@@ -1,0 +1,296 @@
+//! Questions to the index: who, what, when, target, table, verdict.
+//!
+//! Promise: every answer names its log index, so that it can be proven; asking never writes.
+//! What a person sees on a terminal is shown by [`glyphs`]: record text cannot move the cursor.
+
+mod filter;
+mod glyphs;
+
+use std::io::Write;
+
+use rusqlite::types::Value;
+use rusqlite::{Connection, Row, params_from_iter};
+use serde::Serialize;
+
+pub use self::filter::{Filter, parse_time};
+pub use self::glyphs::glyphs;
+use crate::clock::rfc3339;
+
+/// Characters of a statement in the table; `--json` has all of it.
+const TEXT_CHARS_MAX: usize = 100;
+
+/// One answer. Fields that are about operations are absent for the rest.
+#[derive(Debug, Clone, Default, PartialEq, Serialize)]
+pub struct Answer {
+    /// Index of its entry in the log.
+    pub index: u64,
+    /// When, by the agent's clock, RFC 3339.
+    pub time: String,
+    /// When the collector received it.
+    pub received: String,
+    /// The agent.
+    pub agent: String,
+    /// Its host.
+    pub host: String,
+    /// Chain id, hexadecimal.
+    pub chain: String,
+    /// Place in the chain.
+    pub seq: u64,
+    /// Principal.
+    pub who: String,
+    /// Target.
+    pub target: String,
+    /// `query`, `parse`, `execute`, `login`, .. or the kind of record.
+    pub kind: String,
+    /// Statement text, or one line on what happened.
+    pub text: String,
+    /// Session id, hexadecimal.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub session: Option<String>,
+    /// What is known of an operation.
+    #[serde(flatten, skip_serializing_if = "Option::is_none")]
+    pub operation: Option<Operation>,
+}
+
+/// What is known of an operation.
+#[derive(Debug, Clone, Default, PartialEq, Serialize)]
+pub struct Operation {
+    /// `allow`, `deny`, `would_deny`, `passed_open`.
+    pub verdict: String,
+    /// Why.
+    pub reason: String,
+    /// Policies that made it.
+    pub policies: serde_json::Value,
+    /// Digest of the policy set.
+    pub policy_digest: String,
+    /// Durability level of the record.
+    pub durability: String,
+    /// What it does to what.
+    pub effects: Vec<Effect>,
+    /// Statement kinds.
+    pub kinds: String,
+    /// Parameters, as text.
+    pub parameters: serde_json::Value,
+    /// Name of the prepared statement.
+    pub prepared: String,
+    /// Why it was not understood.
+    pub unknown: String,
+    /// Fingerprint, hexadecimal.
+    pub fingerprint: Option<String>,
+    /// Database user.
+    pub user: Option<String>,
+    /// Database.
+    pub database: Option<String>,
+    /// `application_name`.
+    pub application: Option<String>,
+    /// Process at the time of its connect.
+    pub pid: Option<i64>,
+    /// User id.
+    pub uid: Option<i64>,
+    /// Executable.
+    pub executable: Option<String>,
+    /// `ok`, `failed`, `suspended`, `skipped`, `lost`; absent while not known.
+    pub status: Option<String>,
+    /// SQLSTATE.
+    pub code: Option<String>,
+    /// Server's message.
+    pub message: Option<String>,
+    /// Rows.
+    pub rows: Option<i64>,
+    /// Result bytes.
+    pub bytes_out: Option<i64>,
+    /// Bytes copied in.
+    pub copied_in: Option<i64>,
+    /// Bytes copied out.
+    pub copied_out: Option<i64>,
+    /// Duration.
+    pub duration_ns: Option<i64>,
+    /// Command tags.
+    pub tags: Option<String>,
+    /// Log index of the outcome.
+    pub outcome_index: Option<u64>,
+}
+
+/// One effect.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Effect {
+    /// Action.
+    pub action: String,
+    /// Relation, with its schema where the statement names one.
+    pub relation: String,
+    /// An update or delete without WHERE.
+    pub unbounded: bool,
+}
+
+const OPERATIONS: &str = "
+    SELECT o.idx, o.wall_ns, o.received_ns, c.agent_id, c.host, c.chain_id, o.seq, o.who, o.target,
+        o.kind, o.text, o.session_id, o.verdict, o.reason, o.policies, o.policy_digest,
+        o.durability, o.kinds, o.parameters, o.prepared, o.unknown, o.fingerprint, s.db_user,
+        s.db_name, s.application, s.pid, s.uid, s.executable, o.status, o.code, o.message, o.rows,
+        o.bytes_out, o.copied_in, o.copied_out, o.duration_ns, o.tags, o.outcome_idx
+    FROM operations o JOIN chains c ON c.id = o.chain
+        LEFT JOIN sessions s ON s.session_id = o.session_id";
+
+const LIFECYCLE: &str = "
+    SELECT o.idx, o.wall_ns, o.received_ns, c.agent_id, c.host, c.chain_id, o.seq, o.who, o.target,
+        o.kind, o.text, o.session_id
+    FROM lifecycle o JOIN chains c ON c.id = o.chain";
+
+/// The newest answers that match, in the order of the log.
+pub fn ask(db: &Connection, filter: &Filter) -> anyhow::Result<Vec<Answer>> {
+    let mut answers = Vec::new();
+    // One snapshot for both tables.
+    let view = db.unchecked_transaction()?;
+    if let Some((condition, values)) = filter.operations() {
+        answers.extend(select(&view, OPERATIONS, &condition, &values, filter, operation_row)?);
+    }
+    if let Some((condition, values)) = filter.lifecycle() {
+        answers.extend(select(&view, LIFECYCLE, &condition, &values, filter, common_row)?);
+    }
+    for answer in &mut answers {
+        if let Some(operation) = &mut answer.operation {
+            operation.effects = effects(&view, answer.index)?;
+        }
+    }
+    answers.sort_by_key(|answer| answer.index);
+    let surplus = answers.len().saturating_sub(filter.limit);
+    Ok(answers.split_off(surplus))
+}
+
+fn select(
+    db: &Connection,
+    columns: &str,
+    condition: &str,
+    values: &[Value],
+    filter: &Filter,
+    read: fn(&Row<'_>) -> rusqlite::Result<Answer>,
+) -> anyhow::Result<Vec<Answer>> {
+    let sql = format!("{columns} WHERE {condition} ORDER BY o.idx DESC LIMIT {}", filter.limit);
+    let mut statement = db.prepare(&sql)?;
+    let rows = statement.query_map(params_from_iter(values), read)?;
+    Ok(rows.collect::<Result<_, _>>()?)
+}
+
+fn common_row(row: &Row<'_>) -> rusqlite::Result<Answer> {
+    let blob = |at: usize| row.get::<_, Option<Vec<u8>>>(at).map(|bytes| bytes.map(hex::encode));
+    Ok(Answer {
+        index: row.get(0)?,
+        time: rfc3339(row.get(1)?),
+        received: rfc3339(row.get(2)?),
+        agent: row.get(3)?,
+        host: row.get(4)?,
+        chain: blob(5)?.unwrap_or_default(),
+        seq: row.get(6)?,
+        who: row.get(7)?,
+        target: row.get(8)?,
+        kind: row.get(9)?,
+        text: row.get(10)?,
+        session: blob(11)?,
+        operation: None,
+    })
+}
+
+fn operation_row(row: &Row<'_>) -> rusqlite::Result<Answer> {
+    let json = |at: usize| {
+        row.get::<_, String>(at).map(|text| serde_json::from_str(&text).unwrap_or_default())
+    };
+    let fingerprint: Option<i64> = row.get(21)?;
+    let operation = Operation {
+        verdict: row.get(12)?,
+        reason: row.get(13)?,
+        policies: json(14)?,
+        policy_digest: hex::encode(row.get::<_, Vec<u8>>(15)?),
+        durability: row.get(16)?,
+        effects: Vec::new(),
+        kinds: row.get(17)?,
+        parameters: json(18)?,
+        prepared: row.get(19)?,
+        unknown: row.get(20)?,
+        fingerprint: fingerprint.map(|print| format!("{:016x}", print.cast_unsigned())),
+        user: row.get(22)?,
+        database: row.get(23)?,
+        application: row.get(24)?,
+        pid: row.get(25)?,
+        uid: row.get(26)?,
+        executable: row.get(27)?,
+        status: row.get(28)?,
+        code: row.get(29)?,
+        message: row.get(30)?,
+        rows: row.get(31)?,
+        bytes_out: row.get(32)?,
+        copied_in: row.get(33)?,
+        copied_out: row.get(34)?,
+        duration_ns: row.get(35)?,
+        tags: row.get(36)?,
+        outcome_index: row.get(37)?,
+    };
+    Ok(Answer { operation: Some(operation), ..common_row(row)? })
+}
+
+fn effects(db: &Connection, index: u64) -> rusqlite::Result<Vec<Effect>> {
+    let mut statement = db.prepare_cached(
+        "SELECT action, schema, relation, unbounded FROM effects WHERE idx = ?1 ORDER BY rowid",
+    )?;
+    let rows = statement.query_map([index], |row| {
+        let (schema, name): (String, String) = (row.get(1)?, row.get(2)?);
+        let relation = if schema.is_empty() { name } else { format!("{schema}.{name}") };
+        Ok(Effect { action: row.get(0)?, relation, unbounded: row.get(3)? })
+    })?;
+    rows.collect()
+}
+
+/// One JSON object a line.
+pub fn write_json(out: &mut impl Write, answers: &[Answer]) -> anyhow::Result<()> {
+    for answer in answers {
+        serde_json::to_writer(&mut *out, answer)?;
+        out.write_all(b"\n")?;
+    }
+    Ok(())
+}
+
+/// A table with aligned columns.
+pub fn write_table(out: &mut impl Write, answers: &[Answer]) -> anyhow::Result<()> {
+    const COLUMNS: usize = 9;
+    let head =
+        ["INDEX", "TIME (UTC)", "WHO", "TARGET", "KIND", "VERDICT", "OUTCOME", "ROWS", "TEXT"];
+    let mut lines: Vec<[String; COLUMNS]> = vec![head.map(str::to_owned)];
+    lines.extend(answers.iter().map(line));
+    let mut widths = [0_usize; COLUMNS];
+    for line in &lines {
+        for (width, cell) in widths.iter_mut().zip(line) {
+            *width = (*width).max(cell.chars().count());
+        }
+    }
+    for line in &lines {
+        let mut text = String::new();
+        for (at, (cell, width)) in line.iter().zip(widths).enumerate() {
+            text.push_str(cell);
+            if at + 1 < COLUMNS {
+                text.extend(std::iter::repeat_n(' ', 2 + width - cell.chars().count()));
+            }
+        }
+        writeln!(out, "{}", text.trim_end())?;
+    }
+    Ok(())
+}
+
+fn line(answer: &Answer) -> [String; 9] {
+    let operation = answer.operation.as_ref();
+    let outcome = operation.and_then(|operation| {
+        let status = operation.status.as_deref()?;
+        let code = operation.code.as_deref().filter(|code| !code.is_empty());
+        Some(code.map_or_else(|| status.to_owned(), |code| format!("{status} {code}")))
+    });
+    let time = answer.time.get(..23).unwrap_or(&answer.time).replace('T', " ");
+    [
+        answer.index.to_string(),
+        time,
+        glyphs(&answer.who, TEXT_CHARS_MAX),
+        glyphs(&answer.target, TEXT_CHARS_MAX),
+        glyphs(&answer.kind, TEXT_CHARS_MAX),
+        operation.map(|operation| operation.verdict.clone()).unwrap_or_default(),
+        glyphs(&outcome.unwrap_or_default(), TEXT_CHARS_MAX),
+        operation.and_then(|operation| operation.rows).map(|n| n.to_string()).unwrap_or_default(),
+        glyphs(&answer.text, TEXT_CHARS_MAX),
+    ]
+}

@@ -1,0 +1,22 @@
+//! The collector's promises, against an agent that is made of real ledger code and lies on demand.
+#![expect(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    reason = "tests: a failure here is the test's verdict"
+)]
+
+#[path = "collector/agent.rs"]
+mod agent;
+#[path = "collector/enrolment.rs"]
+mod enrolment;
+#[path = "collector/export.rs"]
+mod export;
+#[path = "collector/home.rs"]
+mod home;
+#[path = "collector/ingest.rs"]
+mod ingest;
+#[path = "collector/restart.rs"]
+mod restart;
+#[path = "collector/verify.rs"]
+mod verify;

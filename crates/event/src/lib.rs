@@ -1,0 +1,23 @@
+//! The vocabulary of Tidegate: one type a noun, used alike in code, logs, records and docs.
+//!
+//! Promises: plain data, no IO, no clock. What a type cannot express cannot be recorded, so a
+//! type here is parsed once and never "almost valid".
+//!
+//! Limits: texts are capped where they enter a record ([`limits`]), and say so when they were cut.
+//!
+//! Known gaps: MySQL and SSH operations join [`Operation`] with their protocols.
+
+mod capture;
+mod effect;
+mod id;
+pub mod limits;
+mod operation;
+mod outcome;
+mod target;
+
+pub use capture::{Capture, Executable, Principal, Process};
+pub use effect::{Action, Analysis, Effect, Relation, StatementKind, Unknown};
+pub use id::{ChainId, Digest, IdError, Seq, SessionId};
+pub use operation::{Cancel, FunctionCall, Login, Operation, Parameter, Statement, Via};
+pub use outcome::{Copied, Ending, Outcome, Status};
+pub use target::{Durability, Mode, OnFailure, Protocol, TargetName};

@@ -1,0 +1,141 @@
+//! One thing that a client asks of a target.
+
+use std::sync::Arc;
+
+use crate::{Action, Analysis, Effect};
+
+/// One thing that a client asks: the unit of decision and of record.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Operation {
+    /// Open a session.
+    Login(Login),
+    /// A statement, prepared or run.
+    Statement(Statement),
+    /// A fast-path function call (PostgreSQL manual, "Function Call").
+    FunctionCall(FunctionCall),
+    /// Cancel what another connection runs.
+    Cancel(Cancel),
+}
+
+impl Operation {
+    /// What it does, in the policy's words.
+    pub fn effects(&self) -> Vec<Effect> {
+        let one = |action| vec![Effect { action, relation: None, bounded: true }];
+        match self {
+            Self::Login(login) if login.replication => {
+                [one(Action::Login), one(Action::Replicate)].concat()
+            }
+            Self::Login(_) => one(Action::Login),
+            Self::Statement(statement) => statement.analysis.effects.clone(),
+            Self::FunctionCall(_) => one(Action::Unknown),
+            Self::Cancel(_) => one(Action::Cancel),
+        }
+    }
+
+    /// A short name for log lines and query output.
+    pub const fn kind(&self) -> &'static str {
+        match self {
+            Self::Login(_) => "login",
+            Self::Statement(statement) => statement.via.name(),
+            Self::FunctionCall(_) => "function_call",
+            Self::Cancel(_) => "cancel",
+        }
+    }
+}
+
+/// A request to open a session.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Login {
+    /// Database user that the client names.
+    pub user: String,
+    /// Database that it names, or the user's name when it names none.
+    pub database: String,
+    /// `application_name`, as the client says it.
+    pub application: Option<String>,
+    /// The other start-up parameters, in the client's order.
+    pub options: Vec<(String, String)>,
+    /// Whether it asks for a walsender (`replication` is set and not false).
+    pub replication: bool,
+    /// Whether the client's leg is under TLS.
+    pub client_tls: bool,
+}
+
+/// How a statement came.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Via {
+    /// Simple query protocol (`Query`).
+    Simple,
+    /// `Parse`: prepared, not run.
+    Parse,
+    /// `Execute` of a portal.
+    Execute,
+}
+
+impl Via {
+    /// The name in records and queries.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Simple => "query",
+            Self::Parse => "parse",
+            Self::Execute => "execute",
+        }
+    }
+}
+
+/// A statement with what is known of it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Statement {
+    /// How it came.
+    pub via: Via,
+    /// Its text, or the text's beginning where [`Self::text_bytes`] is more.
+    pub text: Arc<str>,
+    /// Length of the whole text in bytes.
+    pub text_bytes: u64,
+    /// SHA-256 of the whole text, where the text was cut.
+    pub text_sha256: Option<[u8; 32]>,
+    /// Name of the prepared statement; empty for the unnamed one and for simple queries.
+    pub prepared: String,
+    /// Parameters of an `Execute`, in order.
+    pub parameters: Vec<Parameter>,
+    /// What it does.
+    pub analysis: Arc<Analysis>,
+}
+
+/// One bound value.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Parameter {
+    /// SQL NULL.
+    Null,
+    /// In text format.
+    Text(Vec<u8>),
+    /// In binary format, with the type's OID where the client or server named it (0 otherwise).
+    Binary {
+        /// Type OID.
+        type_oid: u32,
+        /// The bytes as sent.
+        value: Vec<u8>,
+    },
+    /// Longer than [`crate::limits::PARAMETER_BYTES_MAX`]: the beginning and the whole length.
+    Cut {
+        /// The first bytes.
+        head: Vec<u8>,
+        /// Whole length in bytes.
+        bytes: u64,
+    },
+}
+
+/// A call by function OID.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FunctionCall {
+    /// `pg_proc.oid` of the function.
+    pub oid: u32,
+    /// Number of arguments.
+    pub arguments: u16,
+}
+
+/// A cancel request. The key itself is a secret and never recorded.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Cancel {
+    /// Process id of the backend to be cancelled.
+    pub backend_pid: u32,
+}

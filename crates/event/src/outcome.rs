@@ -1,0 +1,71 @@
+//! What became of an operation.
+
+/// What became of one operation.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Outcome {
+    /// How it ended.
+    pub status: Status,
+    /// Rows returned or changed, as the server counts them in its command tags.
+    pub rows: u64,
+    /// Bytes of result data that went to the client.
+    pub bytes_out: u64,
+    /// Data that a COPY moved.
+    pub copied: Option<Copied>,
+    /// From the release of its bytes to its last answer, in nanoseconds.
+    pub duration_ns: u64,
+    /// Command tags, in order (`SELECT 1`, `INSERT 0 3`), joined by `; `.
+    pub tags: String,
+}
+
+/// How an operation ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Status {
+    /// The server said that it is done.
+    Ok,
+    /// The server said that it failed.
+    Failed {
+        /// SQLSTATE (PostgreSQL manual, appendix A).
+        code: String,
+        /// The server's message.
+        message: String,
+    },
+    /// The portal still has rows; a later `Execute` goes on.
+    Suspended,
+    /// An earlier failure in the pipeline made the server skip it: it did not run.
+    Skipped,
+    /// The connection ended before the answer: whether it ran is not known.
+    Lost,
+}
+
+impl Status {
+    /// The name in records and queries.
+    pub const fn name(&self) -> &'static str {
+        match self {
+            Self::Ok => "ok",
+            Self::Failed { .. } => "failed",
+            Self::Suspended => "suspended",
+            Self::Skipped => "skipped",
+            Self::Lost => "lost",
+        }
+    }
+}
+
+/// What a COPY moved.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Copied {
+    /// Bytes from client to server.
+    pub bytes_in: u64,
+    /// Bytes from server to client.
+    pub bytes_out: u64,
+}
+
+/// Why a session ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Ending {
+    /// The client closed it.
+    Client,
+    /// The server closed it.
+    Server,
+    /// The gate closed it, and why.
+    Gate(String),
+}

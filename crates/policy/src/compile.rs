@@ -1,0 +1,301 @@
+//! From policy files to a validated set.
+//!
+//! Promises: what compiles has passed Cedar's strict validation without error or warning, holds
+//! only annotations that are known, and has a name for each policy: its `@id`, or `file:line`.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::str::FromStr;
+
+use cedar_policy::{Effect, Entities, Policy, PolicyId, Schema, ValidationMode, Validator};
+use miette::Diagnostic;
+use sha2::{Digest as _, Sha256};
+use tidegate_event::{Digest, Durability};
+
+use crate::name;
+
+/// One policy file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Source {
+    /// Its path, for error messages and names of policies.
+    pub name: String,
+    /// Its text.
+    pub text: String,
+}
+
+/// Something wrong in a policy file.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{file}:{line}:{column}: {message}")]
+pub struct PolicyError {
+    /// Name of the source.
+    pub file: String,
+    /// Line, from 1.
+    pub line: usize,
+    /// Column in characters, from 1.
+    pub column: usize,
+    /// What is wrong, and what to do.
+    pub message: String,
+}
+
+/// Annotations that policies may have.
+const ANNOTATIONS: [&str; 4] = ["id", "reason", "durability", "description"];
+
+/// What the decider needs to know of a policy beside what Cedar evaluates.
+#[derive(Debug, Clone)]
+pub(crate) struct Notes {
+    pub(crate) reason: Option<String>,
+    pub(crate) durability: Option<Durability>,
+    pub(crate) place: String,
+    pub(crate) file: String,
+    pub(crate) line: usize,
+}
+
+/// Validated policies, ready to decide.
+#[derive(Debug)]
+pub struct PolicySet {
+    pub(crate) cedar: cedar_policy::PolicySet,
+    schema: Schema,
+    /// The actions with their groups, which every request needs.
+    pub(crate) actions: Entities,
+    pub(crate) notes: HashMap<PolicyId, Notes>,
+    /// For each target, the schemas that policies mention.
+    pub(crate) schemas: BTreeMap<String, BTreeSet<String>>,
+    /// For each target and name, the schemas in which policies mention that name.
+    pub(crate) qualified: BTreeMap<(String, String), BTreeSet<String>>,
+    pub(crate) floor: Durability,
+    digest: Digest,
+}
+
+impl PolicySet {
+    /// Compiles the sources into one set. No source at all is a set that denies everything.
+    pub fn compile(sources: &[Source]) -> Result<Self, Vec<PolicyError>> {
+        let (schema, _) = Schema::from_cedarschema_str(crate::schema())
+            .map_err(|error| vec![at_start("the built-in schema", &error.to_string())])?;
+        let actions = schema
+            .action_entities()
+            .map_err(|error| vec![at_start("the built-in schema", &error.to_string())])?;
+        let mut set = Self {
+            actions,
+            cedar: cedar_policy::PolicySet::new(),
+            schema,
+            notes: HashMap::new(),
+            schemas: BTreeMap::new(),
+            qualified: BTreeMap::new(),
+            floor: Durability::Process,
+            digest: digest(sources),
+        };
+        let mut errors = Vec::new();
+        let mut places = HashMap::new();
+        for source in sources {
+            set.add_source(source, &mut places, &mut errors);
+        }
+        set.validate(&places, &mut errors);
+        if errors.is_empty() { Ok(set) } else { Err(errors) }
+    }
+
+    /// Makes `floor` the least durability of every decision.
+    #[must_use]
+    pub fn with_durability(mut self, floor: Durability) -> Self {
+        self.floor = floor;
+        self
+    }
+
+    /// SHA-256 over the sources, sorted by name: the version of the policy in every record.
+    pub fn digest(&self) -> Digest {
+        self.digest
+    }
+
+    /// Number of policies.
+    pub fn len(&self) -> usize {
+        self.notes.len()
+    }
+
+    /// Whether it has no policy, so that it denies everything.
+    pub fn is_empty(&self) -> bool {
+        self.notes.is_empty()
+    }
+
+    fn add_source<'a>(
+        &mut self,
+        source: &'a Source,
+        places: &mut HashMap<PolicyId, (&'a Source, usize)>,
+        errors: &mut Vec<PolicyError>,
+    ) {
+        let parsed = match cedar_policy::PolicySet::from_str(&source.text) {
+            Ok(parsed) => parsed,
+            Err(found) => {
+                errors.extend(
+                    found
+                        .iter()
+                        .map(|error| at(source, offset(error).unwrap_or(0), &describe(error))),
+                );
+                return;
+            }
+        };
+        if parsed.num_of_templates() > 0 {
+            errors
+                .push(at_start(&source.name, "templates (?principal, ?resource) have no use here"));
+        }
+        let mut from = 0;
+        for policy in parsed.policies() {
+            let text = policy.to_cedar().unwrap_or_default();
+            let start = find(&source.text, from, &text);
+            from = start.saturating_add(text.len());
+            self.add_policy(policy, source, start, places, errors);
+        }
+    }
+
+    fn add_policy<'a>(
+        &mut self,
+        policy: &Policy,
+        source: &'a Source,
+        start: usize,
+        places: &mut HashMap<PolicyId, (&'a Source, usize)>,
+        errors: &mut Vec<PolicyError>,
+    ) {
+        let (line, _) = line_column(&source.text, start);
+        let place = format!("{}:{line}", source.name);
+        let id = PolicyId::new(policy.annotation("id").unwrap_or(&place));
+        let mut wrong = |message: &str| errors.push(at(source, start, message));
+        for (key, _) in policy.annotations().filter(|(key, _)| !ANNOTATIONS.contains(key)) {
+            wrong(&format!("unknown annotation @{key}: use one of @{}", ANNOTATIONS.join(", @")));
+        }
+        let durability = policy.annotation("durability").and_then(|level| {
+            let known = Durability::from_name(level);
+            if known.is_none() {
+                wrong(&format!(
+                    "unknown durability {level:?}: use \"process\", \"host\" or \"collector\""
+                ));
+            }
+            known
+        });
+        for (kind, literal) in policy
+            .entity_literals()
+            .iter()
+            .map(|uid| (uid.type_name().to_string(), uid.id().unescaped().to_owned()))
+        {
+            if let Err(message) = self.mention(&kind, &literal) {
+                wrong(&message);
+            }
+        }
+        let reason = policy.annotation("reason").filter(|text| !text.is_empty()).map(str::to_owned);
+        let notes = Notes { reason, durability, place, file: source.name.clone(), line };
+        if self.cedar.add(policy.new_id(id.clone())).is_err() {
+            let first = places
+                .get(&id)
+                .map(|(file, at)| format!("{}:{}", file.name, line_column(&file.text, *at).0));
+            wrong(&format!(
+                "a second policy named {id:?}; the first is at {}",
+                first.unwrap_or_default(),
+                id = id.to_string(),
+            ));
+            return;
+        }
+        places.insert(id.clone(), (source, start));
+        self.notes.insert(id, notes);
+    }
+
+    /// Notes the schemas that a policy's literals mention.
+    fn mention(&mut self, kind: &str, id: &str) -> Result<(), String> {
+        let example = match kind {
+            "Relation" | "Function" => "target/name or target/schema.name",
+            "Schema" => "target/schema",
+            _ => return Ok(()),
+        };
+        let parts = name::parse(id)
+            .filter(|parts| kind != "Schema" || parts.schema.is_none())
+            .ok_or_else(|| format!("{kind}::{id:?} can match nothing: write {example}"))?;
+        if kind == "Schema" {
+            self.schemas.entry(parts.target).or_default().insert(parts.name);
+        } else if let Some(schema) = parts.schema {
+            self.qualified.entry((parts.target, parts.name)).or_default().insert(schema);
+        }
+        Ok(())
+    }
+
+    fn validate(
+        &self,
+        places: &HashMap<PolicyId, (&Source, usize)>,
+        errors: &mut Vec<PolicyError>,
+    ) {
+        let validator = Validator::new(self.schema.clone());
+        let result = validator.validate(&self.cedar, ValidationMode::Strict);
+        let found = result
+            .validation_errors()
+            .map(|error| (error.policy_id(), offset(error), describe(error)))
+            .chain(
+                result
+                    .validation_warnings()
+                    .map(|warning| (warning.policy_id(), offset(warning), describe(warning))),
+            );
+        for (id, offset, message) in found {
+            match places.get(id) {
+                Some((source, start)) => {
+                    errors.push(at(source, offset.unwrap_or(*start), &message));
+                }
+                None => errors.push(at_start("policies", &message)),
+            }
+        }
+    }
+
+    pub(crate) fn policies(&self) -> impl Iterator<Item = (&Policy, &Notes)> {
+        self.cedar.policies().filter_map(|policy| Some((policy, self.notes.get(policy.id())?)))
+    }
+}
+
+/// Whether it is a `forbid`.
+pub(crate) fn forbids(policy: &Policy) -> bool {
+    policy.effect() == Effect::Forbid
+}
+
+fn digest(sources: &[Source]) -> Digest {
+    let mut sorted: Vec<_> = sources.iter().collect();
+    sorted.sort_by(|one, other| (&one.name, &one.text).cmp(&(&other.name, &other.text)));
+    let mut hash = Sha256::new();
+    hash.update(b"tidegate/policy/v1\0");
+    for source in sorted {
+        for text in [&source.name, &source.text] {
+            hash.update(u64::try_from(text.len()).unwrap_or(u64::MAX).to_le_bytes());
+            hash.update(text.as_bytes());
+        }
+    }
+    Digest(hash.finalize().into())
+}
+
+/// Where `text` begins at or behind byte `from`.
+fn find(source: &str, from: usize, text: &str) -> usize {
+    source.get(from..).and_then(|rest| rest.find(text)).map_or(from, |at| from.saturating_add(at))
+}
+
+fn offset(error: &dyn Diagnostic) -> Option<usize> {
+    error.labels().and_then(|mut labels| labels.next()).map(|label| label.offset())
+}
+
+/// Cedar's message, with what its label and help add.
+fn describe(error: &(impl Diagnostic + ?Sized)) -> String {
+    let mut message = error.to_string();
+    let label = error.labels().and_then(|mut labels| labels.next());
+    if let Some(label) = label.as_ref().and_then(|label| label.label()) {
+        message = format!("{message}: {label}");
+    }
+    if let Some(help) = error.help() {
+        message = format!("{message} ({help})");
+    }
+    message
+}
+
+fn at(source: &Source, offset: usize, message: &str) -> PolicyError {
+    let (line, column) = line_column(&source.text, offset);
+    PolicyError { file: source.name.clone(), line, column, message: message.to_owned() }
+}
+
+fn at_start(file: &str, message: &str) -> PolicyError {
+    PolicyError { file: file.to_owned(), line: 1, column: 1, message: message.to_owned() }
+}
+
+fn line_column(text: &str, offset: usize) -> (usize, usize) {
+    let before: String =
+        text.char_indices().take_while(|(at, _)| *at < offset).map(|(_, char)| char).collect();
+    let line = before.matches('\n').count().saturating_add(1);
+    let column = before.chars().rev().take_while(|char| *char != '\n').count().saturating_add(1);
+    (line, column)
+}

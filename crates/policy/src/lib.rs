@@ -1,0 +1,28 @@
+//! Parse, compile, decide and explain Cedar policies; the only maker of a [`Permit`].
+//!
+//! Promises:
+//! - Deny by default: an operation passes only if every one of its effects is permitted by a
+//!   policy and forbidden by none.
+//! - A policy that can't be evaluated denies: a `forbid` with an error is never skipped.
+//! - Only [`Decider::decide`] makes a [`Permit`], from a decision that allows, or that would deny
+//!   a target in shadow mode. `tests/compile_fail/` shows that nobody else can.
+//! - Policies are validated strictly against [`schema`], and their annotations against a closed
+//!   list; errors say file, line and column.
+//!
+//! What it can't do: it reads names as the statement has them. A name without a schema is asked
+//! in every schema that a policy mentions (see the schema's comments); a policy that compares
+//! `resource.name` or `context` strings is outside of that help.
+
+mod compile;
+mod decide;
+mod explain;
+mod name;
+mod request;
+
+pub use compile::{PolicyError, PolicySet, Source};
+pub use decide::{Decider, Decision, Denial, Permit, Ruling, Subject, Verdict};
+
+/// The Cedar schema that policies are validated against.
+pub fn schema() -> &'static str {
+    include_str!("../schema/tidegate.cedarschema")
+}

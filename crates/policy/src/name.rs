@@ -1,0 +1,94 @@
+//! How relations, functions and schemas are written as Cedar entity ids.
+//!
+//! `target/name`, `target/schema.name`; for schemas `target/schema`. A part that holds a dot,
+//! slash or double quote stands in double quotes, doubled inside, so that no two names share
+//! an id.
+
+/// One part of an id.
+fn part(name: &str) -> String {
+    if name.is_empty() || name.contains(['.', '/', '"']) {
+        format!("\"{}\"", name.replace('"', "\"\""))
+    } else {
+        name.to_owned()
+    }
+}
+
+/// Id of a relation or function.
+pub(crate) fn object(target: &str, schema: Option<&str>, name: &str) -> String {
+    match schema {
+        Some(schema) => format!("{}/{}.{}", part(target), part(schema), part(name)),
+        None => format!("{}/{}", part(target), part(name)),
+    }
+}
+
+/// Id of a schema.
+pub(crate) fn schema(target: &str, schema: &str) -> String {
+    format!("{}/{}", part(target), part(schema))
+}
+
+/// An id taken apart: target, then one or two names.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Parts {
+    pub(crate) target: String,
+    pub(crate) schema: Option<String>,
+    pub(crate) name: String,
+}
+
+/// Reads an id back; `None` when it isn't written as promised.
+pub(crate) fn parse(id: &str) -> Option<Parts> {
+    let (target, rest) = take(id)?;
+    let (first, rest) = take(rest.strip_prefix('/')?)?;
+    if rest.is_empty() {
+        return Some(Parts { target, schema: None, name: first });
+    }
+    let (name, rest) = take(rest.strip_prefix('.')?)?;
+    rest.is_empty().then_some(Parts { target, schema: Some(first), name })
+}
+
+fn take(text: &str) -> Option<(String, &str)> {
+    let Some(mut rest) = text.strip_prefix('"') else {
+        let end = text.find(['.', '/', '"']).unwrap_or(text.len());
+        let (name, rest) = text.split_at_checked(end)?;
+        return (!name.is_empty() && !rest.starts_with('"')).then(|| (name.to_owned(), rest));
+    };
+    let mut name = String::new();
+    loop {
+        let (inside, behind) = rest.split_once('"')?;
+        name.push_str(inside);
+        match behind.strip_prefix('"') {
+            Some(more) => {
+                name.push('"');
+                rest = more;
+            }
+            None => return Some((name, behind)),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ids_are_read_back_and_none_is_shared() {
+        let names = ["a", "a.b", "a/b", "\"", "a\"b", "größe", ""];
+        let mut seen = std::collections::BTreeSet::new();
+        for target in names {
+            for name in names {
+                for schema in names.map(Some).into_iter().chain([None]) {
+                    let id = object(target, schema, name);
+                    let parts = parse(&id).unwrap();
+                    assert_eq!(
+                        (parts.target.as_str(), parts.schema.as_deref(), parts.name.as_str()),
+                        (target, schema, name),
+                        "{id}"
+                    );
+                    assert!(seen.insert(id));
+                }
+            }
+        }
+        for wrong in ["", "a", "a/", "/a", "a/b.", "a/b.c.d", "a/b/c", "a/\"b", "a/b\"c\"", "a.b"] {
+            assert_eq!(parse(wrong), None, "{wrong}");
+        }
+    }
+}

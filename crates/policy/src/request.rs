@@ -1,0 +1,212 @@
+//! From an effect to the Cedar requests that it asks.
+
+use std::collections::{HashMap, HashSet};
+use std::str::FromStr;
+
+use cedar_policy::{
+    Context, Entities, Entity, EntityId, EntityTypeName, EntityUid, Request, RestrictedExpression,
+};
+
+use tidegate_event::{Action, Effect, Relation};
+
+use crate::compile::PolicySet;
+use crate::decide::Subject;
+use crate::name;
+
+/// What of the operation every request of it has.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Asked<'a> {
+    pub(crate) via: &'a str,
+    pub(crate) db_user: &'a str,
+    pub(crate) database: &'a str,
+    pub(crate) login: Option<LoginFacts<'a>>,
+}
+
+/// What only a login has.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct LoginFacts<'a> {
+    pub(crate) application: Option<&'a str>,
+    pub(crate) client_tls: bool,
+}
+
+/// A request with the entities that it needs.
+pub(crate) struct Question {
+    pub(crate) request: Request,
+    pub(crate) entities: Entities,
+    /// The schema that was filled in where the statement names none.
+    pub(crate) assumed_schema: Option<String>,
+}
+
+/// Something that can't be put to Cedar; it denies.
+#[derive(Debug, thiserror::Error)]
+#[error("the request can't be put to the policies: {0}")]
+pub(crate) struct RequestError(String);
+
+fn wrong(error: impl std::fmt::Display) -> RequestError {
+    RequestError(format!("{error}"))
+}
+
+/// All questions that an effect asks: one, or for a name without a schema one for each schema
+/// that it could be in.
+pub(crate) fn questions(
+    set: &PolicySet,
+    subject: &Subject,
+    asked: Asked<'_>,
+    effect: &Effect,
+) -> Result<Vec<Question>, RequestError> {
+    let object = match (&effect.relation, object_kind(effect.action)) {
+        (Some(relation), Some(kind)) => Some((relation, kind)),
+        _ => None,
+    };
+    let Some((relation, kind)) = object else {
+        return Ok(vec![question(set, subject, asked, effect, None, None)?]);
+    };
+    let mut questions = vec![question(set, subject, asked, effect, Some((relation, kind)), None)?];
+    if relation.schema.is_none() {
+        for schema in possible_schemas(set, subject, relation) {
+            let assumed = Relation { schema: Some(schema.to_owned()), name: relation.name.clone() };
+            let object = Some((&assumed, kind));
+            questions.push(question(set, subject, asked, effect, object, Some(schema))?);
+        }
+    }
+    Ok(questions)
+}
+
+fn possible_schemas<'a>(
+    set: &'a PolicySet,
+    subject: &Subject,
+    relation: &Relation,
+) -> impl Iterator<Item = &'a str> {
+    let target = subject.target.0.clone();
+    let named = set.qualified.get(&(target.clone(), relation.name.clone()));
+    let schemas = set.schemas.get(&target);
+    let mut all: Vec<&str> =
+        named.into_iter().chain(schemas).flatten().map(String::as_str).collect();
+    all.sort_unstable();
+    all.dedup();
+    all.into_iter()
+}
+
+/// The entity type that an action's object has; `None` where the target is what it acts on.
+fn object_kind(action: Action) -> Option<&'static str> {
+    match action {
+        Action::Select
+        | Action::CopyTo
+        | Action::Insert
+        | Action::Update
+        | Action::Delete
+        | Action::Truncate
+        | Action::CopyFrom
+        | Action::Ddl
+        | Action::Grant
+        | Action::Maintain
+        | Action::Show
+        | Action::Lock => Some("Relation"),
+        Action::Execute => Some("Function"),
+        Action::Login
+        | Action::ServerFile
+        | Action::Set
+        | Action::SetRole
+        | Action::Transaction
+        | Action::Session
+        | Action::Notify
+        | Action::Replicate
+        | Action::Cancel
+        | Action::Unknown => None,
+    }
+}
+
+fn question(
+    set: &PolicySet,
+    subject: &Subject,
+    asked: Asked<'_>,
+    effect: &Effect,
+    object: Option<(&Relation, &str)>,
+    assumed_schema: Option<&str>,
+) -> Result<Question, RequestError> {
+    let principal = uid("ServiceAccount", &subject.principal.name)?;
+    let action = uid("Action", effect.action.name())?;
+    let target = uid("Target", &subject.target.0)?;
+    let mut entities =
+        vec![principal_entity(&principal, subject)?, target_entity(&target, subject)?];
+    let resource = match object {
+        Some((relation, kind)) => object_entities(relation, kind, subject, &target, &mut entities)?,
+        None => target,
+    };
+    let request =
+        Request::new(principal, action, resource, context(asked, effect)?, None).map_err(wrong)?;
+    let entities = set.actions.clone().add_entities(entities, None).map_err(wrong)?;
+    Ok(Question { request, entities, assumed_schema: assumed_schema.map(str::to_owned) })
+}
+
+fn uid(kind: &str, id: &str) -> Result<EntityUid, RequestError> {
+    let kind = EntityTypeName::from_str(kind).map_err(wrong)?;
+    Ok(EntityUid::from_type_name_and_id(kind, EntityId::new(id)))
+}
+
+fn string(text: &str) -> RestrictedExpression {
+    RestrictedExpression::new_string(text.to_owned())
+}
+
+fn principal_entity(uid: &EntityUid, subject: &Subject) -> Result<Entity, RequestError> {
+    let number = RestrictedExpression::new_long(i64::from(subject.principal.uid));
+    let mut attributes = HashMap::from([("uid".to_owned(), number)]);
+    if let Some(path) = &subject.executable {
+        attributes.insert("executable".to_owned(), string(path));
+    }
+    if let Some(path) = &subject.cgroup {
+        attributes.insert("cgroup".to_owned(), string(path));
+    }
+    Entity::new(uid.clone(), attributes, HashSet::new()).map_err(wrong)
+}
+
+fn target_entity(uid: &EntityUid, subject: &Subject) -> Result<Entity, RequestError> {
+    let attributes = HashMap::from([("protocol".to_owned(), string(subject.protocol.name()))]);
+    Entity::new(uid.clone(), attributes, HashSet::new()).map_err(wrong)
+}
+
+/// The relation or function, the same name without schema, and the schema.
+fn object_entities(
+    relation: &Relation,
+    kind: &str,
+    subject: &Subject,
+    target: &EntityUid,
+    entities: &mut Vec<Entity>,
+) -> Result<EntityUid, RequestError> {
+    let attributes = || HashMap::from([("name".to_owned(), string(&relation.name))]);
+    let bare = uid(kind, &name::object(&subject.target.0, None, &relation.name))?;
+    let in_target = HashSet::from([target.clone()]);
+    entities.push(Entity::new(bare.clone(), attributes(), in_target.clone()).map_err(wrong)?);
+    let Some(schema) = &relation.schema else {
+        return Ok(bare);
+    };
+    let schema_uid = uid("Schema", &name::schema(&subject.target.0, schema))?;
+    entities.push(Entity::new_no_attrs(schema_uid.clone(), in_target));
+    let full = uid(kind, &name::object(&subject.target.0, Some(schema), &relation.name))?;
+    let parents = HashSet::from([bare, schema_uid]);
+    entities.push(Entity::new(full.clone(), attributes(), parents).map_err(wrong)?);
+    Ok(full)
+}
+
+fn context(asked: Asked<'_>, effect: &Effect) -> Result<Context, RequestError> {
+    let mut pairs = vec![
+        ("db_user".to_owned(), string(asked.db_user)),
+        ("database".to_owned(), string(asked.database)),
+        ("via".to_owned(), string(asked.via)),
+        ("bounded".to_owned(), RestrictedExpression::new_bool(effect.bounded)),
+    ];
+    match asked.login {
+        Some(login) if effect.action == Action::Login => {
+            pairs.push(("client_tls".to_owned(), RestrictedExpression::new_bool(login.client_tls)));
+            if let Some(application) = login.application {
+                pairs.push(("about".to_owned(), string(application)));
+            }
+        }
+        _ => {
+            if let (Some(relation), None) = (&effect.relation, object_kind(effect.action)) {
+                pairs.push(("about".to_owned(), string(&relation.name)));
+            }
+        }
+    }
+    Context::from_pairs(pairs).map_err(wrong)
+}

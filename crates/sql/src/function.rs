@@ -1,0 +1,150 @@
+//! What calling a function does, judged by its name.
+//!
+//! Promises: a built-in function of `pg_catalog` that only computes or reads the server's own
+//! state is no effect (`data/harmless_functions.txt`, drawn from the catalogue of PostgreSQL 15
+//! and the manuals of 16 to 18: what is not volatile and takes no SQL or relation in a string,
+//! and a reviewed few that are volatile). Functions that take SQL in a string are looked into
+//! where the string is a constant, and unknown where it isn't. All others are `execute`.
+//!
+//! Known gaps: see the crate's page: names only, no overloads, no `search_path`. `nextval` counts
+//! as harmless: it changes nothing but the sequence.
+
+use std::collections::HashSet;
+use std::sync::LazyLock;
+
+use pg_query::protobuf as p;
+use tidegate_event::{Action, Relation};
+
+use crate::collect::{Collector, Nested, bare, constant, names};
+
+static HARMLESS: LazyLock<HashSet<&'static str>> =
+    LazyLock::new(|| include_str!("../data/harmless_functions.txt").lines().collect());
+
+/// Schemas whose functions are taken for built-in ones.
+const BUILT_IN_SCHEMA: &str = "pg_catalog";
+
+/// Functions that read or write files or large objects on the server. Names that end in `*`
+/// stand for all that begin so.
+const SERVER_FILE: [&str; 14] = [
+    "lo_*",
+    "loread",
+    "lowrite",
+    "lo_import",
+    "lo_export",
+    "pg_read_file*",
+    "pg_read_binary_file",
+    "pg_stat_file",
+    "pg_ls_*",
+    "pg_file_*",
+    "pg_logdir_ls",
+    "pg_hba_file_rules",
+    "pg_ident_file_mappings",
+    "pg_show_all_file_settings",
+];
+
+/// Functions that drive replication.
+const REPLICATE: [&str; 6] = [
+    "pg_create_logical_replication_slot",
+    "pg_create_physical_replication_slot",
+    "pg_drop_replication_slot",
+    "pg_copy_*",
+    "pg_logical_*",
+    "pg_replication_*",
+];
+
+/// Functions that run SQL which they get in their first argument.
+const SQL_IN_FIRST: [&str; 5] =
+    ["query_to_xml", "query_to_xmlschema", "query_to_xml_and_xmlschema", "ts_stat", "crosstab*"];
+
+/// Functions that read the relation which their first argument names.
+const RELATION_IN_FIRST: [&str; 3] =
+    ["table_to_xml", "table_to_xmlschema", "table_to_xml_and_xmlschema"];
+
+/// Functions that run or read what can't be told from the statement.
+const OPAQUE: [&str; 9] = [
+    "dblink*",
+    "cursor_to_xml*",
+    "schema_to_xml*",
+    "database_to_xml*",
+    "connectby",
+    "xpath_table",
+    "pg_execute*",
+    "lo_manage",
+    "currtid*",
+];
+
+/// Notes what a call does, its arguments apart.
+pub(crate) fn judge(call: &p::FuncCall, to: &mut Collector) {
+    let Some(function) = names(&call.funcname) else {
+        return to.unknown("a function call without a name");
+    };
+    let built_in = function.schema.as_deref().is_none_or(|schema| schema == BUILT_IN_SCHEMA);
+    let name = function.name.as_str();
+    let first = call.args.first();
+    if matches(name, &OPAQUE) {
+        let reason = format!("{function}() runs or reads what the statement does not show");
+        to.add_on(Action::Execute, Some(function));
+        return to.unknown(reason);
+    }
+    if matches(name, &SQL_IN_FIRST) || (name == "ts_rewrite" && call.args.len() == 2) {
+        let at = if name == "ts_rewrite" { call.args.get(1) } else { first };
+        return in_string(function, at, to);
+    }
+    if !built_in {
+        return to.add_on(Action::Execute, Some(function));
+    }
+    if matches(name, &RELATION_IN_FIRST) {
+        return relation_in_string(&function, first, to);
+    }
+    match name {
+        "set_config" => set_config(first, to),
+        "pg_notify" => to.add(Action::Notify),
+        _ if matches(name, &["pg_advisory_*", "pg_try_advisory_*"]) => to.add(Action::Lock),
+        _ if matches(name, &SERVER_FILE) => to.add_on(Action::ServerFile, Some(function)),
+        _ if matches(name, &REPLICATE) => to.add_on(Action::Replicate, Some(function)),
+        _ if HARMLESS.contains(name) => {}
+        _ => to.add_on(Action::Execute, Some(function)),
+    }
+}
+
+fn matches(name: &str, patterns: &[&str]) -> bool {
+    patterns.iter().any(|pattern| match pattern.strip_suffix('*') {
+        Some(head) => name.starts_with(head),
+        None => name == *pattern,
+    })
+}
+
+fn in_string(function: Relation, at: Option<&p::Node>, to: &mut Collector) {
+    match at.and_then(constant) {
+        Some(text) => to.absorb(text, Nested::Statements),
+        None => to.unknown(format!("{function}() runs SQL that is not a constant")),
+    }
+    to.add_on(Action::Execute, Some(function));
+}
+
+fn relation_in_string(function: &Relation, at: Option<&p::Node>, to: &mut Collector) {
+    let Some(text) = at.and_then(constant) else {
+        return to.unknown(format!("{function}() reads a relation that is not a constant"));
+    };
+    // The server reads the string as a name, with quotes and dots: so does the parser.
+    to.absorb(&format!("TABLE {text}"), Nested::Statements);
+}
+
+/// `set_config(name, value, is_local)` is `SET`, also of the role.
+fn set_config(name: Option<&p::Node>, to: &mut Collector) {
+    to.literals_matter = true;
+    if let Some(name) = name.and_then(constant) {
+        return set(&name.to_ascii_lowercase(), to);
+    }
+    to.add(Action::Set);
+    to.add(Action::SetRole);
+}
+
+/// Notes the effect of setting `name`, which is in lower case.
+pub(crate) fn set(name: &str, to: &mut Collector) {
+    let action = match name {
+        "role" | "session_authorization" => Action::SetRole,
+        _ => Action::Set,
+    };
+    to.add_on(action, Some(bare(name)));
+}

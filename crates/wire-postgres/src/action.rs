@@ -1,0 +1,79 @@
+//! What the machine wants done, and what it is told.
+
+use bytes::Bytes;
+use tidegate_event::{Ending, Operation, Outcome};
+
+/// Names one question of one machine, counted from 0.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct AskId(pub u64);
+
+/// One thing for the driver to do. The order of actions is the order in which to do them; an
+/// action for one leg need not wait for the other leg's.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Action<R> {
+    /// Bytes for the client.
+    ToClient(Bytes),
+    /// Bytes for the server, and why they may go.
+    ToServer {
+        /// Why they may go.
+        authority: Authority<R>,
+        /// The bytes.
+        bytes: Bytes,
+    },
+    /// A decision is wanted; the machine reads nothing more from the client until it is answered.
+    Ask {
+        /// To be repeated in the answer.
+        id: AskId,
+        /// What the client asks.
+        operation: Operation,
+    },
+    /// What became of a permitted operation; comes exactly once for each.
+    Outcome {
+        /// The id of its question.
+        id: AskId,
+        /// What became of it.
+        outcome: Outcome,
+    },
+    /// Flush what goes to the client, then start TLS as its server, then say `client_tls_started`.
+    StartClientTls,
+    /// Flush both legs, then close both. The last action of a machine.
+    Close {
+        /// Why.
+        ending: Ending,
+    },
+}
+
+/// Why bytes may go to the server.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Authority<R> {
+    /// They belong to a permitted operation with this receipt.
+    Receipt(R),
+    /// They carry no operation.
+    Exempt(Exempt),
+}
+
+/// What carries no operation.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Exempt {
+    /// The client's part of the authentication exchange, after the login's own permit.
+    Handshake,
+    /// Sync, Flush, Terminate, Close and Describe; a Bind to a statement that the gate did not see
+    /// prepared and that is not executed in the same breath; the substitute for a refused text.
+    Framing,
+}
+
+/// The answer to an [`Action::Ask`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Answer<R> {
+    /// Permitted and recorded.
+    Permit(R),
+    /// Refused. A login's refusal goes out as FATAL, any other as ERROR.
+    Refuse {
+        /// Five characters (manual, appendix A): 42501 for statements, 28000 for logins.
+        sqlstate: &'static str,
+        /// For the person who reads it.
+        message: String,
+        /// What to do about it.
+        hint: Option<String>,
+    },
+}

@@ -1,0 +1,258 @@
+//! From the texts that the client sends to operations.
+//!
+//! Promises: an operation holds what the server will run: its text (cut for the record, with its
+//! SHA-256), its parameters, and what it does. What the machine cannot know is asked as unknown.
+//!
+//! Method for settings: a text with a backslash or with bytes beyond ASCII reads differently under
+//! `standard_conforming_strings` and `client_encoding`. While a message that may change settings
+//! has not been answered, such a text is analysed both ways; where they differ, it is unknown.
+
+use std::sync::{Arc, LazyLock, OnceLock};
+
+use sha2::{Digest as _, Sha256};
+use tidegate_event::limits::{STATEMENT_TEXT_BYTES_MAX, cut};
+use tidegate_event::{
+    Action as Does, Analysis, Effect, Operation, Parameter, Statement, Unknown, Via,
+};
+use tidegate_sql::Settings;
+
+use super::Machine;
+use crate::names::{Change, Found, Weigh};
+use crate::sql_names::{self, Forget};
+
+/// A text as it is recorded.
+#[derive(Debug, Clone)]
+pub(crate) struct Text {
+    head: Arc<str>,
+    bytes: u64,
+    sha256: Option<[u8; 32]>,
+}
+
+/// What a text may do to what the machine knows.
+#[derive(Debug, Clone)]
+pub(crate) struct Touches {
+    statements: Option<Forget>,
+    portals: bool,
+    settings: bool,
+}
+
+/// A text with what it does.
+#[derive(Debug, Clone)]
+pub(crate) struct Known {
+    text: Text,
+    pub analysis: Arc<Analysis>,
+    pub touches: Touches,
+}
+
+/// A statement that the client prepared.
+#[derive(Debug)]
+pub(crate) struct Prepared<R> {
+    name: String,
+    known: Known,
+    types: Vec<u32>,
+    described: OnceLock<Vec<u32>>,
+    pub receipt: R,
+}
+
+impl<R> Prepared<R> {
+    pub fn new(name: &[u8], known: Known, types: Vec<u32>, receipt: R) -> Self {
+        let name = String::from_utf8_lossy(name).into_owned();
+        Self { name, known, types, described: OnceLock::new(), receipt }
+    }
+
+    /// The server says of which types the parameters are.
+    pub fn describe(&self, types: Vec<u32>) {
+        // A second description of one statement says the same.
+        let _ = self.described.set(types);
+    }
+
+    /// Types of the parameters, as far as they are known.
+    pub fn types(&self) -> &[u32] {
+        self.described.get().map_or(self.types.as_slice(), Vec::as_slice)
+    }
+}
+
+impl<R> Weigh for Arc<Prepared<R>> {
+    fn weight(&self) -> usize {
+        size_of::<Prepared<R>>()
+            + self.name.len()
+            + self.known.text.head.len()
+            // Declared, and once more described.
+            + self.types.len() * 8
+    }
+}
+
+/// A portal that the client bound.
+#[derive(Debug)]
+pub(crate) struct Portal<R> {
+    pub statement: Option<Arc<Prepared<R>>>,
+    pub parameters: Vec<Parameter>,
+}
+
+impl<R> Weigh for Arc<Portal<R>> {
+    fn weight(&self) -> usize {
+        let held = |parameter: &Parameter| match parameter {
+            Parameter::Null => 0,
+            Parameter::Text(value) | Parameter::Binary { value, .. } => value.len(),
+            Parameter::Cut { head, .. } => head.len(),
+        };
+        let values: usize = self.parameters.iter().map(held).sum();
+        size_of::<Portal<R>>() + self.parameters.len() * size_of::<Parameter>() + values
+    }
+}
+
+static SETTINGS_IN_DOUBT: LazyLock<Arc<Analysis>> = LazyLock::new(|| {
+    unknown("a setting that changes how this text is read may be changing in the same pipeline")
+});
+
+fn unknown(reason: &str) -> Arc<Analysis> {
+    Arc::new(Analysis {
+        kinds: Vec::new(),
+        effects: vec![Effect { action: Does::Unknown, relation: None, bounded: true }],
+        unknown: Some(Unknown { reason: reason.to_owned() }),
+        fingerprint: None,
+    })
+}
+
+impl Text {
+    fn whole(text: &[u8]) -> Self {
+        let lossy = String::from_utf8_lossy(text);
+        let (head, was_cut) = cut(&lossy, STATEMENT_TEXT_BYTES_MAX);
+        let exact = matches!(lossy, std::borrow::Cow::Borrowed(_));
+        // A text that the record can't hold as it is, is held by its digest.
+        let sha256 = (was_cut || !exact).then(|| Sha256::digest(text).into());
+        Self { head: head.into(), bytes: u64::try_from(text.len()).unwrap_or(u64::MAX), sha256 }
+    }
+}
+
+impl Known {
+    /// The operation of sending this text, or of running it with `parameters`.
+    pub fn operation(&self, via: Via, prepared: String, parameters: Vec<Parameter>) -> Operation {
+        Operation::Statement(Statement {
+            via,
+            text: Arc::clone(&self.text.head),
+            text_bytes: self.text.bytes,
+            text_sha256: self.text.sha256,
+            prepared,
+            parameters,
+            analysis: Arc::clone(&self.analysis),
+        })
+    }
+}
+
+fn touches(text: &[u8], analysis: &Analysis) -> Touches {
+    let does = |wanted: &[Does]| analysis.effects.iter().any(|done| wanted.contains(&done.action));
+    let names_it = |kind: &str| {
+        ["PREPARE", "DEALLOCATE", "DISCARD", "DECLARE"]
+            .iter()
+            .any(|word| kind.get(..word.len()).is_some_and(|head| head.eq_ignore_ascii_case(word)))
+    };
+    let by_name = does(&[Does::Session, Does::Set, Does::Unknown])
+        || analysis.kinds.iter().any(|kind| names_it(&kind.0));
+    Touches {
+        statements: by_name
+            .then(|| sql_names::statements(text))
+            .filter(|forget| *forget != Forget::Names(Vec::new())),
+        portals: by_name && sql_names::declares(text),
+        settings: does(&[Does::Set, Does::Unknown, Does::Execute])
+            || sql_names::sets_by_function(text),
+    }
+}
+
+impl<R: Clone> Machine<R> {
+    /// A text that is there as a whole.
+    pub(super) fn known(&self, text: &[u8]) -> Known {
+        let analysis = self.analyze(text);
+        let touches = touches(text, &analysis);
+        Known { text: Text::whole(text), analysis, touches }
+    }
+
+    /// A text of which only the head is there. It may touch anything.
+    pub(super) fn known_by_head(&self, head: &[u8], bytes: usize) -> Known {
+        let bytes = u64::try_from(bytes).unwrap_or(u64::MAX);
+        let text = Text { bytes, sha256: None, ..Text::whole(head) };
+        let analysis = self.analyzer.too_long(bytes);
+        let touches = Touches { statements: Some(Forget::All), portals: true, settings: true };
+        Known { text, analysis, touches }
+    }
+
+    fn analyze(&self, text: &[u8]) -> Arc<Analysis> {
+        let settings = self.session.settings;
+        if text.is_ascii() {
+            // ASCII reads alike in every client encoding.
+            let settings = Settings { utf8: true, ..settings };
+            let analysis = self.analyzer.analyze(text, settings);
+            return self.unless_in_doubt(text, settings, analysis);
+        }
+        let utf8 = settings.utf8 && std::str::from_utf8(text).is_ok();
+        let settings = Settings { utf8, ..settings };
+        let analysis = self.analyzer.analyze(text, settings);
+        self.unless_in_doubt(text, settings, analysis)
+    }
+
+    fn unless_in_doubt(
+        &self,
+        text: &[u8],
+        settings: Settings,
+        analysis: Arc<Analysis>,
+    ) -> Arc<Analysis> {
+        if self.session.doubt.is_none() || (text.is_ascii() && !text.contains(&b'\\')) {
+            return analysis;
+        }
+        let standard_conforming_strings = !settings.standard_conforming_strings;
+        let mut others = vec![Settings { standard_conforming_strings, ..settings }];
+        if !text.is_ascii() {
+            others.push(Settings { utf8: false, ..settings });
+            others.push(Settings { standard_conforming_strings, utf8: false });
+        }
+        let differs = |other: Settings| *self.analyzer.analyze(text, other) != *analysis;
+        if others.into_iter().any(differs) {
+            return Arc::clone(&SETTINGS_IN_DOUBT);
+        }
+        analysis
+    }
+
+    /// The operation of executing the portal of that name, and what it touches; `None` when the
+    /// name can't be resolved before the server has answered.
+    pub(super) fn execution(&mut self, portal: &[u8]) -> Option<(Operation, Touches)> {
+        let found = match self.session.portals.find(portal, self.session.segment) {
+            Found::Value(portal) => Some(portal),
+            Found::Wait if self.may_wait() => return None,
+            Found::Unknown | Found::Wait => None,
+        };
+        let parameters = found.as_ref().map_or_else(Vec::new, |portal| portal.parameters.clone());
+        if let Some(prepared) = found.as_ref().and_then(|portal| portal.statement.as_ref()) {
+            let operation =
+                prepared.known.operation(Via::Execute, prepared.name.clone(), parameters);
+            return Some((operation, prepared.known.touches.clone()));
+        }
+        let analysis = self.session.unseen.get_or_insert_with(|| {
+            unknown("the gate did not see the text of what this executes (SQL PREPARE, a cursor)")
+        });
+        let text = Text { head: Arc::from(""), bytes: 0, sha256: None };
+        let touches = Touches { statements: Some(Forget::All), portals: true, settings: true };
+        let known = Known { text, analysis: Arc::clone(analysis), touches: touches.clone() };
+        Some((known.operation(Via::Execute, String::new(), parameters), touches))
+    }
+
+    /// Notes what the permitted message `seq` may change.
+    pub(super) fn touch(&mut self, seq: u64, touches: &Touches) {
+        let session = &mut self.session;
+        let segment = session.segment;
+        match &touches.statements {
+            None => {}
+            Some(Forget::All) => session.statements.change(seq, segment, Change::RemoveNamed),
+            Some(Forget::Names(names)) => {
+                for name in names {
+                    session.statements.change(seq, segment, Change::Remove(name.clone()));
+                }
+            }
+        }
+        if touches.portals {
+            session.portals.change(seq, segment, Change::RemoveNamed);
+        }
+        if touches.settings {
+            session.doubt = Some(seq);
+        }
+    }
+}

@@ -1,0 +1,93 @@
+//! ErrorResponse: read what outcomes need, write what refusals need (manual, "Error and Notice
+//! Message Fields").
+
+use bytes::Bytes;
+
+/// What matters of an ErrorResponse.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub(crate) struct ServerError {
+    pub sqlstate: String,
+    pub message: String,
+    /// FATAL or PANIC: the server ends the session.
+    pub ends_session: bool,
+}
+
+/// Longest text that is kept of a server's error, in bytes.
+const TEXT_BYTES_MAX: usize = 1024;
+
+/// Reads the fields that are there; a body may be only the head of one.
+pub(crate) fn read(body: &[u8]) -> ServerError {
+    let mut error = ServerError::default();
+    for field in body.split(|&byte| byte == 0) {
+        let Some((kind, value)) = field.split_first() else {
+            break;
+        };
+        let text = || {
+            let whole = String::from_utf8_lossy(value);
+            tidegate_event::limits::cut(&whole, TEXT_BYTES_MAX).0.to_owned()
+        };
+        match kind {
+            // `S` may be translated, `V` never is (9.6 up).
+            b'S' | b'V' => error.ends_session |= value == b"FATAL" || value == b"PANIC",
+            b'C' => error.sqlstate = text(),
+            b'M' => error.message = text(),
+            _ => {}
+        }
+    }
+    error
+}
+
+/// How bad an error of ours is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Severity {
+    Error,
+    Fatal,
+}
+
+/// Builds an ErrorResponse.
+pub(crate) fn response(
+    severity: Severity,
+    sqlstate: &str,
+    message: &str,
+    hint: Option<&str>,
+) -> Bytes {
+    let severity = match severity {
+        Severity::Error => "ERROR",
+        Severity::Fatal => "FATAL",
+    };
+    let mut body = Vec::with_capacity(message.len() + 64);
+    let mut field = |kind: u8, text: &str| {
+        body.push(kind);
+        // A zero byte would end the field.
+        body.extend(text.bytes().filter(|&byte| byte != 0));
+        body.push(0);
+    };
+    field(b'S', severity);
+    field(b'V', severity);
+    field(b'C', sqlstate);
+    field(b'M', message);
+    if let Some(hint) = hint {
+        field(b'H', hint);
+    }
+    crate::frame::message(b'E', &[&body, b"\0"])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_written_is_read() {
+        let written = response(Severity::Error, "42501", "no\0t you", Some("ask"));
+        assert_eq!(
+            read(written.get(5..).unwrap()),
+            ServerError {
+                sqlstate: "42501".into(),
+                message: "not you".into(),
+                ends_session: false
+            }
+        );
+        assert!(read(b"SFATAL\0C57P01\0").ends_session);
+        assert_eq!(read(b"Mcut in the mid").message, "cut in the mid");
+    }
+}

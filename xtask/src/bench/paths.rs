@@ -1,0 +1,267 @@
+//! The ways from a client to the server that are measured.
+//!
+//! Promises: each path's processes are its own, started once and kept for the whole run, so that
+//! rounds are alike. Clients of the gate run as the protected account in the guarded cgroup; clients
+//! of all other paths run outside of it, with no hook in their way.
+
+use std::fs;
+use std::path::{Path as FilePath, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+use anyhow::Context as _;
+
+use crate::lab::agent::{Agent, AgentOptions, Site};
+use crate::lab::cgroup::Cgroup;
+use crate::lab::process::{Daemon, Identity, wait_for};
+use crate::lab::{Lab, places};
+
+/// How long a hop may take to listen.
+const START_MS_MAX: u64 = 20_000;
+/// The collector gives way to everything that is measured (setpriority(2)).
+const COLLECTOR_NICE: libc::c_int = 19;
+
+/// One way to the server.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Path {
+    /// No hop.
+    Direct,
+    /// Our own relay: the runtime and buffers of the agent, nothing looked at.
+    Relay,
+    /// haproxy, TCP mode.
+    Haproxy,
+    /// pgbouncer, a server connection for each session.
+    BouncerSession,
+    /// pgbouncer, a server connection for each transaction.
+    BouncerTransaction,
+    /// The gate, evidence at the default levels.
+    Gate,
+    /// The gate, every statement at level `host`.
+    GateHost,
+}
+
+impl Path {
+    /// In the order in which they are measured.
+    pub const ALL: [Self; 7] = [
+        Self::Direct,
+        Self::Relay,
+        Self::Haproxy,
+        Self::BouncerSession,
+        Self::BouncerTransaction,
+        Self::Gate,
+        Self::GateHost,
+    ];
+
+    /// Its name in reports.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Direct => "direct",
+            Self::Relay => "plain relay",
+            Self::Haproxy => "haproxy tcp",
+            Self::BouncerSession => "pgbouncer session",
+            Self::BouncerTransaction => "pgbouncer transaction",
+            Self::Gate => "tidegate",
+            Self::GateHost => "tidegate host level",
+        }
+    }
+
+    /// Whether clients run as the protected account.
+    pub const fn is_gate(self) -> bool {
+        matches!(self, Self::Gate | Self::GateHost)
+    }
+}
+
+/// A gate with a cgroup of its own.
+struct Gate {
+    agent: Agent,
+    cgroup: Cgroup,
+}
+
+/// All paths, running.
+#[derive(Default)]
+pub struct Paths {
+    server_port: u16,
+    relay: Option<(Daemon, u16)>,
+    haproxy: Option<(Daemon, u16)>,
+    session: Option<(Daemon, u16)>,
+    transaction: Option<(Daemon, u16)>,
+    gate: Option<Gate>,
+    gate_host: Option<Gate>,
+    collector: Option<u32>,
+}
+
+impl Paths {
+    /// Starts the wanted ones.
+    pub fn start(lab: &mut Lab, wanted: &[Path]) -> anyhow::Result<Self> {
+        let mut paths = Self { server_port: lab.postgres.port(), ..Self::default() };
+        if wanted.iter().any(|path| path.is_gate()) {
+            lab.start_collector()?;
+            let pid = lab.collector()?.pid().context("the collector does not run")?;
+            // SAFETY: a plain system call on values.
+            unsafe { libc::setpriority(libc::PRIO_PROCESS, pid, COLLECTOR_NICE) };
+            paths.collector = Some(pid);
+        }
+        for path in wanted {
+            match path {
+                Path::Direct => {}
+                Path::Relay => paths.relay = Some(relay(lab)?),
+                Path::Haproxy => paths.haproxy = Some(haproxy(lab)?),
+                Path::BouncerSession => paths.session = Some(pgbouncer(lab, "session")?),
+                Path::BouncerTransaction => {
+                    paths.transaction = Some(pgbouncer(lab, "transaction")?);
+                }
+                Path::Gate => paths.gate = Some(gate(lab, "default", "process")?),
+                Path::GateHost => paths.gate_host = Some(gate(lab, "host", "host")?),
+            }
+        }
+        Ok(paths)
+    }
+
+    /// Where clients of a path connect to.
+    pub fn port(&self, path: Path) -> anyhow::Result<u16> {
+        match path {
+            Path::Direct | Path::Gate | Path::GateHost => Ok(self.server_port),
+            other => Ok(self.hop(other).context("this path was not started")?.1),
+        }
+    }
+
+    /// Where the path accepts connections.
+    pub fn listening_port(&self, path: Path) -> anyhow::Result<u16> {
+        if path.is_gate() {
+            return Ok(self.gate_of(path)?.agent.gate_port());
+        }
+        self.port(path)
+    }
+
+    /// The processes of a path.
+    pub fn pids(&self, path: Path) -> anyhow::Result<Vec<u32>> {
+        match path {
+            Path::Direct => Ok(Vec::new()),
+            Path::Gate | Path::GateHost => Ok(vec![self.gate_of(path)?.agent.pid()?]),
+            other => Ok(vec![self.hop(other).context("this path was not started")?.0.pid()]),
+        }
+    }
+
+    /// The cgroup for clients of a path.
+    pub fn cgroup(&self, path: Path) -> anyhow::Result<Option<PathBuf>> {
+        if path.is_gate() {
+            return Ok(Some(self.gate_of(path)?.cgroup.path().to_owned()));
+        }
+        Ok(None)
+    }
+
+    /// The collector's process.
+    pub fn collector(&self) -> Option<u32> {
+        self.collector
+    }
+
+    /// Stops everything that [`Paths::start`] started, except what belongs to the laboratory.
+    pub fn stop(&mut self) -> anyhow::Result<()> {
+        for gate in [&mut self.gate, &mut self.gate_host].into_iter().filter_map(Option::as_mut) {
+            gate.agent.stop()?;
+            gate.agent.detach()?;
+            gate.cgroup.remove()?;
+        }
+        Ok(())
+    }
+
+    fn hop(&self, path: Path) -> Option<&(Daemon, u16)> {
+        match path {
+            Path::Relay => self.relay.as_ref(),
+            Path::Haproxy => self.haproxy.as_ref(),
+            Path::BouncerSession => self.session.as_ref(),
+            Path::BouncerTransaction => self.transaction.as_ref(),
+            Path::Direct | Path::Gate | Path::GateHost => None,
+        }
+    }
+
+    fn gate_of(&self, path: Path) -> anyhow::Result<&Gate> {
+        let gate = if path == Path::Gate { &self.gate } else { &self.gate_host };
+        gate.as_ref().context("this path was not started")
+    }
+}
+
+fn gate(lab: &Lab, name: &str, durability: &'static str) -> anyhow::Result<Gate> {
+    let lab_cgroup = lab.cgroup.path();
+    let parent = lab_cgroup.file_name().unwrap_or_default().to_string_lossy();
+    let cgroup = Cgroup::create(&format!("{parent}-{name}"), false)?;
+    let site = Site {
+        id: format!("bench-{name}"),
+        dir: lab.path(&format!("agent-{name}")),
+        cgroup: cgroup.path().to_owned(),
+        service_uid: lab.service_uid,
+        server_port: lab.postgres.port(),
+        server_ca: None,
+    };
+    let id = site.id.clone();
+    let mut agent = Agent::prepare(site, &AgentOptions { durability, ..AgentOptions::default() })?;
+    let collector = lab.collector.as_ref().context("no collector")?;
+    agent.enrol(&collector.enrol(&id, &lab.path(&format!("enrol-{name}.json")))?)?;
+    agent.run()?;
+    Ok(Gate { agent, cgroup })
+}
+
+fn relay(lab: &Lab) -> anyhow::Result<(Daemon, u16)> {
+    let port = places::free_port()?;
+    let mut command = Command::new(places::our_program("examples/relay")?);
+    command.arg(format!("127.0.0.1:{port}"));
+    command.arg(format!("127.0.0.1:{}", lab.postgres.port()));
+    hop("relay", lab, &mut command, &Identity::default(), port)
+}
+
+fn haproxy(lab: &Lab) -> anyhow::Result<(Daemon, u16)> {
+    let port = places::free_port()?;
+    let config = lab.path("haproxy.cfg");
+    fs::write(
+        &config,
+        format!(
+            "global\n  maxconn 1000\ndefaults\n  mode tcp\n  timeout connect 5s\n  \
+             timeout client 10m\n  timeout server 10m\nlisten pg\n  bind 127.0.0.1:{port}\n  \
+             server pg 127.0.0.1:{}\n",
+            lab.postgres.port()
+        ),
+    )?;
+    let mut command = Command::new("/usr/sbin/haproxy");
+    command.arg("-db").arg("-f").arg(config);
+    hop("haproxy", lab, &mut command, &Identity::default(), port)
+}
+
+fn pgbouncer(lab: &Lab, mode: &str) -> anyhow::Result<(Daemon, u16)> {
+    let port = places::free_port()?;
+    let dir = lab.path(&format!("pgbouncer-{mode}"));
+    fs::create_dir_all(&dir)?;
+    fs::write(dir.join("users"), "\"app\" \"\"\n")?;
+    fs::write(
+        dir.join("pgbouncer.ini"),
+        format!(
+            "[databases]\napp = host=127.0.0.1 port={} dbname=app\n[pgbouncer]\n\
+             listen_addr = 127.0.0.1\nlisten_port = {port}\nunix_socket_dir =\n\
+             auth_type = trust\nauth_file = {}\npool_mode = {mode}\ndefault_pool_size = 20\n\
+             max_client_conn = 300\nlog_connections = 0\nlog_disconnections = 0\n",
+            lab.postgres.port(),
+            dir.join("users").display()
+        ),
+    )?;
+    let mut command = Command::new("/usr/sbin/pgbouncer");
+    command.arg("-q").arg(dir.join("pgbouncer.ini"));
+    // It refuses to run as root.
+    let identity = Identity { uid: Some(lab.other_uid), ..Identity::default() };
+    hop("pgbouncer", lab, &mut command, &identity, port)
+}
+
+fn hop(
+    name: &str,
+    lab: &Lab,
+    command: &mut Command,
+    identity: &Identity,
+    port: u16,
+) -> anyhow::Result<(Daemon, u16)> {
+    let log: &FilePath = &lab.path(&format!("{name}-{port}.log"));
+    let mut daemon = Daemon::start(name, command, identity, log)?;
+    wait_for(&format!("{name} listens"), Duration::from_millis(START_MS_MAX), || {
+        let ended = daemon.ended()?;
+        anyhow::ensure!(ended.is_none(), "{name} ended: {}", crate::lab::tail(log));
+        Ok(std::net::TcpStream::connect(("127.0.0.1", port)).ok().map(drop))
+    })?;
+    Ok((daemon, port))
+}

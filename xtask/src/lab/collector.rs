@@ -1,0 +1,246 @@
+//! A collector of its own.
+//!
+//! Promises: serving when [`Collector::serve`] returns; the address stays the same over restarts, so
+//! that an enrolled agent finds it again.
+
+use std::fs::{self, File};
+use std::os::unix::fs::FileExt as _;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+use std::time::Duration;
+
+use anyhow::Context as _;
+
+use super::evidence::Evidence;
+use super::places;
+use super::process::{Daemon, Identity, wait_for, wait_slowly_for};
+
+/// How long a collector may take to serve; opening a long log takes the most of it.
+const START_MS_MAX: u64 = 60_000;
+/// How long evidence may take from the agent's journal into the index.
+const EVIDENCE_MS_MAX: u64 = 600_000;
+/// Pause between two looks into the index.
+const EVIDENCE_LOOK_MS: u64 = 100;
+/// More records than any laboratory makes.
+const QUERY_LIMIT: &str = "10000000";
+/// How long the collector may take to sign what it has.
+const VERIFY_MS_MAX: u64 = 20_000;
+/// Exit code of `verify`: whole and true.
+pub const VERIFY_GREEN: i32 = 0;
+/// Exit code of `verify`: not decided.
+pub const VERIFY_UNDECIDED: i32 = 30;
+
+/// A collector's data, and its process while it serves.
+#[derive(Debug)]
+pub struct Collector {
+    dir: PathBuf,
+    program: PathBuf,
+    daemon: Option<Daemon>,
+    keep: bool,
+}
+
+impl Collector {
+    /// Makes a collector's data in `dir/data`. `toml` is put behind the configuration it writes.
+    pub fn init(dir: &Path, toml: &str) -> anyhow::Result<Self> {
+        fs::create_dir_all(dir)?;
+        let program = places::our_program("tidegate-collector")?;
+        let collector = Self { dir: dir.to_owned(), program, daemon: None, keep: false };
+        let listen = format!("127.0.0.1:{}", places::free_port()?);
+        let mut init = collector.program();
+        init.arg("init").arg("--data-dir").arg(collector.data());
+        init.args(["--origin", "lab.tidegate.test/log", "--listen", &listen]);
+        places::run(&mut init)?;
+        let config = fs::read_to_string(collector.config())
+            .with_context(|| format!("reading {}", collector.config().display()))?;
+        fs::write(collector.config(), format!("{config}\n{toml}"))?;
+        Ok(collector)
+    }
+
+    /// Serves until stopped, with the harness's end or without.
+    pub fn keep(&mut self, keep: bool) {
+        self.keep = keep;
+    }
+
+    /// Starts serving, if it does not.
+    pub fn serve(&mut self) -> anyhow::Result<()> {
+        if self.daemon.is_some() {
+            return Ok(());
+        }
+        let mut command = self.program();
+        command.arg("serve").arg("--config").arg(self.config());
+        let (daemon, _) = Daemon::start_until_line(
+            "tidegate-collector serve",
+            &mut command,
+            &Identity { keep: self.keep, ..Identity::default() },
+            &self.dir.join("serve.log"),
+            "ready:",
+            Duration::from_millis(START_MS_MAX),
+        )?;
+        self.daemon = Some(daemon);
+        Ok(())
+    }
+
+    /// Ends serving in good order.
+    pub fn stop(&mut self) -> anyhow::Result<()> {
+        match self.daemon.take() {
+            Some(mut daemon) => {
+                let status = daemon.stop()?;
+                anyhow::ensure!(status.success(), "the collector ended with {status}");
+                Ok(())
+            }
+            None => Ok(()),
+        }
+    }
+
+    /// SIGKILL.
+    pub fn kill(&mut self) -> anyhow::Result<()> {
+        self.daemon.take().map_or(Ok(()), |mut daemon| daemon.kill())
+    }
+
+    /// Its process id while it serves.
+    pub fn pid(&self) -> Option<u32> {
+        self.daemon.as_ref().map(Daemon::pid)
+    }
+
+    /// Its data directory.
+    pub fn data(&self) -> PathBuf {
+        self.dir.join("data")
+    }
+
+    /// Its configuration file.
+    pub fn config(&self) -> PathBuf {
+        self.data().join("collector.toml")
+    }
+
+    /// A command of the collector's program.
+    pub fn program(&self) -> Command {
+        Command::new(&self.program)
+    }
+
+    /// Makes an enrolment for agent `name`, in `file`; gives the file back.
+    pub fn enrol(&self, name: &str, file: &Path) -> anyhow::Result<PathBuf> {
+        let mut command = self.program();
+        command.arg("enrol").arg("--config").arg(self.config());
+        command.args(["--agent", name]).arg("--out").arg(file);
+        places::run(&mut command)?;
+        Ok(file.to_owned())
+    }
+
+    /// Everything in its index, but heartbeats and the beginnings of chains.
+    pub fn evidence(&self) -> anyhow::Result<Evidence> {
+        let mut all = self.query(&[])?;
+        for quiet in ["session_open", "session_close"] {
+            all.merge(self.query(&["--kind", quiet])?);
+        }
+        Ok(all)
+    }
+
+    /// What `query` answers with these arguments.
+    pub fn query(&self, args: &[&str]) -> anyhow::Result<Evidence> {
+        let mut query = self.program();
+        query.arg("query").arg("--config").arg(self.config());
+        query.args(["--json", "--limit", QUERY_LIMIT]).args(args);
+        Evidence::parse(&places::run(&mut query)?)
+    }
+
+    /// Waits until the index has the outcome of a statement with this text.
+    pub fn wait_for_statement(&self, text: &str) -> anyhow::Result<()> {
+        let wait = Duration::from_millis(EVIDENCE_MS_MAX);
+        let pause = Duration::from_millis(EVIDENCE_LOOK_MS);
+        wait_slowly_for("the evidence is in the collector", wait, pause, || {
+            Ok(self.query(&["--text", text])?.finished(text).map(drop))
+        })
+    }
+
+    /// Runs `verify` on its own log.
+    pub fn verify(&self) -> anyhow::Result<Output> {
+        let mut verify = self.program();
+        verify.arg("verify").arg("--config").arg(self.config());
+        Ok(verify.output()?)
+    }
+
+    /// Fails unless `verify` finds nothing. A log younger than its first checkpoint cannot be
+    /// decided yet, so that answer is asked again.
+    pub fn verify_is_green(&self) -> anyhow::Result<String> {
+        wait_for("verify is decided", Duration::from_millis(VERIFY_MS_MAX), || {
+            let output = self.verify()?;
+            let said = said(&output);
+            match output.status.code() {
+                Some(VERIFY_GREEN) => Ok(Some(said)),
+                Some(VERIFY_UNDECIDED) => Ok(None),
+                _ => anyhow::bail!("verify is not green: {said}"),
+            }
+        })
+    }
+
+    /// Flips one byte of one record in a copy of the log: `verify` must fail and name the file. Gives
+    /// what `verify` said.
+    pub fn verify_names_a_flipped_byte(&self, copy: &Path) -> anyhow::Result<String> {
+        let flipped = self.copy_with_a_flipped_byte(copy)?;
+        let mut verify = self.program();
+        verify.arg("verify").arg("--log").arg(&flipped.log);
+        verify.arg("--keys").arg(&flipped.keys);
+        let output = verify.output()?;
+        let said = said(&output);
+        anyhow::ensure!(
+            output
+                .status
+                .code()
+                .is_some_and(|code| ![VERIFY_GREEN, VERIFY_UNDECIDED].contains(&code)),
+            "verify did not see bit 0 of byte {} of {} flipped: {said}",
+            flipped.offset,
+            flipped.file.display()
+        );
+        let name = flipped.file.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        anyhow::ensure!(said.contains(&name), "verify does not name {name}: {said}");
+        Ok(said)
+    }
+
+    /// A copy of the log with one bit of its first segment flipped, half way through what is
+    /// written.
+    pub fn copy_with_a_flipped_byte(&self, copy: &Path) -> anyhow::Result<Flipped> {
+        let mut cp = Command::new("cp");
+        cp.arg("-a").arg(self.data()).arg(copy);
+        places::run(&mut cp)?;
+        let log = copy.join("log");
+        let file = first_segment(&log.join("seg"))?;
+        let bytes = fs::read(&file)?;
+        let written = bytes.iter().rposition(|&byte| byte != 0).context("the log is empty")?;
+        let offset = written / 2;
+        let byte = bytes.get(offset).copied().context("half of a length is inside")?;
+        let segment = File::options().write(true).open(&file)?;
+        segment.write_all_at(&[byte ^ 0x01], u64::try_from(offset)?)?;
+        Ok(Flipped { log, keys: copy.join("log/keys.json"), file, offset })
+    }
+}
+
+/// A damaged copy of a log.
+#[derive(Debug)]
+pub struct Flipped {
+    /// The copied log.
+    pub log: PathBuf,
+    /// The keys to verify it with.
+    pub keys: PathBuf,
+    /// The damaged file.
+    pub file: PathBuf,
+    /// Where the byte is.
+    pub offset: usize,
+}
+
+fn first_segment(dir: &Path) -> anyhow::Result<PathBuf> {
+    let mut files = Vec::new();
+    for entry in fs::read_dir(dir).with_context(|| format!("reading {}", dir.display()))? {
+        files.push(entry?.path());
+    }
+    files.sort();
+    files.into_iter().next().with_context(|| format!("no segment in {}", dir.display()))
+}
+
+fn said(output: &Output) -> String {
+    format!(
+        "exit {:?}\n{}{}",
+        output.status.code(),
+        String::from_utf8_lossy(&output.stdout),
+        String::from_utf8_lossy(&output.stderr)
+    )
+}

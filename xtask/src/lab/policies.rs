@@ -1,0 +1,7 @@
+//! The policies of the laboratory.
+
+/// Reads and appends are allowed, changes only with a WHERE, the rest is refused.
+pub const CAREFUL: &str = include_str!("policies/careful.cedar");
+
+/// Everything is allowed, what is not understood too: for the conformance suite.
+pub const PERMIT_ALL: &str = include_str!("policies/permit_all.cedar");

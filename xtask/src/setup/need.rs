@@ -1,0 +1,260 @@
+//! The table of needs: what, for what, how it is found, how it is got.
+
+/// What a need is for: a part of one or more chores.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Part {
+    /// Building the workspace.
+    Build,
+    /// Building the kernel programs.
+    Ebpf,
+    /// Linting.
+    Lint,
+    /// The linters that take minutes to build.
+    LintAll,
+    /// Running the tests.
+    Test,
+    /// A PostgreSQL to talk to.
+    Postgres,
+    /// Catching connections on this host.
+    Capture,
+    /// Clients other than psql.
+    Clients,
+    /// A machine with a kernel of its own.
+    Vm,
+    /// What we measure ourselves against.
+    Bench,
+    /// PostgreSQL's own regression suite.
+    Conformance,
+}
+
+/// How a need is found. Files only, so that looking is fast and has no effect.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Probe {
+    /// A program on `PATH`, in `target/tools` or among the system's programs.
+    Program(&'static str),
+    /// A file; each `*` stands for a part of one name.
+    File(&'static str),
+    /// A file below `target/tools`.
+    Tool(&'static str),
+    /// A component of the toolchain that runs us (a rustup proxy on `PATH` proves nothing).
+    Component(&'static str),
+    /// Any of these.
+    Any(&'static [Probe]),
+    /// All of these.
+    All(&'static [Probe]),
+    /// A rustup nightly with its library's source.
+    NightlySource,
+    /// A kernel for the test machine.
+    VmKernel,
+    /// A bpffs.
+    Bpffs,
+}
+
+/// How a need is got.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Provide {
+    /// Debian packages.
+    Apt(&'static [&'static str]),
+    /// A component of the toolchain that runs us.
+    Rustup(&'static str),
+    /// A crate with a program, built into `target/tools`.
+    Cargo {
+        krate: &'static str,
+        args: &'static [&'static str],
+        env: &'static [(&'static str, &'static str)],
+    },
+    /// Packages from PyPI, into `target/tools/venv`.
+    Pip(&'static [&'static str]),
+    /// Debian's kernel package, unpacked into `target/tools/kernel` and not installed: it would
+    /// enter the host's boot menu.
+    VmKernel,
+    /// A mount of a bpffs.
+    Bpffs,
+}
+
+/// One need.
+#[derive(Debug)]
+pub(super) struct Need {
+    pub name: &'static str,
+    pub why: &'static str,
+    pub parts: &'static [Part],
+    pub probe: Probe,
+    pub provide: Provide,
+    /// About how long it takes to get, on two cores and a fast line.
+    pub seconds: u64,
+}
+
+/// The version that the kernel programs are tried with.
+const BPF_LINKER: &str = "bpf-linker@0.13.0";
+
+/// The version that the tests are tried with.
+const NEXTEST: &str = "cargo-nextest@0.9.143";
+
+const fn apt(
+    name: &'static str,
+    why: &'static str,
+    parts: &'static [Part],
+    probe: Probe,
+    packages: &'static [&'static str],
+    seconds: u64,
+) -> Need {
+    Need {
+        name,
+        why,
+        parts,
+        probe,
+        provide: Provide::Apt(packages),
+        seconds,
+    }
+}
+
+use Part::{Bench, Build, Capture, Clients, Conformance, Ebpf, Lint, LintAll, Postgres, Test, Vm};
+
+/// Everything.
+#[rustfmt::skip] // A table: a need is read faster in two or three lines than in ten.
+pub(super) const NEEDS: &[Need] = &[
+    apt("C compiler", "links programs, builds SQLite and libpg_query", &[Build],
+        Probe::Program("cc"), &["gcc", "libc6-dev"], 10),
+    apt("libclang", "reads libpg_query's headers (bindgen)", &[Build],
+        Probe::Any(&[
+            Probe::File("/usr/lib/llvm-*/lib/libclang.so*"),
+            Probe::File("/usr/lib/llvm-*/lib/libclang-*.so*"),
+            Probe::File("/usr/lib/*-linux-gnu/libclang*.so*"),
+            Probe::File("/usr/lib64/libclang*.so*"),
+        ]), &["libclang-dev"], 30),
+    apt("a Rust for BPF", "compiles the kernel programs (nightly with rust-src, or Debian's)",
+        &[Ebpf],
+        Probe::Any(&[
+            Probe::NightlySource,
+            Probe::All(&[
+                Probe::File("/usr/bin/rustc"),
+                Probe::File("/usr/src/rustc-*/library/core/src/lib.rs"),
+            ]),
+        ]), &["rustc-web", "cargo-web", "rust-web-src"], 30),
+    apt("LLVM 22", "links the kernel programs (bpf-linker)", &[Ebpf],
+        Probe::Any(&[
+            Probe::Program("bpf-linker"),
+            Probe::All(&[
+                Probe::File("/usr/lib/llvm-22/bin/llvm-config"),
+                Probe::File("/usr/lib/llvm-22/lib/libPolly.a"),
+                Probe::Program("c++"),
+            ]),
+        ]), &["llvm-22-dev", "libpolly-22-dev", "g++"], 60),
+    Need {
+        name: "bpf-linker",
+        why: "links the kernel programs",
+        parts: &[Ebpf],
+        probe: Probe::Program("bpf-linker"),
+        provide: Provide::Cargo {
+            krate: BPF_LINKER,
+            args: &["--no-default-features", "--features", "llvm-22"],
+            env: &[("LLVM_PREFIX", "/usr/lib/llvm-22")],
+        },
+        seconds: 80,
+    },
+    Need {
+        name: "rustfmt",
+        why: "formats",
+        parts: &[Lint],
+        probe: Probe::Component("rustfmt"),
+        provide: Provide::Rustup("rustfmt"),
+        seconds: 5,
+    },
+    Need {
+        name: "clippy",
+        why: "lints",
+        parts: &[Lint],
+        probe: Probe::Component("cargo-clippy"),
+        provide: Provide::Rustup("clippy"),
+        seconds: 5,
+    },
+    apt("Python", "runs psycopg and typos, each in a venv of its own", &[Lint, Clients],
+        Probe::All(&[
+            Probe::File("/usr/bin/python3"),
+            Probe::Any(&[
+                Probe::File("/usr/lib/python3*/ensurepip/_bundled/pip-*.whl"),
+                Probe::File("/usr/share/python-wheels/pip-*.whl"),
+            ]),
+            Probe::File("/usr/lib/python3*/ensurepip/__init__.py"),
+        ]), &["python3", "python3-venv"], 15),
+    Need {
+        name: "typos",
+        why: "checks spelling",
+        parts: &[Lint],
+        probe: Probe::Tool("venv/bin/typos"),
+        provide: Provide::Pip(&["typos==1.52.0"]),
+        seconds: 10,
+    },
+    Need {
+        name: "cargo-machete",
+        why: "finds dependencies that nobody uses",
+        parts: &[LintAll],
+        probe: Probe::Program("cargo-machete"),
+        provide: Provide::Cargo { krate: "cargo-machete@0.9.2", args: &[], env: &[] },
+        seconds: 120,
+    },
+    Need {
+        name: "cargo-deny",
+        why: "checks licences, sources and bans of dependencies",
+        parts: &[LintAll],
+        probe: Probe::Program("cargo-deny"),
+        provide: Provide::Cargo { krate: "cargo-deny@0.20.2", args: &[], env: &[] },
+        seconds: 600,
+    },
+    Need {
+        name: "cargo-nextest",
+        why: "runs the tests",
+        parts: &[Test],
+        probe: Probe::Program("cargo-nextest"),
+        provide: Provide::Cargo { krate: NEXTEST, args: &[], env: &[] },
+        seconds: 420,
+    },
+    apt("PostgreSQL", "the server, psql and pgbench", &[Postgres],
+        Probe::All(&[
+            Probe::File("/usr/lib/postgresql/*/bin/postgres"),
+            Probe::File("/usr/lib/postgresql/*/bin/pgbench"),
+            Probe::File("/usr/lib/postgresql/*/bin/psql"),
+        ]), &["postgresql", "postgresql-client"], 30),
+    Need {
+        name: "bpffs",
+        why: "keeps the kernel programs when the agent stops",
+        parts: &[Capture],
+        probe: Probe::Bpffs,
+        provide: Provide::Bpffs,
+        seconds: 1,
+    },
+    apt("ip", "network namespaces for tests", &[Capture],
+        Probe::Program("ip"), &["iproute2"], 5),
+    Need {
+        name: "psycopg",
+        why: "an unmodified client: Python",
+        parts: &[Clients],
+        probe: Probe::Tool("venv/lib/python3*/site-packages/psycopg_binary/__init__.py"),
+        provide: Provide::Pip(&["psycopg[binary]==3.3.9"]),
+        seconds: 15,
+    },
+    apt("Java", "an unmodified client: JDBC", &[Clients],
+        Probe::Program("javac"), &["default-jdk-headless"], 60),
+    apt("PostgreSQL's JDBC driver", "an unmodified client: JDBC", &[Clients],
+        Probe::File("/usr/share/java/postgresql.jar"), &["libpostgresql-jdbc-java"], 10),
+    apt("QEMU", "the test machine", &[Vm],
+        Probe::Program("qemu-system-x86_64"), &["qemu-system-x86"], 40),
+    apt("busybox", "the test machine's programs", &[Vm],
+        Probe::Any(&[Probe::File("/bin/busybox"), Probe::File("/usr/bin/busybox")]),
+        &["busybox-static"], 5),
+    apt("cpio", "packs the test machine's files", &[Vm], Probe::Program("cpio"), &["cpio"], 5),
+    Need {
+        name: "Debian's cloud kernel",
+        why: "the test machine's kernel",
+        parts: &[Vm],
+        probe: Probe::VmKernel,
+        provide: Provide::VmKernel,
+        seconds: 20,
+    },
+    apt("haproxy", "compared with: a TCP proxy", &[Bench],
+        Probe::Program("haproxy"), &["haproxy"], 10),
+    apt("pgbouncer", "compared with: a pooler", &[Bench],
+        Probe::Program("pgbouncer"), &["pgbouncer"], 10),
+    apt("dpkg-dev", "unpacks PostgreSQL's source package", &[Conformance],
+        Probe::Program("dpkg-source"), &["dpkg-dev"], 20),
+];

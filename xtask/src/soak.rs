@@ -1,0 +1,107 @@
+//! `cargo xtask soak`: the long proofs.
+//!
+//! - **kills**: the agent is killed (SIGKILL) at random moments under pgbench, 50 times. Whatever the
+//!   server executed has its record, the chain verifies, the collector has everything once.
+//! - **outage**: the collector is down for 10 minutes under load. Nothing is lost, nothing is there
+//!   twice, the order is kept: the server's log agrees with the records line by line.
+//! - **disk**: the simulated disks under segment, spool and journal run through many more schedules
+//!   of torn writes, lost pages, errors and power cuts than an ordinary test run.
+//!
+//! Each has a short form (`--short`), which `cargo xtask test` runs too, and a seed, which is printed
+//! and gives the same schedule again. docs/TESTING.md says when the long form last ran.
+//!
+//! Limits: the moments of the kills are random by the seed, what they meet is the machine's doing.
+
+mod kills;
+mod outage;
+
+use std::time::{Duration, Instant};
+
+use crate::lab::{Log, Options, PostgresOptions, places, random, term};
+use crate::{run, setup};
+
+/// Kills in the long form.
+const KILLS: u32 = 50;
+/// Kills in the short form.
+const KILLS_SHORT: u32 = 3;
+/// How long the collector is away in the long form.
+const OUTAGE: Duration = Duration::from_mins(10);
+/// How long it is away in the short form.
+const OUTAGE_SHORT: Duration = Duration::from_secs(10);
+/// Schedules of the simulated disks in the long form.
+const SCHEDULES: u32 = 20_000;
+/// Schedules in the short form.
+const SCHEDULES_SHORT: u32 = 500;
+/// Names how many schedules the tests of the simulated disks run.
+const SCHEDULES_ENV: &str = "TIDEGATE_SCHEDULES";
+
+/// Arguments of `cargo xtask soak`.
+#[derive(Debug, Clone, Copy, clap::Args)]
+pub struct Args {
+    /// Which proof; all of them where absent.
+    #[arg(value_enum)]
+    proof: Option<Proof>,
+    /// The short form.
+    #[arg(long)]
+    short: bool,
+    /// The seed; a random one where absent.
+    #[arg(long)]
+    seed: Option<u64>,
+}
+
+/// One long proof.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum Proof {
+    /// The agent is killed again and again under load.
+    Kills,
+    /// The collector is down for long under load.
+    Outage,
+    /// Simulated disks misbehave.
+    Disk,
+}
+
+/// Runs `cargo xtask soak`.
+pub fn run(args: Args) -> anyhow::Result<()> {
+    setup::ensure(setup::Purpose::Soak)?;
+    if std::env::var_os(places::BIN_DIR_ENV).is_none() {
+        let mut cargo = run::cargo();
+        cargo.args(["build", "--package", "tidegate-agent", "--package", "tidegate-collector"]);
+        run::run(&mut cargo)?;
+    }
+    let seed = args.seed.map_or_else(random::u64, Ok)?;
+    for proof in [Proof::Kills, Proof::Outage, Proof::Disk] {
+        if args.proof.is_none_or(|wanted| wanted == proof) {
+            prove(proof, args.short, seed)?;
+        }
+    }
+    Ok(())
+}
+
+/// Runs one proof, and says what it showed.
+pub fn prove(proof: Proof, short: bool, seed: u64) -> anyhow::Result<()> {
+    let start = Instant::now();
+    let form = if short { "short" } else { "long" };
+    term::note(&format!("soak: {proof:?}, {form} form, seed {seed} ..."));
+    let shown = match proof {
+        Proof::Kills => kills::prove(if short { KILLS_SHORT } else { KILLS }, seed)?,
+        Proof::Outage => outage::prove(if short { OUTAGE_SHORT } else { OUTAGE })?,
+        Proof::Disk => disk(if short { SCHEDULES_SHORT } else { SCHEDULES })?,
+    };
+    let seconds = start.elapsed().as_secs();
+    term::line(&format!("soak: {proof:?}, {form} form, seed {seed}: {shown} ({seconds} s)"));
+    Ok(())
+}
+
+fn disk(schedules: u32) -> anyhow::Result<String> {
+    let mut cargo = run::cargo();
+    cargo.args(["nextest", "run", "--package", "tidegate-segment", "--package", "tidegate-spool"]);
+    cargo.args(["--package", "tidegate-journal"]).env(SCHEDULES_ENV, schedules.to_string());
+    run::run(&mut cargo)?;
+    Ok(format!("{schedules} schedules of each simulated disk"))
+}
+
+/// A laboratory whose server logs every statement.
+fn options() -> Options {
+    let postgres = PostgresOptions { log: Log::Statements, ..PostgresOptions::default() };
+    Options { postgres, ..Options::default() }
+}
