@@ -1,8 +1,7 @@
 //! The agent as a whole: start in the right order, keep the beat, stop without a gap.
 //!
-//! Order at start: policy, journal, listeners, kernel hooks, uplink. The listeners are there before
-//! the hooks, so that no captured connection finds nobody; the journal is there before both, so
-//! that none goes unrecorded. Order at stop: listeners, sessions, journal; the hooks stay, and
+//! Order at start: policy, journal, gate, uplink. The journal is there before the gate, so that no
+//! captured connection goes unrecorded; the gate's port is taken before connections are led to it. Order at stop: listeners, sessions, journal; the hooks stay, and
 //! protected targets are refused (or open, where the target says so) until the next start.
 
 mod policy;
@@ -19,6 +18,7 @@ use tidegate_event::{Digest, TargetName};
 use tidegate_journal::{Journal, Lifecycle, Recovered, SystemClock};
 use tidegate_policy::PolicySet;
 use tidegate_sql::Analyzer;
+use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 
@@ -121,13 +121,7 @@ async fn start(config: Config, traffic: &tokio::runtime::Handle) -> anyhow::Resu
         config.targets.iter().map(verifications_of).collect::<anyhow::Result<Vec<_>>>()?;
     let (journal, recovered) = open_journal(&config, policy.digest(), capture::object_digest())?;
     tracing::info!(chain = %recovered.chain_id, clean = recovered.clean, "journal open");
-    let listeners = {
-        let _entered = traffic.enter();
-        let port = config.gate.port;
-        ingress::listen(port)
-            .with_context(|| format!("the gate's port {port}; set gate.port to a free one"))?
-    };
-    let hooks = attach(&config, &rules, &journal)?;
+    let (listeners, hooks) = open_gate(&config, &rules, &journal, traffic)?;
     record_start(&config, &journal, &said)?;
     let (policy, receiver) = watch::channel(policy);
     let uplink = uplink::spawn(&config, journal.uplink())?;
@@ -239,6 +233,28 @@ fn announce(config: &Config) -> std::io::Result<()> {
     let mut out = std::io::stdout().lock();
     writeln!(out, "ready: gate=127.0.0.1:{}", config.gate.port)?;
     out.flush()
+}
+
+/// Opens the gate's port and leads connections to it. On a first start the port is taken before the
+/// hooks are, so that no captured connection finds a stranger there. After a stop or a crash the
+/// hooks that stayed keep everybody from the port, so this run takes them over first.
+fn open_gate(
+    config: &Config,
+    rules: &[Rule],
+    journal: &Journal,
+    traffic: &tokio::runtime::Handle,
+) -> anyhow::Result<(Vec<TcpListener>, Hooks)> {
+    let _entered = traffic.enter();
+    let port = config.gate.port;
+    let taken = || format!("the gate's port {port}; set gate.port to a free one");
+    match ingress::listen(port) {
+        Ok(listeners) => Ok((listeners, attach(config, rules, journal)?)),
+        Err(error) if error.kind() == std::io::ErrorKind::PermissionDenied => {
+            let hooks = attach(config, rules, journal)?;
+            Ok((ingress::listen(port).with_context(taken)?, hooks))
+        }
+        Err(error) => Err(error).with_context(taken),
+    }
 }
 
 fn hooks_of(hooks: &Hooks) -> std::sync::MutexGuard<'_, Option<Kernel>> {

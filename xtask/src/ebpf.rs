@@ -107,9 +107,7 @@ pub fn find_toolchain() -> anyhow::Result<Toolchain> {
         Ok(compiler) => Some(compiler),
         Err(why) => {
             tried.push(format!("Debian's compiler: {why}"));
-            nightly()
-                .map_err(|why| tried.push(format!("rustup's nightly: {why}")))
-                .ok()
+            nightly().map_err(|why| tried.push(format!("rustup's nightly: {why}"))).ok()
         }
     };
     match (compiler, linker) {
@@ -130,9 +128,7 @@ fn command(toolchain: &Toolchain, root: &Path, target_dir: &Path) -> anyhow::Res
     let mut command = match &toolchain.compiler {
         Compiler::Debian { .. } => {
             let mut cargo = Command::new("/usr/bin/cargo");
-            cargo
-                .env("RUSTC", "/usr/bin/rustc")
-                .env("RUSTC_BOOTSTRAP", "1");
+            cargo.env("RUSTC", "/usr/bin/rustc").env("RUSTC_BOOTSTRAP", "1");
             cargo.env_remove("RUSTUP_TOOLCHAIN");
             cargo
         }
@@ -142,19 +138,12 @@ fn command(toolchain: &Toolchain, root: &Path, target_dir: &Path) -> anyhow::Res
             cargo
         }
     };
-    for inherited in [
-        "RUSTFLAGS",
-        "RUSTC_WRAPPER",
-        "RUSTC_WORKSPACE_WRAPPER",
-        "CARGO_BUILD_TARGET",
-        "RUSTDOC",
-    ] {
+    for inherited in
+        ["RUSTFLAGS", "RUSTC_WRAPPER", "RUSTC_WORKSPACE_WRAPPER", "CARGO_BUILD_TARGET", "RUSTDOC"]
+    {
         command.env_remove(inherited);
     }
-    let linker = toolchain
-        .linker
-        .to_str()
-        .context("the path of bpf-linker is not UTF-8")?;
+    let linker = toolchain.linker.to_str().context("the path of bpf-linker is not UTF-8")?;
     let flags = [
         format!("-Clinker={linker}"),
         // The kernel wants BTF for socket storage, and the linker makes it from debug information.
@@ -168,13 +157,7 @@ fn command(toolchain: &Toolchain, root: &Path, target_dir: &Path) -> anyhow::Res
     command
         .current_dir(root.join("agent-ebpf"))
         .env("CARGO_ENCODED_RUSTFLAGS", flags.join("\u{1f}"))
-        .args([
-            "build",
-            "--release",
-            "--locked",
-            "--target",
-            "bpfel-unknown-none",
-        ])
+        .args(["build", "--release", "--locked", "--target", "bpfel-unknown-none"])
         .args(["-Z", "build-std=core", "--target-dir"])
         .arg(target_dir)
         .stdin(Stdio::null());
@@ -202,32 +185,21 @@ fn nightly() -> Result<Compiler, String> {
 /// The version of a compiler that is new enough and has the sources of `core`.
 fn usable(rustc: impl Fn() -> Command) -> Result<String, String> {
     let version = ask(rustc(), "--version")?;
-    let minor = version
-        .split('.')
-        .nth(1)
-        .and_then(|minor| minor.parse::<u32>().ok());
+    let minor = version.split('.').nth(1).and_then(|minor| minor.parse::<u32>().ok());
     if minor.is_none_or(|minor| minor < RUSTC_MINOR_MIN) {
         return Err(format!("{version:?} is older than 1.{RUSTC_MINOR_MIN}"));
     }
     let sysroot = ask(rustc(), "--print=sysroot")?;
     let core = Path::new(&sysroot).join("lib/rustlib/src/rust/library/core/Cargo.toml");
     if !core.is_file() {
-        return Err(format!(
-            "{version} has no rust-src ({} is missing)",
-            core.display()
-        ));
+        return Err(format!("{version} has no rust-src ({} is missing)", core.display()));
     }
     Ok(version)
 }
 
 fn ask(mut rustc: Command, question: &str) -> Result<String, String> {
-    rustc
-        .env_remove("RUSTC")
-        .env_remove("RUSTUP_TOOLCHAIN")
-        .arg(question);
-    let output = rustc
-        .output()
-        .map_err(|error| format!("cannot be started: {error}"))?;
+    rustc.env_remove("RUSTC").env_remove("RUSTUP_TOOLCHAIN").arg(question);
+    let output = rustc.output().map_err(|error| format!("cannot be started: {error}"))?;
     if !output.status.success() {
         return Err(String::from_utf8_lossy(&output.stderr).trim().to_owned());
     }
@@ -240,10 +212,5 @@ fn find_linker() -> Option<PathBuf> {
     let path = env::var_os("PATH").unwrap_or_default();
     let in_path = env::split_paths(&path).map(|directory| directory.join("bpf-linker"));
     let home = env::var_os("HOME").map(|home| Path::new(&home).join(".cargo/bin/bpf-linker"));
-    named
-        .into_iter()
-        .chain([ours])
-        .chain(in_path)
-        .chain(home)
-        .find(|linker| linker.is_file())
+    named.into_iter().chain([ours]).chain(in_path).chain(home).find(|linker| linker.is_file())
 }

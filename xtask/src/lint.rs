@@ -28,25 +28,17 @@ enum Ended {
 /// Runs `cargo xtask lint`.
 pub fn run(args: &Args) -> anyhow::Result<()> {
     let all = args.all;
-    setup::ensure(if all {
-        setup::Purpose::LintAll
-    } else {
-        setup::Purpose::Lint
-    })?;
+    setup::ensure(if all { setup::Purpose::LintAll } else { setup::Purpose::Lint })?;
     // Clippy builds the agent, and the agent embeds the kernel programs.
     ebpf::build()?;
     let steps: Vec<(&str, Ended)> = vec![
-        step("fmt", || {
-            run::run(run::cargo().args(["fmt", "--all", "--check"]))
-        }),
+        step("fmt", || run::run(run::cargo().args(["fmt", "--all", "--check"]))),
         step("fmt agent-ebpf", || fmt_apart("agent-ebpf")),
         step("fmt fuzz", || fmt_apart("fuzz")),
         step("tidy", tidy::run),
         step("clippy", || run::run(&mut clippy())),
         step("doc", || run::run(&mut doc())),
-        step("typos", || {
-            run::run(run::command("typos").arg("--color=never"))
-        }),
+        step("typos", || run::run(run::command("typos").arg("--color=never"))),
         optional("machete", "cargo-machete", || {
             run::run(run::command("cargo-machete").arg("--with-metadata"))
         }),
@@ -75,10 +67,7 @@ fn step(name: &'static str, work: impl FnOnce() -> anyhow::Result<()>) -> (&'sta
     let started = Instant::now();
     run::say(&format!("lint: {name} ..."));
     let ended = work();
-    run::say(&format!(
-        "lint: {name} took {:.1} s",
-        started.elapsed().as_secs_f32()
-    ));
+    run::say(&format!("lint: {name} took {:.1} s", started.elapsed().as_secs_f32()));
     (name, ended.map_or_else(Ended::Failed, |()| Ended::Fine))
 }
 
@@ -88,10 +77,7 @@ fn optional(
     work: impl FnOnce() -> anyhow::Result<()>,
 ) -> (&'static str, Ended) {
     if run::find_program(program).is_none() {
-        return (
-            name,
-            Ended::NotRun("not installed; `cargo xtask lint --all` installs it"),
-        );
+        return (name, Ended::NotRun("not installed; `cargo xtask lint --all` installs it"));
     }
     step(name, work)
 }
@@ -103,28 +89,17 @@ fn fmt_apart(dir: &str) -> anyhow::Result<()> {
         return Ok(());
     }
     let mut fmt = run::cargo();
-    run::run(
-        fmt.args(["fmt", "--check", "--manifest-path"])
-            .arg(manifest),
-    )
+    run::run(fmt.args(["fmt", "--check", "--manifest-path"]).arg(manifest))
 }
 
 fn clippy() -> Command {
     let mut clippy = run::cargo();
-    clippy.args([
-        "clippy",
-        "--workspace",
-        "--all-targets",
-        "--",
-        "-D",
-        "warnings",
-    ]);
+    clippy.args(["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"]);
     clippy
 }
 
 fn doc() -> Command {
     let mut doc = run::cargo();
-    doc.args(["doc", "--no-deps", "--workspace"])
-        .env("RUSTDOCFLAGS", "-D warnings");
+    doc.args(["doc", "--no-deps", "--workspace"]).env("RUSTDOCFLAGS", "-D warnings");
     doc
 }

@@ -39,9 +39,7 @@ enum Command {
 fn main() -> ExitCode {
     let ended = match Cli::parse().command {
         Command::Setup(args) => setup::run(&args),
-        Command::Ebpf => setup::ensure(setup::Purpose::Ebpf)
-            .and_then(|()| ebpf::build())
-            .map(drop),
+        Command::Ebpf => setup::ensure(setup::Purpose::Ebpf).and_then(|()| ebpf::build()).map(drop),
         Command::Demo(args) => demo::run(args),
         Command::Lint(args) => lint::run(&args),
         Command::Tidy => tidy::run(),

@@ -27,9 +27,7 @@ const SYSTEM_DIRS: [&str; 3] = ["/usr/local/sbin", "/usr/sbin", "/sbin"];
 
 /// The top of the repository.
 pub fn repository() -> &'static Path {
-    Path::new(env!("CARGO_MANIFEST_DIR"))
-        .parent()
-        .unwrap_or(Path::new("."))
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap_or(Path::new("."))
 }
 
 /// Cargo's target directory.
@@ -68,9 +66,7 @@ pub fn path() -> OsString {
 
 /// Where a program is.
 pub fn find_program(name: &str) -> Option<PathBuf> {
-    std::env::split_paths(&path())
-        .map(|dir| dir.join(name))
-        .find(|file| file.is_file())
+    std::env::split_paths(&path()).map(|dir| dir.join(name)).find(|file| file.is_file())
 }
 
 /// A program to run at the top of the repository.
@@ -89,9 +85,7 @@ pub fn cargo() -> Command {
 
 /// Runs a program with our own stdout and stderr.
 pub fn run(command: &mut Command) -> anyhow::Result<()> {
-    let status = command
-        .status()
-        .with_context(|| format!("starting {}", shown(command)))?;
+    let status = command.status().with_context(|| format!("starting {}", shown(command)))?;
     anyhow::ensure!(status.success(), "{} ended with {status}", shown(command));
     Ok(())
 }
@@ -99,14 +93,9 @@ pub fn run(command: &mut Command) -> anyhow::Result<()> {
 /// Runs a program with its output in `log`, of which the end is shown when it fails.
 pub fn quietly(command: &mut Command, log: &Path) -> anyhow::Result<()> {
     let file = append(log)?;
-    command
-        .stdin(Stdio::null())
-        .stdout(file.try_clone()?)
-        .stderr(file);
+    command.stdin(Stdio::null()).stdout(file.try_clone()?).stderr(file);
     let from = std::fs::metadata(log).map_or(0, |meta| meta.len());
-    let mut child = command
-        .spawn()
-        .with_context(|| format!("starting {}", shown(command)))?;
+    let mut child = command.spawn().with_context(|| format!("starting {}", shown(command)))?;
     let started = Instant::now();
     let mut said = started;
     let status = loop {
@@ -132,9 +121,7 @@ pub fn quietly(command: &mut Command, log: &Path) -> anyhow::Result<()> {
 
 /// What a program prints on stdout.
 pub fn output(command: &mut Command) -> anyhow::Result<String> {
-    let output = command
-        .output()
-        .with_context(|| format!("starting {}", shown(command)))?;
+    let output = command.output().with_context(|| format!("starting {}", shown(command)))?;
     anyhow::ensure!(
         output.status.success(),
         "{} ended with {}\n{}",
@@ -150,10 +137,7 @@ pub fn shown(command: &Command) -> String {
     let program = Path::new(command.get_program());
     let name = program.file_name().unwrap_or(command.get_program());
     let words = std::iter::once(name).chain(command.get_args());
-    words
-        .map(OsStr::to_string_lossy)
-        .collect::<Vec<_>>()
-        .join(" ")
+    words.map(OsStr::to_string_lossy).collect::<Vec<_>>().join(" ")
 }
 
 /// Whether we are root.

@@ -61,18 +61,9 @@ impl Purpose {
             Bench, Build, Capture, Clients, Conformance, Ebpf, Lint, LintAll, Postgres, Test, Vm,
         };
         match self {
-            Self::All => &[
-                Build,
-                Ebpf,
-                Lint,
-                Test,
-                Postgres,
-                Capture,
-                Clients,
-                Vm,
-                Bench,
-                Conformance,
-            ],
+            Self::All => {
+                &[Build, Ebpf, Lint, Test, Postgres, Capture, Clients, Vm, Bench, Conformance]
+            }
             Self::Build => &[Build],
             Self::Ebpf => &[Build, Ebpf],
             Self::Lint => &[Build, Ebpf, Lint],
@@ -111,29 +102,19 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
         missing += usize::from(!found);
         run::print(&format!("{state} {:24} {}", need.name, need.why))?;
     }
-    anyhow::ensure!(
-        missing == 0,
-        "{missing} needs are not met; run `cargo xtask setup`"
-    );
+    anyhow::ensure!(missing == 0, "{missing} needs are not met; run `cargo xtask setup`");
     Ok(())
 }
 
 /// Makes sure that everything for `purpose` is there. Says nothing where it is.
 pub fn ensure(purpose: Purpose) -> anyhow::Result<()> {
-    let missing: Vec<&Need> = wanted(purpose)
-        .filter(|need| !probe::probe(need.probe))
-        .collect();
+    let missing: Vec<&Need> = wanted(purpose).filter(|need| !probe::probe(need.probe)).collect();
     if missing.is_empty() {
         return Ok(());
     }
     run::say("setup: missing here:");
     for need in &missing {
-        run::say(&format!(
-            "  {:24} {} (about {})",
-            need.name,
-            need.why,
-            duration(need.seconds)
-        ));
+        run::say(&format!("  {:24} {} (about {})", need.name, need.why, duration(need.seconds)));
     }
     let started = Instant::now();
     install::install(&missing)?;
@@ -146,24 +127,15 @@ pub fn ensure(purpose: Purpose) -> anyhow::Result<()> {
             install::log().display()
         );
     }
-    run::say(&format!(
-        "setup: done in {}",
-        duration(started.elapsed().as_secs())
-    ));
+    run::say(&format!("setup: done in {}", duration(started.elapsed().as_secs())));
     Ok(())
 }
 
 /// What `purpose` needs, each once, in the table's order.
 fn wanted(purpose: Purpose) -> impl Iterator<Item = &'static Need> {
-    NEEDS
-        .iter()
-        .filter(move |need| need.parts.iter().any(|part| purpose.parts().contains(part)))
+    NEEDS.iter().filter(move |need| need.parts.iter().any(|part| purpose.parts().contains(part)))
 }
 
 fn duration(seconds: u64) -> String {
-    if seconds < 60 {
-        format!("{seconds} s")
-    } else {
-        format!("{} min", seconds.div_ceil(60))
-    }
+    if seconds < 60 { format!("{seconds} s") } else { format!("{} min", seconds.div_ceil(60)) }
 }

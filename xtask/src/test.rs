@@ -49,22 +49,14 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
         run::run(run::cargo().args(["test", "--quiet", "--workspace", "--doc"]))
     })?;
     let mut nextest = run::cargo();
-    nextest
-        .args(["nextest", "run", "--workspace", "--profile", "ci"])
-        .args(&args.runner);
+    nextest.args(["nextest", "run", "--workspace", "--profile", "ci"]).args(&args.runner);
     run::run(&mut nextest)
 }
 
 /// The programs that the end-to-end tests start.
 fn build() -> std::process::Command {
     let mut build = run::cargo();
-    build.args([
-        "build",
-        "--package",
-        "tidegate-agent",
-        "--package",
-        "tidegate-collector",
-    ]);
+    build.args(["build", "--package", "tidegate-agent", "--package", "tidegate-collector"]);
     build
 }
 
@@ -72,9 +64,6 @@ fn step(name: &str, work: impl FnOnce() -> anyhow::Result<()>) -> anyhow::Result
     let started = Instant::now();
     run::say(&format!("test: {name} ..."));
     work()?;
-    run::say(&format!(
-        "test: {name}: fine, took {:.1} s",
-        started.elapsed().as_secs_f32()
-    ));
+    run::say(&format!("test: {name}: fine, took {:.1} s", started.elapsed().as_secs_f32()));
     Ok(())
 }

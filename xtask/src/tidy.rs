@@ -57,11 +57,7 @@ pub struct Finding {
 impl Finding {
     /// A breach at a line.
     pub fn new(file: &Path, line: usize, what: impl Into<String>) -> Self {
-        Self {
-            file: file.to_owned(),
-            line,
-            what: what.into(),
-        }
+        Self { file: file.to_owned(), line, what: what.into() }
     }
 }
 
@@ -136,7 +132,5 @@ pub fn read(root: &Path) -> anyhow::Result<Vec<TextFile>> {
 }
 
 fn is_text(path: &Path) -> bool {
-    path.extension()
-        .and_then(|kind| kind.to_str())
-        .is_some_and(|kind| TEXT_KINDS.contains(&kind))
+    path.extension().and_then(|kind| kind.to_str()).is_some_and(|kind| TEXT_KINDS.contains(&kind))
 }

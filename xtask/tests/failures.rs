@@ -69,7 +69,7 @@ fn with_on_failure_open_a_killed_agent_lets_the_target_pass_for_a_while_and_repo
     let evidence = lab.evidence().unwrap();
     let bypass = evidence.named("bypass").next().unwrap();
     assert_eq!(bypass.text_of("target"), "lab-db", "{}", bypass.json);
-    lab.finish().unwrap();
+    lab.finish_with_declared_gaps().unwrap();
 }
 
 #[test]

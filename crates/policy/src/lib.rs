@@ -5,7 +5,7 @@
 //!   policy and forbidden by none.
 //! - A policy that can't be evaluated denies: a `forbid` with an error is never skipped.
 //! - Only [`Decider::decide`] makes a [`Permit`], from a decision that allows, or that would deny
-//!   a target in shadow mode. `tests/compile_fail/` shows that nobody else can.
+//!   a target in shadow mode. The doctests of `Permit` show that nobody else can.
 //! - Policies are validated strictly against [`schema`], and their annotations against a closed
 //!   list; errors say file, line and column.
 //!

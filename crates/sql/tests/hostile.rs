@@ -42,8 +42,8 @@ fn deep_nesting_is_unknown_and_not_a_crash() {
         assert!(unknown_on_a_small_stack(sets), "{deep} unions");
         let joins = format!("select * from t{}", " join t using (a)".repeat(deep));
         assert!(joins.len() > 1024 * 1024 || unknown_on_a_small_stack(joins), "{deep} joins");
-        let withs = format!("{}select 1{}", "with a as (".repeat(deep), ") select 1".repeat(deep));
-        assert!(withs.len() > 1024 * 1024 || unknown_on_a_small_stack(withs), "{deep} withs");
+        let ctes = format!("{}select 1{}", "with a as (".repeat(deep), ") select 1".repeat(deep));
+        assert!(ctes.len() > 1024 * 1024 || unknown_on_a_small_stack(ctes), "{deep} ctes");
     }
     assert!(unknown_on_a_small_stack(format!("select {}", "(".repeat(1_000_000))));
 }

@@ -29,6 +29,10 @@ const VERIFY_MS_MAX: u64 = 20_000;
 pub const VERIFY_GREEN: i32 = 0;
 /// Exit code of `verify`: not decided.
 pub const VERIFY_UNDECIDED: i32 = 30;
+/// Exit code of `verify` when the agent itself declared gaps.
+pub const VERIFY_GAPS: i32 = 10;
+/// Exit code of `verify` when something was changed.
+pub const VERIFY_TAMPERED: i32 = 20;
 
 /// A collector's data, and its process while it serves.
 #[derive(Debug)]
@@ -162,13 +166,18 @@ impl Collector {
     /// Fails unless `verify` finds nothing. A log younger than its first checkpoint cannot be
     /// decided yet, so that answer is asked again.
     pub fn verify_is_green(&self) -> anyhow::Result<String> {
+        self.verify_says(VERIFY_GREEN)
+    }
+
+    /// Fails unless `verify` ends with this code.
+    pub fn verify_says(&self, verdict: i32) -> anyhow::Result<String> {
         wait_for("verify is decided", Duration::from_millis(VERIFY_MS_MAX), || {
             let output = self.verify()?;
             let said = said(&output);
             match output.status.code() {
-                Some(VERIFY_GREEN) => Ok(Some(said)),
+                Some(code) if code == verdict => Ok(Some(said)),
                 Some(VERIFY_UNDECIDED) => Ok(None),
-                _ => anyhow::bail!("verify is not green: {said}"),
+                _ => anyhow::bail!("verify does not end with {verdict}: {said}"),
             }
         })
     }
@@ -183,10 +192,7 @@ impl Collector {
         let output = verify.output()?;
         let said = said(&output);
         anyhow::ensure!(
-            output
-                .status
-                .code()
-                .is_some_and(|code| ![VERIFY_GREEN, VERIFY_UNDECIDED].contains(&code)),
+            output.status.code() == Some(VERIFY_TAMPERED),
             "verify did not see bit 0 of byte {} of {} flipped: {said}",
             flipped.offset,
             flipped.file.display()
@@ -196,16 +202,15 @@ impl Collector {
         Ok(said)
     }
 
-    /// A copy of the log with one bit of its first segment flipped, half way through what is
-    /// written.
+    /// A copy of the log with one bit of its newest segment flipped, half way through what is
+    /// written. An older segment may end in bytes that the log no longer uses: what was not proven
+    /// durable when the collector was killed is written again at the start of the next one.
     pub fn copy_with_a_flipped_byte(&self, copy: &Path) -> anyhow::Result<Flipped> {
         let mut cp = Command::new("cp");
         cp.arg("-a").arg(self.data()).arg(copy);
         places::run(&mut cp)?;
         let log = copy.join("log");
-        let file = first_segment(&log.join("seg"))?;
-        let bytes = fs::read(&file)?;
-        let written = bytes.iter().rposition(|&byte| byte != 0).context("the log is empty")?;
+        let (file, bytes, written) = newest_segment(&log.join("seg"))?;
         let offset = written / 2;
         let byte = bytes.get(offset).copied().context("half of a length is inside")?;
         let segment = File::options().write(true).open(&file)?;
@@ -227,13 +232,24 @@ pub struct Flipped {
     pub offset: usize,
 }
 
-fn first_segment(dir: &Path) -> anyhow::Result<PathBuf> {
+/// Bytes that a segment must have in use: more than its header.
+const SEGMENT_BYTES_MIN: usize = 512;
+
+/// The newest segment with frames in it, its bytes, and where the last one in use is.
+fn newest_segment(dir: &Path) -> anyhow::Result<(PathBuf, Vec<u8>, usize)> {
     let mut files = Vec::new();
     for entry in fs::read_dir(dir).with_context(|| format!("reading {}", dir.display()))? {
         files.push(entry?.path());
     }
     files.sort();
-    files.into_iter().next().with_context(|| format!("no segment in {}", dir.display()))
+    for file in files.into_iter().rev() {
+        let bytes = fs::read(&file)?;
+        let written = bytes.iter().rposition(|&byte| byte != 0).unwrap_or(0);
+        if written >= SEGMENT_BYTES_MIN {
+            return Ok((file, bytes, written));
+        }
+    }
+    anyhow::bail!("the log in {} is empty", dir.display())
 }
 
 fn said(output: &Output) -> String {

@@ -18,10 +18,8 @@ const LISTS_DIR: &str = "/var/lib/apt/lists";
 const SERVICES: [&str; 2] = ["haproxy", "pgbouncer"];
 
 /// Keeps postgresql-common from making and starting a cluster (pg_createcluster(8)).
-const NO_CLUSTER: (&str, &str) = (
-    "/etc/postgresql-common/createcluster.d/tidegate-setup.conf",
-    "create_main_cluster = false\n",
-);
+const NO_CLUSTER: (&str, &str) =
+    ("/etc/postgresql-common/createcluster.d/tidegate-setup.conf", "create_main_cluster = false\n");
 
 /// Keeps maintainer scripts from starting services (invoke-rc.d(8)): 101 means "not allowed".
 const NO_SERVICES: (&str, &str) = ("/usr/sbin/policy-rc.d", "#!/bin/sh\nexit 101\n");
@@ -50,11 +48,8 @@ pub(super) fn install(missing: &[&Need]) -> anyhow::Result<()> {
         match need.provide {
             Provide::Apt(_) => continue,
             Provide::Rustup(component) => {
-                run::quietly(
-                    run::command("rustup").args(["component", "add", component]),
-                    &log(),
-                )
-                .with_context(|| format!("to type: rustup component add {component}"))?;
+                run::quietly(run::command("rustup").args(["component", "add", component]), &log())
+                    .with_context(|| format!("to type: rustup component add {component}"))?;
             }
             Provide::Cargo { krate, args, env } => cargo(krate, args, env)?,
             Provide::Pip(packages) => pip(packages)?,
@@ -75,16 +70,9 @@ struct Step<'a> {
 impl<'a> Step<'a> {
     fn start(need: &'a Need) -> Self {
         if !matches!(need.provide, Provide::Apt(_)) {
-            run::say(&format!(
-                "  {} (about {})",
-                need.name,
-                super::duration(need.seconds)
-            ));
+            run::say(&format!("  {} (about {})", need.name, super::duration(need.seconds)));
         }
-        Self {
-            need,
-            started: Instant::now(),
-        }
+        Self { need, started: Instant::now() }
     }
 
     fn end(self) {
@@ -94,10 +82,7 @@ impl<'a> Step<'a> {
 }
 
 fn apt(packages: &[&str]) -> anyhow::Result<()> {
-    let line = format!(
-        "apt-get install --no-install-recommends {}",
-        packages.join(" ")
-    );
+    let line = format!("apt-get install --no-install-recommends {}", packages.join(" "));
     if run::find_program("apt-get").is_none() {
         anyhow::bail!(
             "this is no Debian, so install these by hand (Debian's names): {}",
@@ -134,30 +119,17 @@ fn apt(packages: &[&str]) -> anyhow::Result<()> {
         run::quietly(&mut apt_install(packages), &log())?;
     }
     drop(no_services);
-    for service in SERVICES
-        .into_iter()
-        .filter(|service| packages.contains(service))
-    {
+    for service in SERVICES.into_iter().filter(|service| packages.contains(service)) {
         disable(service);
     }
-    run::say(&format!(
-        "  packages done in {}",
-        super::duration(started.elapsed().as_secs())
-    ));
+    run::say(&format!("  packages done in {}", super::duration(started.elapsed().as_secs())));
     Ok(())
 }
 
 fn apt_install(packages: &[&str]) -> std::process::Command {
     let mut command = run::command("apt-get");
     command
-        .args([
-            "-q",
-            "-y",
-            "-o",
-            "Dpkg::Use-Pty=0",
-            "install",
-            "--no-install-recommends",
-        ])
+        .args(["-q", "-y", "-o", "Dpkg::Use-Pty=0", "install", "--no-install-recommends"])
         .args(packages)
         .env("DEBIAN_FRONTEND", "noninteractive");
     command
@@ -173,14 +145,8 @@ fn lists_are_old() -> bool {
         .filter_map(|entry| entry.metadata().and_then(|meta| meta.modified()).ok())
         .max();
     // The lists bear the mirror's time; the directory bears ours.
-    let looked = std::fs::metadata(LISTS_DIR)
-        .and_then(|meta| meta.modified())
-        .ok();
-    let age = |at: SystemTime| {
-        SystemTime::now()
-            .duration_since(at)
-            .unwrap_or(Duration::ZERO)
-    };
+    let looked = std::fs::metadata(LISTS_DIR).and_then(|meta| meta.modified()).ok();
+    let age = |at: SystemTime| SystemTime::now().duration_since(at).unwrap_or(Duration::ZERO);
     newest.is_none() || looked.is_none_or(|at| age(at).as_secs() > LISTS_SECONDS_MAX)
 }
 
@@ -191,9 +157,7 @@ fn disable(service: &str) {
     };
     let disabled = run::quietly(run::command(systemctl).args(["disable", service]), &log());
     if disabled.is_err() {
-        run::say(&format!(
-            "  {service} may start at boot; to type: systemctl disable {service}"
-        ));
+        run::say(&format!("  {service} may start at boot; to type: systemctl disable {service}"));
     }
 }
 
@@ -220,10 +184,7 @@ impl Temporary {
 impl Drop for Temporary {
     fn drop(&mut self) {
         if std::fs::remove_file(&self.0).is_err() {
-            run::say(&format!(
-                "  {} could not be removed: remove it",
-                self.0.display()
-            ));
+            run::say(&format!("  {} could not be removed: remove it", self.0.display()));
         }
     }
 }
@@ -246,23 +207,10 @@ fn pip(packages: &[&str]) -> anyhow::Result<()> {
     let python = venv.join("bin/python3");
     if !python.exists() {
         // The system's own Python, so that service accounts can run it too.
-        run::quietly(
-            run::command("/usr/bin/python3")
-                .args(["-m", "venv"])
-                .arg(&venv),
-            &log(),
-        )?;
+        run::quietly(run::command("/usr/bin/python3").args(["-m", "venv"]).arg(&venv), &log())?;
     }
     let mut command = run::command(&python);
-    command
-        .args([
-            "-m",
-            "pip",
-            "install",
-            "--quiet",
-            "--disable-pip-version-check",
-        ])
-        .args(packages);
+    command.args(["-m", "pip", "install", "--quiet", "--disable-pip-version-check"]).args(packages);
     run::quietly(&mut command, &log())
 }
 
@@ -285,15 +233,9 @@ fn vm_kernel() -> anyhow::Result<()> {
     let dir = run::tools().join("kernel");
     std::fs::create_dir_all(&dir)?;
     let mut download = run::command("apt-get");
-    run::quietly(
-        download.args(["-q", "download", package]).current_dir(&dir),
-        &log(),
-    )?;
+    run::quietly(download.args(["-q", "download", package]).current_dir(&dir), &log())?;
     for file in super::probe::expand(&dir.join(format!("{package}_*.deb"))) {
-        run::quietly(
-            run::command("dpkg-deb").arg("-x").arg(&file).arg(&dir),
-            &log(),
-        )?;
+        run::quietly(run::command("dpkg-deb").arg("-x").arg(&file).arg(&dir), &log())?;
         std::fs::remove_file(&file)?;
     }
     Ok(())

@@ -98,14 +98,7 @@ const fn apt(
     packages: &'static [&'static str],
     seconds: u64,
 ) -> Need {
-    Need {
-        name,
-        why,
-        parts,
-        probe,
-        provide: Provide::Apt(packages),
-        seconds,
-    }
+    Need { name, why, parts, probe, provide: Provide::Apt(packages), seconds }
 }
 
 use Part::{Bench, Build, Capture, Clients, Conformance, Ebpf, Lint, LintAll, Postgres, Test, Vm};

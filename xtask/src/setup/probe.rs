@@ -17,19 +17,13 @@ pub struct VmKernel {
 /// Debian's cloud kernel, installed or unpacked by setup; the newest where there are several.
 pub fn vm_kernel() -> Option<VmKernel> {
     let unpacked = run::tools().join("kernel");
-    [Path::new("/"), &unpacked]
-        .into_iter()
-        .find_map(kernel_below)
+    [Path::new("/"), &unpacked].into_iter().find_map(kernel_below)
 }
 
 fn kernel_below(root: &Path) -> Option<VmKernel> {
     let images = expand(&root.join("boot/vmlinuz-*-cloud-amd64"));
     images.into_iter().rev().find_map(|image| {
-        let version = image
-            .file_name()?
-            .to_str()?
-            .strip_prefix("vmlinuz-")?
-            .to_owned();
+        let version = image.file_name()?.to_str()?.strip_prefix("vmlinuz-")?.to_owned();
         let modules = ["lib/modules", "usr/lib/modules"].map(|dir| root.join(dir).join(&version));
         let modules = modules.into_iter().find(|dir| dir.is_dir())?;
         Some(VmKernel { image, modules })
@@ -72,9 +66,7 @@ fn nightly_source() -> bool {
 fn is_bpffs(dir: &Path) -> bool {
     let mounts = std::fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
     mounts.lines().any(|line| {
-        let kind = line
-            .split_once(" - ")
-            .and_then(|(_, behind)| behind.split(' ').next());
+        let kind = line.split_once(" - ").and_then(|(_, behind)| behind.split(' ').next());
         kind == Some("bpf") && line.split(' ').nth(4).map(Path::new) == Some(dir)
     })
 }
@@ -115,9 +107,7 @@ pub(super) fn fits(pattern: &str, name: &str) -> bool {
         None => pattern == name,
         Some((before, behind)) => name.strip_prefix(before).is_some_and(|rest| {
             let starts = rest.char_indices().map(|(at, _)| at).chain([rest.len()]);
-            starts
-                .filter_map(|at| rest.get(at..))
-                .any(|rest| fits(behind, rest))
+            starts.filter_map(|at| rest.get(at..)).any(|rest| fits(behind, rest))
         }),
     }
 }

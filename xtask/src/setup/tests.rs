@@ -26,10 +26,7 @@ fn a_pattern_gives_files_that_exist() {
         std::fs::create_dir_all(dir.path().join(name)).unwrap();
     }
     let found = expand(&dir.path().join("v*/bin"));
-    assert_eq!(
-        found,
-        [dir.path().join("v1/bin"), dir.path().join("v2/bin")]
-    );
+    assert_eq!(found, [dir.path().join("v1/bin"), dir.path().join("v2/bin")]);
     assert!(expand(&dir.path().join("w*/bin")).is_empty());
     assert!(expand(&dir.path().join("v3/bin")).is_empty());
 }
@@ -40,28 +37,18 @@ fn what_is_not_there_is_not_found() {
     assert!(!probe(Probe::Program("a-program-that-nobody-has")));
     assert!(!probe(Probe::Any(&[])));
     assert!(probe(Probe::All(&[])));
-    assert!(!probe(Probe::All(&[
-        Probe::File("/"),
-        Probe::File("/nowhere")
-    ])));
+    assert!(!probe(Probe::All(&[Probe::File("/"), Probe::File("/nowhere")])));
 }
 
 #[test]
 fn the_table_is_sound() {
     for part in Purpose::All.parts().iter().chain(Purpose::LintAll.parts()) {
-        assert!(
-            NEEDS.iter().any(|need| need.parts.contains(part)),
-            "{part:?}"
-        );
+        assert!(NEEDS.iter().any(|need| need.parts.contains(part)), "{part:?}");
     }
     for need in NEEDS {
         let known =
             |part| Purpose::All.parts().contains(part) || Purpose::LintAll.parts().contains(part);
-        assert!(
-            !need.parts.is_empty() && need.parts.iter().all(known),
-            "{}",
-            need.name
-        );
+        assert!(!need.parts.is_empty() && need.parts.iter().all(known), "{}", need.name);
     }
     let mut names = std::collections::HashSet::new();
     for need in NEEDS {
@@ -69,14 +56,8 @@ fn the_table_is_sound() {
         assert!(!need.why.is_empty() && need.seconds > 0, "{}", need.name);
         // What a later need is built with comes first.
         if let Provide::Pip(_) = need.provide {
-            let python = NEEDS
-                .iter()
-                .position(|other| other.name == "Python")
-                .unwrap();
-            let own = NEEDS
-                .iter()
-                .position(|other| other.name == need.name)
-                .unwrap();
+            let python = NEEDS.iter().position(|other| other.name == "Python").unwrap();
+            let own = NEEDS.iter().position(|other| other.name == need.name).unwrap();
             assert!(python < own, "{} comes before Python", need.name);
             let python = NEEDS.get(python).unwrap();
             let covered = need.parts.iter().all(|part| python.parts.contains(part));

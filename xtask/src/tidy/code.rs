@@ -69,8 +69,7 @@ fn string(text: &str) -> usize {
 /// `r"..."`, `br#"..."#` and their like; `None` where it is no raw string.
 fn raw_string(text: &str) -> Option<usize> {
     let prefix = ["r", "br", "cr"].into_iter().find(|prefix| {
-        text.strip_prefix(prefix)
-            .is_some_and(|rest| rest.starts_with(['"', '#']))
+        text.strip_prefix(prefix).is_some_and(|rest| rest.starts_with(['"', '#']))
     })?;
     let rest = text.strip_prefix(prefix)?;
     let hashes = rest.len() - rest.trim_start_matches('#').len();

@@ -32,15 +32,9 @@ pub fn check_links_with(
         if link.contains("://") || link.starts_with("mailto:") {
             continue;
         }
-        let (path, heading) = link
-            .split_once('#')
-            .map_or((link, None), |(p, h)| (p, Some(h)));
+        let (path, heading) = link.split_once('#').map_or((link, None), |(p, h)| (p, Some(h)));
         let dir = file.path.parent().unwrap_or(Path::new(""));
-        let to = if path.is_empty() {
-            file.path.clone()
-        } else {
-            resolve(dir, path)
-        };
+        let to = if path.is_empty() { file.path.clone() } else { resolve(dir, path) };
         if !exists(&to) {
             let what = format!("link to {link}: there is no {}", to.display());
             findings.push(Finding::new(&file.path, line, what));
@@ -107,16 +101,11 @@ fn row(line: &str) -> Option<Vec<&str>> {
 /// Names of all functions.
 fn function_names(files: &[TextFile]) -> HashSet<String> {
     let mut names = HashSet::new();
-    for file in files
-        .iter()
-        .filter(|file| file.path.extension().is_some_and(|kind| kind == "rs"))
-    {
+    for file in files.iter().filter(|file| file.path.extension().is_some_and(|kind| kind == "rs")) {
         let code = code_only(&file.text);
         for (at, _) in code.match_indices("fn ") {
             let rest = code.get(at + 3..).unwrap_or_default();
-            let end = rest
-                .find(|c: char| !c.is_alphanumeric() && c != '_')
-                .unwrap_or(rest.len());
+            let end = rest.find(|c: char| !c.is_alphanumeric() && c != '_').unwrap_or(rest.len());
             names.insert(rest.get(..end).unwrap_or_default().to_owned());
         }
     }
@@ -153,22 +142,16 @@ fn links(text: &str) -> Vec<(usize, &str)> {
 
 /// The names under which headings can be linked, as GitHub makes them.
 fn headings(text: &str) -> impl Iterator<Item = String> {
-    prose(text)
-        .filter(|(_, line)| line.starts_with('#'))
-        .map(|(_, line)| {
-            let title = line.trim_start_matches('#').trim().to_lowercase();
-            let kept = title
-                .chars()
-                .filter(|c| c.is_alphanumeric() || matches!(c, ' ' | '-' | '_'));
-            kept.map(|c| if c == ' ' { '-' } else { c }).collect()
-        })
+    prose(text).filter(|(_, line)| line.starts_with('#')).map(|(_, line)| {
+        let title = line.trim_start_matches('#').trim().to_lowercase();
+        let kept = title.chars().filter(|c| c.is_alphanumeric() || matches!(c, ' ' | '-' | '_'));
+        kept.map(|c| if c == ' ' { '-' } else { c }).collect()
+    })
 }
 
 /// `path` as seen from `dir`, with its `..` taken out.
 fn resolve(dir: &Path, path: &str) -> PathBuf {
-    let joined = path
-        .strip_prefix('/')
-        .map_or_else(|| dir.join(path), PathBuf::from);
+    let joined = path.strip_prefix('/').map_or_else(|| dir.join(path), PathBuf::from);
     let mut out = PathBuf::new();
     for part in joined.components() {
         match part {

@@ -58,16 +58,9 @@ const TEST_HELPER: &str = "testkit";
 
 /// Checks every `Cargo.toml` among `files`.
 pub fn check(files: &[TextFile]) -> Vec<Finding> {
-    let manifest = |file: &&TextFile| {
-        file.path
-            .file_name()
-            .is_some_and(|name| name == "Cargo.toml")
-    };
-    files
-        .iter()
-        .filter(manifest)
-        .flat_map(check_manifest)
-        .collect()
+    let manifest =
+        |file: &&TextFile| file.path.file_name().is_some_and(|name| name == "Cargo.toml");
+    files.iter().filter(manifest).flat_map(check_manifest).collect()
 }
 
 fn check_manifest(file: &TextFile) -> Vec<Finding> {
@@ -84,19 +77,13 @@ fn check_manifest(file: &TextFile) -> Vec<Finding> {
         return vec![Finding::new(&file.path, line_of(&file.text, name), what)];
     };
     let mut findings = Vec::new();
-    for (key, tests) in [
-        ("dependencies", false),
-        ("build-dependencies", false),
-        ("dev-dependencies", true),
-    ] {
+    for (key, tests) in
+        [("dependencies", false), ("build-dependencies", false), ("dev-dependencies", true)]
+    {
         let dependencies = table.get(key).and_then(toml::Value::as_table);
         for dependency in dependencies.into_iter().flat_map(toml::Table::keys) {
             if let Some(what) = judge(name, (layer, side), dependency, tests) {
-                findings.push(Finding::new(
-                    &file.path,
-                    line_of(&file.text, dependency),
-                    what,
-                ));
+                findings.push(Finding::new(&file.path, line_of(&file.text, dependency), what));
             }
         }
     }
@@ -112,9 +99,7 @@ fn judge(name: &str, (layer, side): (u8, Side), dependency: &str, tests: bool) -
         return None;
     }
     let Some((below, theirs)) = place(dependency) else {
-        return Some(format!(
-            "{dependency} has no layer; give it one in xtask/src/tidy/layers.rs"
-        ));
+        return Some(format!("{dependency} has no layer; give it one in xtask/src/tidy/layers.rs"));
     };
     if short == TEST_HELPER {
         let allowed = tests || side == Side::Chore;
@@ -168,17 +153,13 @@ fn place(name: &str) -> Option<(u8, Side)> {
         return Some(XTASK);
     }
     let short = name.strip_prefix(PREFIX)?;
-    let found = LAYERS
-        .into_iter()
-        .find(|(crate_name, _, _)| *crate_name == short);
+    let found = LAYERS.into_iter().find(|(crate_name, _, _)| *crate_name == short);
     found.map(|(_, layer, side)| (layer, side))
 }
 
 fn line_of(text: &str, word: &str) -> usize {
     let at = text.lines().position(|line| {
-        line.trim_start()
-            .strip_prefix(word)
-            .is_some_and(|rest| rest.starts_with([' ', '=', '.']))
+        line.trim_start().strip_prefix(word).is_some_and(|rest| rest.starts_with([' ', '=', '.']))
             || line.contains(&format!("\"{word}\""))
     });
     at.map_or(0, |at| at + 1)

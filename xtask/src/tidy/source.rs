@@ -12,20 +12,12 @@ pub fn check_text(file: &TextFile) -> Vec<Finding> {
     for (at, line) in file.text.split('\n').enumerate() {
         let line = line.strip_suffix('\r').unwrap_or(line);
         if line.ends_with([' ', '\t']) {
-            findings.push(Finding::new(
-                &file.path,
-                at + 1,
-                "trailing blanks: remove them",
-            ));
+            findings.push(Finding::new(&file.path, at + 1, "trailing blanks: remove them"));
         }
     }
     if !file.text.is_empty() && !file.text.ends_with('\n') {
         let last = file.text.lines().count();
-        findings.push(Finding::new(
-            &file.path,
-            last,
-            "the last line has no end: add a newline",
-        ));
+        findings.push(Finding::new(&file.path, last, "the last line has no end: add a newline"));
     }
     findings
 }
@@ -43,10 +35,7 @@ pub fn check_rust(file: &TextFile) -> Vec<Finding> {
         findings.push(Finding::new(&file.path, 0, what));
     }
     // Programs that must not compile: their lines are quoted in the expected errors.
-    let fixture = file
-        .path
-        .components()
-        .any(|part| part.as_os_str() == "compile_fail");
+    let fixture = file.path.components().any(|part| part.as_os_str() == "compile_fail");
     if !fixture && !starts_with_module_docs(&file.text) {
         let what = "no module docs: start with //! and what the module promises";
         findings.push(Finding::new(&file.path, 1, what));
@@ -68,42 +57,19 @@ pub fn check_rust(file: &TextFile) -> Vec<Finding> {
 fn banned(pure: bool) -> impl Iterator<Item = &'static (&'static str, &'static str)> {
     const EVERYWHERE: [(&str, &str); 6] = [
         ("#[allow(", "#[allow]: use #[expect(.., reason = \"..\")]"),
-        (
-            "#![allow(",
-            "#![allow]: use #![expect(.., reason = \"..\")]",
-        ),
-        (
-            "#[ignore",
-            "#[ignore]: a test runs, or is listed as not run in docs/TESTING.md",
-        ),
-        (
-            "todo!(",
-            "todo!: write it, or leave it out and say so in the module's docs",
-        ),
-        (
-            "unimplemented!(",
-            "unimplemented!: write it, or leave it out and say so",
-        ),
+        ("#![allow(", "#![allow]: use #![expect(.., reason = \"..\")]"),
+        ("#[ignore", "#[ignore]: a test runs, or is listed as not run in docs/TESTING.md"),
+        ("todo!(", "todo!: write it, or leave it out and say so in the module's docs"),
+        ("unimplemented!(", "unimplemented!: write it, or leave it out and say so"),
         ("dbg!(", "dbg!: remove it"),
     ];
     const IN_CRATES: [(&str, &str); 4] = [
-        (
-            "println!(",
-            "println! in a library: return what is to be said",
-        ),
-        (
-            "eprintln!(",
-            "eprintln! in a library: return what is to be said",
-        ),
+        ("println!(", "println! in a library: return what is to be said"),
+        ("eprintln!(", "eprintln! in a library: return what is to be said"),
         ("print!(", "print! in a library: return what is to be said"),
-        (
-            "eprint!(",
-            "eprint! in a library: return what is to be said",
-        ),
+        ("eprint!(", "eprint! in a library: return what is to be said"),
     ];
-    EVERYWHERE
-        .iter()
-        .chain(IN_CRATES.iter().filter(move |_| pure))
+    EVERYWHERE.iter().chain(IN_CRATES.iter().filter(move |_| pure))
 }
 
 /// Whether `word` occurs only as the end of a longer name (`println!` in `eprintln!`).
@@ -117,9 +83,7 @@ fn is_part_of_word(line: &str, word: &str) -> bool {
 /// Whether the first line that is no attribute is a `//!`.
 fn starts_with_module_docs(text: &str) -> bool {
     let mut lines = text.lines().map(str::trim).filter(|line| !line.is_empty());
-    lines
-        .find(|line| !line.starts_with("#!"))
-        .is_some_and(|line| line.starts_with("//!"))
+    lines.find(|line| !line.starts_with("#!")).is_some_and(|line| line.starts_with("//!"))
 }
 
 /// In the agent only `capture` speaks to the kernel.

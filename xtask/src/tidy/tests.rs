@@ -5,19 +5,13 @@ use std::path::{Path, PathBuf};
 use super::{TextFile, docs, layers, source};
 
 fn file(path: &str, text: &str) -> TextFile {
-    TextFile {
-        path: PathBuf::from(path),
-        text: text.to_owned(),
-    }
+    TextFile { path: PathBuf::from(path), text: text.to_owned() }
 }
 
 #[track_caller]
 fn check_rust(path: &str, text: &str, expected: &[&str]) {
     let found = source::check_rust(&file(path, text));
-    let got: Vec<String> = found
-        .iter()
-        .map(|f| format!("{}: {}", f.line, f.what))
-        .collect();
+    let got: Vec<String> = found.iter().map(|f| format!("{}: {}", f.line, f.what)).collect();
     assert_eq!(got.len(), expected.len(), "{text}\n{got:?}");
     for (got, expected) in got.iter().zip(expected) {
         assert!(got.starts_with(expected), "{got} is not {expected}");
@@ -83,10 +77,7 @@ fn lines_end_where_they_end() {
 fn check_layers(path: &str, name: &str, rest: &str, expected: &[&str]) {
     let text = format!("[package]\nname = \"{name}\"\n{rest}\n");
     let found = layers::check(&[file(path, &text)]);
-    let got: Vec<String> = found
-        .iter()
-        .map(|f| format!("{}: {}", f.line, f.what))
-        .collect();
+    let got: Vec<String> = found.iter().map(|f| format!("{}: {}", f.line, f.what)).collect();
     assert_eq!(got.len(), expected.len(), "{text}\n{got:?}");
     for (got, expected) in got.iter().zip(expected) {
         assert!(got.starts_with(expected), "{got} is not {expected}");
@@ -98,54 +89,18 @@ fn dependencies_run_down_only() {
     let needs = |what: &str| format!("[dependencies]\ntidegate-{what} = {{ workspace = true }}");
     for (name, dependency, expected) in [
         ("tidegate-journal", "policy", None),
-        (
-            "tidegate-policy",
-            "journal",
-            Some("4: tidegate-policy (layer 2) can't depend on"),
-        ),
-        (
-            "tidegate-sql",
-            "wire",
-            Some("4: tidegate-sql (layer 1) can't depend on"),
-        ),
+        ("tidegate-policy", "journal", Some("4: tidegate-policy (layer 2) can't depend on")),
+        ("tidegate-sql", "wire", Some("4: tidegate-sql (layer 1) can't depend on")),
         ("tidegate-wire-postgres", "sql", None),
-        (
-            "tidegate-agent",
-            "collector",
-            Some("4: tidegate-agent (layer 5) can't depend on"),
-        ),
-        (
-            "tidegate-collector",
-            "journal",
-            Some("4: tidegate-collector can't depend on"),
-        ),
-        (
-            "tidegate-collector",
-            "agent-common",
-            Some("4: tidegate-collector can't depend on"),
-        ),
+        ("tidegate-agent", "collector", Some("4: tidegate-agent (layer 5) can't depend on")),
+        ("tidegate-collector", "journal", Some("4: tidegate-collector can't depend on")),
+        ("tidegate-collector", "agent-common", Some("4: tidegate-collector can't depend on")),
         ("tidegate-collector", "ledger", None),
         ("tidegate-ebpf", "agent-common", None),
-        (
-            "tidegate-ebpf",
-            "event",
-            Some("4: tidegate-ebpf can't depend on"),
-        ),
-        (
-            "tidegate-agent",
-            "testkit",
-            Some("4: tidegate-testkit is for [dev-dependencies] only"),
-        ),
-        (
-            "tidegate-agent",
-            "news",
-            Some("4: tidegate-news has no layer"),
-        ),
-        (
-            "tidegate-news",
-            "event",
-            Some("2: tidegate-news has no layer"),
-        ),
+        ("tidegate-ebpf", "event", Some("4: tidegate-ebpf can't depend on")),
+        ("tidegate-agent", "testkit", Some("4: tidegate-testkit is for [dev-dependencies] only")),
+        ("tidegate-agent", "news", Some("4: tidegate-news has no layer")),
+        ("tidegate-news", "event", Some("2: tidegate-news has no layer")),
         ("xtask", "agent", None),
     ] {
         let expected: Vec<&str> = expected.into_iter().collect();
@@ -156,31 +111,18 @@ fn dependencies_run_down_only() {
     let itself = "[dev-dependencies]\ntidegate-segment = { path = \".\", features = [\"os\"] }";
     check_layers("x/Cargo.toml", "tidegate-segment", itself, &[]);
     let build = "[build-dependencies]\ntidegate-agent = { workspace = true }";
-    check_layers(
-        "x/Cargo.toml",
-        "tidegate-event",
-        build,
-        &["4: tidegate-event (layer 0)"],
-    );
+    check_layers("x/Cargo.toml", "tidegate-event", build, &["4: tidegate-event (layer 0)"]);
 }
 
 #[test]
 fn a_pure_crate_has_no_runtime() {
     let path = "crates/segment/Cargo.toml";
     let name = "tidegate-segment";
-    check_layers(
-        path,
-        name,
-        "[dependencies]\ntokio = \"1\"",
-        &["4: tokio does IO"],
-    );
+    check_layers(path, name, "[dependencies]\ntokio = \"1\"", &["4: tokio does IO"]);
     let optional = "[dependencies]\nnix = { workspace = true, optional = true }";
     check_layers(path, name, optional, &[]);
     assert_eq!(layers::check(&[file("x/Cargo.toml", "[package")]).len(), 1);
-    assert_eq!(
-        layers::check(&[file("Cargo.toml", "[workspace]\n")]).len(),
-        0
-    );
+    assert_eq!(layers::check(&[file("Cargo.toml", "[workspace]\n")]).len(), 0);
 }
 
 #[test]
@@ -204,11 +146,7 @@ fn a_link_leads_somewhere() {
         let files = [file("docs/a.md", text), other.clone()];
         let [first, _] = &files;
         let exists = |path: &Path| there.iter().any(|known| Path::new(known) == path);
-        assert_eq!(
-            docs::check_links_with(first, &files, exists).len(),
-            breaches,
-            "{text}"
-        );
+        assert_eq!(docs::check_links_with(first, &files, exists).len(), breaches, "{text}");
     }
 }
 
@@ -224,17 +162,11 @@ fn each_threat_names_its_test() {
         (table("none: the kernel refuses it"), 0),
         (table("yes"), 1),
         (table(""), 1),
-        (
-            "| case | what |\n| --- | --- |\n| x | test |\n| x | y |\n".to_owned(),
-            0,
-        ),
+        ("| case | what |\n| --- | --- |\n| x | test |\n| x | y |\n".to_owned(), 0),
         (format!("{}\n{}", table("`the_test`"), table("no")), 1),
     ] {
         let files = [file("docs/THREATS.md", &text), code.clone()];
         assert_eq!(docs::check_threats(&files).len(), breaches, "{text}");
     }
-    assert_eq!(
-        docs::check_threats(&[file("docs/OTHER.md", &table("yes"))]).len(),
-        0
-    );
+    assert_eq!(docs::check_threats(&[file("docs/OTHER.md", &table("yes"))]).len(), 0);
 }
