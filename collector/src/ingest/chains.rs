@@ -1,6 +1,7 @@
 //! What the log holds of each chain, and whether a batch continues it.
 //!
-//! Pure state: rebuilt from the log at start by [`Chains::replay`], moved by [`Chains::took`].
+//! Pure state: rebuilt from the log at start by [`Chains::replay_record`] and [`Chains::replay_seal`], moved
+//! by [`Chains::took`].
 //!
 //! Why one comparison is enough for a whole overlap: a chain value is the hash of a record that
 //! holds the chain value before it, so equal values mean equal histories.
