@@ -86,12 +86,10 @@ async fn serve(config: Config, traffic: tokio::runtime::Handle) -> anyhow::Resul
     announce(&agent.shared.config)?;
     let mut beat = tokio::time::interval(Duration::from_millis(BEAT_MS));
     let mut heartbeat = tokio::time::interval(Duration::from_secs(HEARTBEAT_SECONDS));
-    let mut resolve = tokio::time::interval(Duration::from_secs(RESOLVE_SECONDS));
     loop {
         tokio::select! {
             _ = beat.tick() => agent.beat(),
             _ = heartbeat.tick() => agent.heartbeat(),
-            _ = resolve.tick() => agent.resolve().await,
             _ = reload.recv() => agent.reload(),
             _ = terminate.recv() => return agent.stop("SIGTERM").await,
             _ = interrupt.recv() => return agent.stop("SIGINT").await,
@@ -108,6 +106,7 @@ struct Agent {
     control: tokio::task::JoinHandle<()>,
     accepting: Vec<tokio::task::JoinHandle<()>>,
     draining: Arc<AtomicBool>,
+    resolving: tokio::task::JoinHandle<()>,
 }
 
 async fn start(config: Config, traffic: &tokio::runtime::Handle) -> anyhow::Result<Agent> {
@@ -115,6 +114,13 @@ async fn start(config: Config, traffic: &tokio::runtime::Handle) -> anyhow::Resu
     let policy = Arc::new(policy::load(&config)?);
     let mut resolver = Resolver::default();
     let said = resolver.refresh(&config).await;
+    let unknown = resolver.unresolved(&config);
+    anyhow::ensure!(
+        unknown.is_empty(),
+        "cannot resolve {}: hooks and rules stay as they were, since without an address a target \
+         would be unprotected; mend the name, or write addresses in destinations",
+        unknown.join(", ")
+    );
     let rules = resolver.rules(&config);
     let host_ca = Arc::new(HostCa::open(&config.state_dir, &config.agent_id)?);
     let verifications =
@@ -144,7 +150,9 @@ async fn start(config: Config, traffic: &tokio::runtime::Handle) -> anyhow::Resu
     let source = status::Source::new(started, Arc::clone(&shared), Arc::clone(&hooks), uplink);
     let draining = Arc::clone(&source.draining);
     let control = control::spawn(&shared.config.run_dir, Arc::new(source))?;
-    Ok(Agent { shared, hooks, drain, policy, control, accepting, draining })
+    // On its own: a name server that does not answer must not stop the beat.
+    let resolving = tokio::spawn(resolve_on(Arc::clone(&shared), Arc::clone(&hooks)));
+    Ok(Agent { shared, hooks, drain, policy, control, accepting, draining, resolving })
 }
 
 impl Agent {
@@ -160,32 +168,6 @@ impl Agent {
         let counts = status::heartbeat_counts(&self.shared.metrics, &self.hooks);
         if let Err(error) = self.shared.journal.heartbeat(&counts) {
             tracing::error!(%error, "a heartbeat could not be recorded");
-        }
-    }
-
-    /// Asks for host names anew, and tells the kernel when they mean other addresses.
-    async fn resolve(&self) {
-        let config = &self.shared.config;
-        let mut fresh = self.shared.resolver.read().unwrap_or_else(PoisonError::into_inner).clone();
-        let said = fresh.refresh(config).await;
-        let rules = fresh.rules(config);
-        let mut current = self.shared.resolver.write().unwrap_or_else(PoisonError::into_inner);
-        let changed = current.rules(config) != rules;
-        *current = fresh;
-        drop(current);
-        if changed
-            && let Some(kernel) = hooks_of(&self.hooks).as_mut()
-            && let Err(error) = kernel.set_rules(&rules)
-        {
-            tracing::error!(%error, "the kernel did not take the new addresses");
-        }
-        for sentence in said.iter().filter(|_| changed) {
-            tracing::info!("{sentence}");
-            if let Err(error) =
-                self.shared.journal.lifecycle(Lifecycle::TargetResolved, sentence, None)
-            {
-                tracing::error!(%error, "a changed address could not be recorded");
-            }
         }
     }
 
@@ -219,12 +201,56 @@ impl Agent {
             task.abort();
         }
         let patience = Duration::from_millis(self.shared.config.gate.drain_ms_max);
-        self.drain.finish(patience).await;
+        self.resolving.abort();
+        let mut drain = std::mem::take(&mut self.drain);
+        let mut beat = tokio::time::interval(Duration::from_millis(BEAT_MS));
+        let mut drained = std::pin::pin!(drain.finish(patience));
+        loop {
+            tokio::select! {
+                () = &mut drained => break,
+                _ = beat.tick() => self.beat(),
+            }
+        }
         self.heartbeat();
         self.control.abort();
         let journal = self.shared.journal.clone();
         tokio::task::spawn_blocking(move || journal.shutdown()).await??;
         Ok(())
+    }
+}
+
+/// Asks for host names again and again.
+async fn resolve_on(shared: Arc<Shared>, hooks: Hooks) {
+    let mut every = tokio::time::interval(Duration::from_secs(RESOLVE_SECONDS));
+    every.tick().await;
+    loop {
+        every.tick().await;
+        resolve(&shared, &hooks).await;
+    }
+}
+
+/// Asks for host names anew, and tells the kernel when they mean other addresses. What the kernel
+/// does not take is not remembered, so that the next round tries again.
+async fn resolve(shared: &Shared, hooks: &Hooks) {
+    let config = &shared.config;
+    let mut fresh = shared.resolver.read().unwrap_or_else(PoisonError::into_inner).clone();
+    let before = fresh.rules(config);
+    let said = fresh.refresh(config).await;
+    let rules = fresh.rules(config);
+    let changed = before != rules;
+    if changed
+        && let Some(kernel) = hooks_of(hooks).as_mut()
+        && let Err(error) = kernel.set_rules(&rules)
+    {
+        tracing::error!(%error, "the kernel did not take the new addresses");
+        return;
+    }
+    *shared.resolver.write().unwrap_or_else(PoisonError::into_inner) = fresh;
+    for sentence in said.iter().filter(|_| changed) {
+        tracing::info!("{sentence}");
+        if let Err(error) = shared.journal.lifecycle(Lifecycle::TargetResolved, sentence, None) {
+            tracing::error!(%error, "a changed address could not be recorded");
+        }
     }
 }
 

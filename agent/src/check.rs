@@ -76,8 +76,9 @@ fn target_words(config: &Config, target: &TargetConfig) -> Vec<String> {
             "  When the agent is down or cannot record: connections are refused.".to_owned()
         }
         OnFailure::Open => format!(
-            "  When the agent is down or cannot record: connections pass, unchecked, for {} \
-             seconds after its last sign of life, then they are refused. Each use is recorded.",
+            "  When the agent is down: from 5 to {} seconds after its last sign of life connections \
+             pass, unchecked, then they are refused. What a living agent cannot record passes in \
+             sessions that are open. Each use is recorded.",
             target.open_ms_max / 1000
         ),
     });
@@ -124,7 +125,7 @@ fn record_words(config: &Config) -> Vec<String> {
         "Records stay on this host".to_owned()
     };
     vec![
-        format!("{floor} A policy's @durability may ask for more."),
+        format!("{floor} A policy's @durability may say otherwise for its statements."),
         format!(
             "{to}; up to {} wait in {}.",
             size(config.spool.bytes_max),

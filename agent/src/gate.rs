@@ -161,6 +161,15 @@ impl Gate {
         }
     }
 
+    /// Gives every permitted operation that has none yet this outcome.
+    pub fn lose_pending(&mut self, outcome: &Outcome) {
+        for (_, cause) in std::mem::take(&mut self.pending) {
+            if let Err(error) = self.log.outcome(cause, outcome) {
+                tracing::error!(%error, operation = cause.0, "an outcome could not be recorded");
+            }
+        }
+    }
+
     /// The journal behind this gate.
     pub const fn journal(&self) -> &Journal {
         &self.journal

@@ -66,6 +66,12 @@ impl Resolver {
         })
     }
 
+    /// Host names of which no address is known.
+    pub fn unresolved(&self, config: &Config) -> Vec<String> {
+        let known = |host: &String| self.known.get(host).is_some_and(|known| !known.is_empty());
+        hosts(config).into_iter().filter(|host| !known(host)).collect()
+    }
+
     /// The kernel's rules for this configuration, each rule's id being its target's index.
     pub fn rules(&self, config: &Config) -> Vec<Rule> {
         let mut rules = Vec::new();

@@ -43,6 +43,16 @@ const HANDSHAKE_SECONDS_MAX: u64 = 15;
 /// How long the last bytes may take to leave, in seconds.
 const FLUSH_SECONDS_MAX: u64 = 5;
 
+/// How long a client may take to its StartupMessage, in seconds. The server's own
+/// `authentication_timeout` begins only when it is dialled.
+const LOGIN_SECONDS_MAX: u64 = 60;
+
+/// How long a login may wait for its record to be durable, in seconds.
+const REDEEM_SECONDS_MAX: u64 = 30;
+
+/// SQLSTATE io_error.
+const IO_ERROR: &str = "58030";
+
 /// SQLSTATE sqlclient_unable_to_establish_sqlconnection.
 const UNREACHABLE: &str = "08001";
 
@@ -69,6 +79,8 @@ pub struct Session {
     client_bytes: BytesMut,
     client_read: usize,
     client_state: ClientState,
+    /// Bytes for a client that was gone.
+    discarded: usize,
     /// The machine may now take more of the client's bytes that it left in the buffer.
     offer_again: bool,
     upstream: Option<Upstream>,
@@ -109,6 +121,7 @@ impl Session {
             client_bytes: BytesMut::new(),
             client_read: READ_BYTES_MIN,
             client_state: ClientState::Open,
+            discarded: 0,
             offer_again: false,
             upstream: None,
             outbox: Outbox::default(),
@@ -132,7 +145,9 @@ impl Session {
 
     async fn drive(&mut self, around: &mut Surroundings) -> Ending {
         loop {
-            let event = std::future::poll_fn(|cx| self.poll_pump(cx)).await;
+            let Some(event) = self.pump().await else {
+                return Ending::Gate(format!("no login within {LOGIN_SECONDS_MAX} s"));
+            };
             let step = match event {
                 Event::Open(id, operation) => self.open(id, &operation, around).await,
                 Event::StartClientTls => self.start_client_tls(around).await,
@@ -142,6 +157,15 @@ impl Session {
                 return ending;
             }
         }
+    }
+
+    /// Pumps until something needs the slow path; `None` when no login came in time.
+    async fn pump(&mut self) -> Option<Event> {
+        if self.upstream.is_some() {
+            return Some(std::future::poll_fn(|cx| self.poll_pump(cx)).await);
+        }
+        let limit = Duration::from_secs(LOGIN_SECONDS_MAX);
+        tokio::time::timeout(limit, std::future::poll_fn(|cx| self.poll_pump(cx))).await.ok()
     }
 
     /// Decides a login or a cancel, and dials the server once it is recorded.
@@ -158,10 +182,19 @@ impl Session {
                 return Ok(());
             }
         };
-        if let Token::Pledged(pledge) = &token
-            && let Err(error) = self.gate.journal().redeem(pledge).await
-        {
-            return Err(Ending::Gate(format!("the record did not become durable: {error}")));
+        if let Token::Pledged(pledge) = &token {
+            let limit = Duration::from_secs(REDEEM_SECONDS_MAX);
+            let why = match tokio::time::timeout(limit, self.gate.journal().redeem(pledge)).await {
+                Ok(Ok(_)) => None,
+                Ok(Err(error)) => Some(error.to_string()),
+                Err(_) => Some(format!("not within {REDEEM_SECONDS_MAX} s")),
+            };
+            if let Some(why) = why {
+                self.gate.outcome(id, &Outcome { status: Status::Skipped, ..nothing_happened() });
+                let message = format!("tidegate: the record did not become durable: {why}");
+                self.answer(id, Answer::Refuse { sqlstate: IO_ERROR, message, hint: None });
+                return Ok(());
+            }
         }
         match Upstream::dial(around.server, around.verification.as_deref()).await {
             Ok(upstream) => {
@@ -228,7 +261,13 @@ impl Session {
 
     fn act(&mut self, action: Action<Token>) -> Option<Event> {
         match action {
-            Action::ToClient(bytes) if self.client_state == ClientState::Gone => drop(bytes),
+            Action::ToClient(bytes) if self.client_state == ClientState::Gone => {
+                // A server that notices a dead client by a failed send ends the statement, too.
+                self.discarded += bytes.len();
+                if self.discarded > queue::BACKLOG_BYTES_MAX {
+                    return Some(Event::Close(Ending::Client));
+                }
+            }
             Action::ToClient(bytes) => self.to_client.push(bytes),
             Action::ToServer { authority: Authority::Receipt(token), bytes } => {
                 self.outbox.push(token, bytes, self.gate.journal());
@@ -295,6 +334,7 @@ impl Session {
 
     fn poll_client(&mut self, cx: &mut Context<'_>) -> bool {
         let congested = self.outbox.is_congested()
+            || self.to_client.is_congested()
             || self.upstream.as_ref().is_some_and(Upstream::is_congested);
         if self.client_state != ClientState::Open || congested || !self.machine.reads_client() {
             return false;
@@ -354,10 +394,8 @@ impl Session {
                 _ => {}
             }
         }
-        let limit = Duration::from_secs(FLUSH_SECONDS_MAX);
-        if tokio::time::timeout(limit, self.close_legs()).await.is_err() {
-            tracing::debug!("a leg did not take its last bytes in time");
-        }
+        self.gate.lose_pending(&nothing_happened());
+        self.close_legs(ending).await;
         let totals = self.gate.totals();
         let counts = SessionCounts {
             operations: totals.operations,
@@ -370,28 +408,41 @@ impl Session {
         }
     }
 
-    async fn close_legs(&mut self) {
+    /// Lets the last bytes leave, each leg in its own time, and says goodbye.
+    async fn close_legs(&mut self, ending: &Ending) {
         let Self { outbox, upstream, to_client, client, client_state, gate, .. } = self;
-        if let Some(upstream) = upstream {
-            // As without a gate: what the client sent before it left still reaches the server, once
-            // its record is durable.
-            let released = std::future::poll_fn(|cx| {
-                if outbox.poll_release(cx, gate.journal(), upstream).is_err() {
+        // As without a gate: what the client sent before it left still reaches the server, once
+        // its record is durable. What the gate itself ended does not.
+        let releases = !matches!(ending, Ending::Gate(_));
+        let to_server = async {
+            let Some(upstream) = upstream else { return };
+            std::future::poll_fn(|cx| {
+                if releases && outbox.poll_release(cx, gate.journal(), upstream).is_err() {
                     return Poll::Ready(());
                 }
                 match upstream.poll_write(cx) {
-                    Poll::Ready(Ok(())) if !outbox.is_empty() => Poll::Pending,
+                    Poll::Ready(Ok(())) if releases && !outbox.is_empty() => Poll::Pending,
                     written => written.map(|_| ()),
                 }
-            });
-            released.await;
+            })
+            .await;
             _ = upstream.close().await;
-        }
-        if let Some(leg) = client.as_mut().filter(|_| *client_state != ClientState::Gone) {
-            let flushed = std::future::poll_fn(|cx| to_client.poll_write(leg, cx)).await;
-            if flushed.is_ok() {
+        };
+        let to_client = async {
+            let Some(leg) = client.as_mut().filter(|_| *client_state != ClientState::Gone) else {
+                return;
+            };
+            if std::future::poll_fn(|cx| to_client.poll_write(leg, cx)).await.is_ok() {
                 _ = leg.shutdown().await;
             }
+        };
+        let limit = Duration::from_secs(FLUSH_SECONDS_MAX);
+        let (server_took, client_took) = tokio::join!(
+            tokio::time::timeout(limit, to_server),
+            tokio::time::timeout(limit, to_client)
+        );
+        if server_took.is_err() || client_took.is_err() {
+            tracing::debug!("a leg did not take its last bytes in time");
         }
     }
 

@@ -16,6 +16,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use rcgen::{
     BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
@@ -41,6 +42,9 @@ const CA_DAYS: i64 = 3650;
 
 /// How long a leaf is good for, in days.
 const LEAF_DAYS: i64 = 90;
+
+/// How long a leaf is used again, in seconds: well within its [`LEAF_DAYS`].
+const LEAF_REUSED_SECONDS: u64 = 30 * 24 * 60 * 60;
 
 /// Most leaves kept; beyond that the cache starts anew.
 const LEAVES_MAX: usize = 1024;
@@ -179,11 +183,14 @@ fn system_roots() -> RootCertStore {
     roots
 }
 
+/// When a leaf was made, and how it is served.
+type Leaf = (Instant, Arc<ServerConfig>);
+
 /// The host's own CA, which answers clients that ask for TLS.
 pub struct HostCa {
     issuer: Issuer<'static, KeyPair>,
     certificate: CertificateDer<'static>,
-    leaves: Mutex<HashMap<Vec<String>, Arc<ServerConfig>>>,
+    leaves: Mutex<HashMap<Vec<String>, Leaf>>,
 }
 
 impl HostCa {
@@ -227,14 +234,16 @@ impl HostCa {
     /// A server configuration with a leaf for exactly these names and addresses.
     fn leaf(&self, names: Vec<String>) -> Result<Arc<ServerConfig>, TlsError> {
         let mut leaves = self.leaves.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(config) = leaves.get(&names) {
+        if let Some((made, config)) = leaves.get(&names)
+            && made.elapsed() < Duration::from_secs(LEAF_REUSED_SECONDS)
+        {
             return Ok(Arc::clone(config));
         }
         let config = Arc::new(self.issue(&names)?);
         if leaves.len() >= LEAVES_MAX {
             leaves.clear();
         }
-        leaves.insert(names, Arc::clone(&config));
+        leaves.insert(names, (Instant::now(), Arc::clone(&config)));
         Ok(config)
     }
 

@@ -11,6 +11,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
+use socket2::{SockRef, TcpKeepalive};
 use tidegate_journal::Receipt;
 use tidegate_wire_postgres::Exempt;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -22,6 +23,15 @@ use crate::tls::ServerVerification;
 
 /// How long the server may take to accept a connection, and again to finish the TLS handshake.
 pub const DIAL_SECONDS_MAX: u64 = 15;
+
+/// Silence after which the server is asked whether it is there, in seconds.
+const KEEPALIVE_IDLE_SECONDS: u64 = 60;
+
+/// Time between two such questions, in seconds.
+const KEEPALIVE_INTERVAL_SECONDS: u64 = 10;
+
+/// Questions without an answer until the connection counts as dead.
+const KEEPALIVE_RETRIES: u32 = 6;
 
 /// SSLRequest (PostgreSQL manual, "Message Formats"): length 8, code 80877103.
 const SSL_REQUEST: [u8; 8] = [0, 0, 0, 8, 0x04, 0xd2, 0x16, 0x2f];
@@ -88,7 +98,7 @@ impl Upstream {
             .await
             .map_err(|_| DialError::TimedOut { address })?
             .map_err(|source| DialError::Connect { address, source })?;
-        stream.set_nodelay(true).map_err(|source| DialError::Connect { address, source })?;
+        stay_alive(&stream).map_err(|source| DialError::Connect { address, source })?;
         let leg = match verification {
             None => Leg::Plain(stream),
             Some(verification) => {
@@ -128,6 +138,20 @@ impl Upstream {
     pub async fn close(&mut self) -> std::io::Result<()> {
         self.leg.shutdown().await
     }
+}
+
+/// The client's own keepalives end at the gate, so the gate watches the way to the server.
+fn stay_alive(stream: &TcpStream) -> std::io::Result<()> {
+    stream.set_nodelay(true)?;
+    let keepalive = TcpKeepalive::new()
+        .with_time(Duration::from_secs(KEEPALIVE_IDLE_SECONDS))
+        .with_interval(Duration::from_secs(KEEPALIVE_INTERVAL_SECONDS))
+        .with_retries(KEEPALIVE_RETRIES);
+    let socket = SockRef::from(stream);
+    socket.set_tcp_keepalive(&keepalive)?;
+    let unanswered = KEEPALIVE_IDLE_SECONDS
+        + KEEPALIVE_INTERVAL_SECONDS.saturating_mul(u64::from(KEEPALIVE_RETRIES));
+    socket.set_tcp_user_timeout(Some(Duration::from_secs(unanswered)))
 }
 
 /// Asks the server for TLS and verifies it.

@@ -11,7 +11,7 @@ use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
-use tidegate_event::{ChainId, Seq, SessionId};
+use tidegate_event::{ChainId, Outcome, Seq, SessionId, Status};
 use tidegate_ledger::{Chain, Hash, SigningKey};
 use tidegate_proto::audit::v1::audit_record;
 use tidegate_proto::write;
@@ -217,8 +217,10 @@ impl<F: Files> Shared<F> {
                 Push::Write => self.spool.write(),
                 Push::Buffer | Push::Sync => Ok(()),
             };
-            if about.push == Push::Write && written.is_ok() {
-                self.note_written(seq.0.saturating_add(1));
+            match (about.push, &written) {
+                (Push::Write, Ok(())) => self.note_written(seq.0.saturating_add(1)),
+                (Push::Write, Err(_)) => self.append_never_sent(&mut writer, about, seq),
+                _ => {}
             }
             let urgent = about.push == Push::Sync;
             if !writer.wake.dirty || (urgent && !writer.wake.urgent) {
@@ -230,6 +232,24 @@ impl<F: Files> Shared<F> {
             written?;
             Ok(seq)
         })
+    }
+
+    /// The chain already holds an operation whose Pledge will not be given: says that it never ran.
+    fn append_never_sent(&self, writer: &mut Writer, about: About<'_>, cause: Seq) {
+        let outcome = Outcome {
+            status: Status::Skipped,
+            rows: 0,
+            bytes_out: 0,
+            copied: None,
+            duration_ns: 0,
+            tags: String::new(),
+        };
+        let mut body = Vec::new();
+        write::outcome(&mut body, &outcome);
+        let about = About { cause: Some(cause), reserved: true, push: Push::Buffer, ..about };
+        if let Err(error) = self.append_body(writer, about, &body) {
+            tracing::error!(%error, "an operation that was not sent stands without an outcome");
+        }
     }
 
     /// Appends a record with this body, under the lock.

@@ -5,6 +5,9 @@ use tidegate_policy::{PolicySet, Source};
 
 use crate::config::{Config, POLICY_FILE_BYTES_MAX};
 
+/// The annotation that makes a statement wait for the collector.
+const COLLECTOR_LEVEL: &str = "@durability(\"collector\")";
+
 /// Reads and compiles. The error lists every complaint with file, line and column.
 pub fn load(config: &Config) -> anyhow::Result<PolicySet> {
     let mut sources = Vec::new();
@@ -17,6 +20,13 @@ pub fn load(config: &Config) -> anyhow::Result<PolicySet> {
             );
         }
         let text = std::fs::read_to_string(path).with_context(|| format!("{shown}"))?;
+        if !config.collector && text.contains(COLLECTOR_LEVEL) {
+            bail!(
+                "{shown}: {COLLECTOR_LEVEL} without a [collector] in {}: such statements would wait \
+                 for ever",
+                config.path.display()
+            );
+        }
         sources.push(Source { name: shown.to_string(), text });
     }
     match PolicySet::compile(&sources) {

@@ -134,9 +134,13 @@ impl StatusSource for Source {
         // On disk before the hooks go: an agent that dies now must not leave an open door unsaid.
         journal.seal_and_sync()?;
         let pin_dir = &self.shared.config.capture.pin_dir;
-        let held = hooks_of(&self.hooks).take();
-        let detached = crate::capture::detach(pin_dir)?;
-        drop(held);
+        let mut hooks = hooks_of(&self.hooks);
+        let detached = crate::capture::detach(pin_dir).inspect_err(|error| {
+            let detail = format!("detaching failed, the hooks stay: {error}");
+            _ = journal.lifecycle(Lifecycle::Warning, &detail, None);
+        })?;
+        drop(hooks.take());
+        drop(hooks);
         let said = if detached {
             "detached: protected targets are now reached directly"
         } else {

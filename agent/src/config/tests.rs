@@ -246,7 +246,7 @@ fn a_target_can_be_caught_and_guarded() {
         ),
         (
             &format!("{to}on_failure = \"open\""),
-            "12:14: on_failure = \"open\" has no bound; add open_seconds_max = 1 to 3600: for so \
+            "12:14: on_failure = \"open\" has no bound; add open_seconds_max = 6 to 3600: for so \
              long after the agent's last sign of life connections pass unrecorded"
                 .to_owned(),
         ),

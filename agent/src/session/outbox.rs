@@ -107,12 +107,15 @@ impl Outbox {
         }
     }
 
-    /// One pledge for all that waits.
+    /// One pledge for what waits, up to the first that waits for more than the front does: a
+    /// `collector` record must not hold up a `host` record before it.
     fn all_waiting(&self) -> Option<Pledge> {
-        let waiting = self.held.iter().filter_map(|(held, _)| match held {
-            Held::Waiting(pledge) => Some(pledge.clone()),
+        let mut waiting = self.held.iter().filter_map(|(held, _)| match held {
+            Held::Waiting(pledge) => Some(pledge),
             Held::Cleared(_) => None,
         });
-        waiting.reduce(|all, pledge| all.and(&pledge))
+        let first = waiting.next()?;
+        let run = waiting.take_while(|pledge| pledge.level() <= first.level());
+        Some(run.fold(first.clone(), |all, pledge| all.and(pledge)))
     }
 }

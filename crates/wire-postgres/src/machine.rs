@@ -298,11 +298,13 @@ impl<R: Clone> Machine<R> {
     }
 
     /// The client is gone, and all that it sent was taken. What runs goes on to its end, as it
-    /// does when a client of the server itself is gone; only a COPY that waits for data can't.
+    /// does when a client of the server itself is gone; only a COPY that waits for data can't, nor
+    /// a message that was cut short: a Terminate would become its missing bytes.
     fn end_client(&mut self, now_ns: u64) {
         let takes_data = matches!(self.session.replies.copy, Copy::In | Copy::Both);
+        let cut_short = self.client.is_within_message();
         match self.phase {
-            Phase::Session if self.session.replies.has_ops() && !takes_data => {
+            Phase::Session if self.session.replies.has_ops() && !takes_data && !cut_short => {
                 if self.client.end != ClientEnd::Terminated {
                     self.client.end = ClientEnd::Terminated;
                     self.framing(crate::frame::message(b'X', &[]));

@@ -179,8 +179,10 @@ impl<R> Replies<R> {
     pub fn push(&mut self, expect: Expect<R>) -> u64 {
         let seq = self.next_seq;
         self.next_seq += 1;
-        // With nothing before it there is no COPY that it could end.
-        if !(self.queue.is_empty() && matches!(expect, Expect::CopyEnd)) {
+        // With nothing before it there is no COPY that it could end, and one end is enough.
+        let ends_nothing = matches!(expect, Expect::CopyEnd)
+            && matches!(self.queue.back(), None | Some((_, Expect::CopyEnd)));
+        if !ends_nothing {
             self.queue.push_back((seq, expect));
         }
         seq

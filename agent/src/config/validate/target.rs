@@ -13,7 +13,7 @@ use crate::config::destination::is_host_name;
 use crate::config::raw::{RawTarget, RawTls};
 use crate::config::{
     ClientTls, DESTINATIONS_MAX, Destination, GATE_ADDRESSES, GateConfig, OPEN_SECONDS_LIMIT,
-    ServerTls, TARGETS_MAX, TargetConfig, TargetTls,
+    OPEN_SECONDS_MIN, ServerTls, TARGETS_MAX, TargetConfig, TargetTls,
 };
 
 /// Which targets already have a destination: their names and principals.
@@ -154,7 +154,7 @@ impl Check<'_> {
         let seconds = self.number(
             raw.open_seconds_max.as_ref(),
             "open_seconds_max",
-            1..=OPEN_SECONDS_LIMIT,
+            OPEN_SECONDS_MIN..=OPEN_SECONDS_LIMIT,
             0,
         );
         match (on_failure, &raw.open_seconds_max, &raw.on_failure) {
@@ -162,7 +162,7 @@ impl Check<'_> {
                 text.span().start,
                 "on_failure = \"open\" has no bound",
                 format!(
-                    "add open_seconds_max = 1 to {OPEN_SECONDS_LIMIT}: for so long after the \
+                    "add open_seconds_max = {OPEN_SECONDS_MIN} to {OPEN_SECONDS_LIMIT}: for so long after the \
                      agent's last sign of life connections pass unrecorded"
                 ),
             ),

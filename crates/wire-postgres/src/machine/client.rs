@@ -35,6 +35,13 @@ pub(super) struct ClientSide<R> {
     pub waiting: bool,
 }
 
+impl<R> ClientSide<R> {
+    /// Whether the server has the beginning of a message, and not yet its end.
+    pub fn is_within_message(&self) -> bool {
+        matches!(self.flow, Flow::Stream { .. } | Flow::Bind(_))
+    }
+}
+
 impl<R> Default for ClientSide<R> {
     fn default() -> Self {
         Self {
