@@ -84,7 +84,11 @@ pub fn prove(proof: Proof, short: bool, seed: u64) -> anyhow::Result<()> {
     term::note(&format!("soak: {proof:?}, {form} form, seed {seed} ..."));
     let shown = match proof {
         Proof::Kills => kills::prove(if short { KILLS_SHORT } else { KILLS }, seed)?,
-        Proof::Outage => outage::prove(if short { OUTAGE_SHORT } else { OUTAGE })?,
+        Proof::Outage => {
+            let (away, rate) =
+                if short { (OUTAGE_SHORT, outage::RATE_SHORT) } else { (OUTAGE, outage::RATE) };
+            outage::prove(away, rate)?
+        }
         Proof::Disk => disk(if short { SCHEDULES_SHORT } else { SCHEDULES })?,
     };
     let seconds = start.elapsed().as_secs();

@@ -7,15 +7,17 @@ use std::time::Duration;
 use crate::conformance::{judge, serverlog};
 use crate::lab::{Lab, Who, client};
 
-/// Statements a second, all clients together.
-const RATE: &str = "400";
+/// Transactions of two statements a second, all clients together.
+pub const RATE: u32 = 400;
+/// The same in the short form, whose collector is built for debugging.
+pub const RATE_SHORT: u32 = 50;
 /// The load goes on for so long before and after the outage.
 const AROUND: Duration = Duration::from_secs(3);
 /// How much longer than its time pgbench may take.
 const SLACK_MS: u64 = 120_000;
 
-/// Takes the collector away for `outage`; gives what was shown.
-pub fn prove(outage: Duration) -> anyhow::Result<String> {
+/// Takes the collector away for `outage` under so many transactions a second; gives what was shown.
+pub fn prove(outage: Duration, rate: u32) -> anyhow::Result<String> {
     let mut lab = Lab::start(super::options())?;
     lab.postgres.app("CREATE TABLE soak (n int)")?;
     let script = lab.path("home").join("soak.sql");
@@ -26,7 +28,8 @@ pub fn prove(outage: Duration) -> anyhow::Result<String> {
     std::os::unix::fs::chown(&script, Some(lab.service_uid), None)?;
     let seconds = outage.as_secs() + 2 * AROUND.as_secs();
     let mut pgbench = lab.command(Who::Service, Path::new("/usr/bin/pgbench"))?;
-    pgbench.args(["-n", "-c", "4", "-R", RATE, "-T", &seconds.to_string(), "-f", "soak.sql"]);
+    let rate = rate.to_string();
+    pgbench.args(["-n", "-c", "4", "-R", &rate, "-T", &seconds.to_string(), "-f", "soak.sql"]);
     pgbench.arg(lab.dsn()).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let load = pgbench.spawn()?;
     std::thread::sleep(AROUND);
