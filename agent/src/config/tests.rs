@@ -251,7 +251,11 @@ fn a_target_can_be_caught_and_guarded() {
                 .to_owned(),
         ),
         (
-            &format!("{to}open_seconds_max = 5"),
+            &format!("{to}open_seconds_max = 5\non_failure = \"open\""),
+            "12:20: open_seconds_max = 5 is out of bounds; use 6 to 3600".to_owned(),
+        ),
+        (
+            &format!("{to}open_seconds_max = 9"),
             "12:20: open_seconds_max has no effect with on_failure = \"closed\"; leave it out"
                 .to_owned(),
         ),
