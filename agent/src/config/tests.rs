@@ -251,10 +251,6 @@ fn a_target_can_be_caught_and_guarded() {
                 .to_owned(),
         ),
         (
-            &format!("{to}open_seconds_max = 5\non_failure = \"open\""),
-            "12:20: open_seconds_max = 5 is out of bounds; use 6 to 3600".to_owned(),
-        ),
-        (
             &format!("{to}open_seconds_max = 9"),
             "12:20: open_seconds_max has no effect with on_failure = \"closed\"; leave it out"
                 .to_owned(),
@@ -278,6 +274,15 @@ fn a_target_can_be_caught_and_guarded() {
     ] {
         check(&format!("{TARGET}{text}"), &[&format!("agent.toml:{expected}")]);
     }
+}
+
+#[test]
+fn a_target_is_never_open_for_less_than_an_agent_takes_to_count_as_dead() {
+    let text = format!(
+        "{TARGET}destinations = [\"10.0.0.5:5432\"]\non_failure = \"open\"\nopen_seconds_max = 5"
+    );
+    let expected = "agent.toml:13:20: open_seconds_max = 5 is out of bounds; use 6 to 3600";
+    check(&text, &[expected]);
 }
 
 #[test]
