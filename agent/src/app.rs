@@ -1,8 +1,9 @@
 //! The agent as a whole: start in the right order, keep the beat, stop without a gap.
 //!
 //! Order at start: policy, journal, gate, uplink. The journal is there before the gate, so that no
-//! captured connection goes unrecorded; the gate's port is taken before connections are led to it. Order at stop: listeners, sessions, journal; the hooks stay, and
-//! protected targets are refused (or open, where the target says so) until the next start.
+//! captured connection goes unrecorded; the gate's port is taken before connections are led to it.
+//! Order at stop: listeners, sessions, journal; the hooks stay, and protected targets are refused
+//! (or open, where the target says so) until the next start.
 
 mod policy;
 mod status;
@@ -246,7 +247,14 @@ async fn resolve(shared: &Shared, hooks: &Hooks) {
         return;
     }
     *shared.resolver.write().unwrap_or_else(PoisonError::into_inner) = fresh;
-    for sentence in said.iter().filter(|_| changed) {
+    if !changed {
+        // A name server that does not answer: nothing is less protected, but somebody should know.
+        for sentence in &said {
+            tracing::warn!("{sentence}");
+        }
+        return;
+    }
+    for sentence in &said {
         tracing::info!("{sentence}");
         if let Err(error) = shared.journal.lifecycle(Lifecycle::TargetResolved, sentence, None) {
             tracing::error!(%error, "a changed address could not be recorded");

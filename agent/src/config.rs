@@ -62,11 +62,11 @@ pub const SEGMENT_BYTES_LIMIT: u64 = 1 << 30;
 /// The spool holds at least this many files: one being written, one being sent, the reserve.
 pub const SPOOL_SEGMENTS_MIN: u64 = 4;
 
-/// Shortest such time: the agent counts as dead only after 5 s without a sign of life.
-pub const OPEN_SECONDS_MIN: u64 = 6;
-
 /// Longest time that a target may stay open after the agent's last sign of life.
 pub const OPEN_SECONDS_LIMIT: u64 = 3600;
+
+/// Shortest such time: the agent counts as dead only after 5 s without a sign of life.
+pub const OPEN_SECONDS_MIN: u64 = 6;
 
 /// Most targets.
 pub const TARGETS_MAX: usize = 256;
