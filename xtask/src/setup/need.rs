@@ -84,6 +84,18 @@ pub(super) struct Need {
     pub seconds: u64,
 }
 
+/// Where clang-sys finds libclang, by the names that it takes: with its version or without, and never
+/// libclang-cpp, which other packages bring and which bindgen cannot use.
+pub(super) const LIBCLANG: &[Probe] = &[
+    Probe::File("/usr/lib/llvm-*/lib/libclang.so*"),
+    Probe::File("/usr/lib/llvm-*/lib/libclang-1*.so*"),
+    Probe::File("/usr/lib/llvm-*/lib/libclang-2*.so*"),
+    Probe::File("/usr/lib/*-linux-gnu/libclang.so*"),
+    Probe::File("/usr/lib/*-linux-gnu/libclang-1*.so*"),
+    Probe::File("/usr/lib/*-linux-gnu/libclang-2*.so*"),
+    Probe::File("/usr/lib64/libclang.so*"),
+];
+
 /// The version that the kernel programs are tried with.
 const BPF_LINKER: &str = "bpf-linker@0.13.0";
 
@@ -109,12 +121,7 @@ pub(super) const NEEDS: &[Need] = &[
     apt("C compiler", "links programs, builds SQLite and libpg_query", &[Build],
         Probe::Program("cc"), &["gcc", "libc6-dev"], 10),
     apt("libclang", "reads libpg_query's headers (bindgen)", &[Build],
-        Probe::Any(&[
-            Probe::File("/usr/lib/llvm-*/lib/libclang.so*"),
-            Probe::File("/usr/lib/llvm-*/lib/libclang-*.so*"),
-            Probe::File("/usr/lib/*-linux-gnu/libclang*.so*"),
-            Probe::File("/usr/lib64/libclang*.so*"),
-        ]), &["libclang-dev"], 30),
+        Probe::Any(LIBCLANG), &["libclang-dev"], 30),
     apt("a Rust for BPF", "compiles the kernel programs (nightly with rust-src, or Debian's)",
         &[Ebpf],
         Probe::Any(&[

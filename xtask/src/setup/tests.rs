@@ -1,7 +1,7 @@
 //! The table is sound, and looking finds what is there and nothing else.
 
 use super::Purpose;
-use super::need::{NEEDS, Probe, Provide};
+use super::need::{LIBCLANG, NEEDS, Probe, Provide};
 use super::probe::{expand, fits, probe};
 
 #[test]
@@ -38,6 +38,25 @@ fn what_is_not_there_is_not_found() {
     assert!(!probe(Probe::Any(&[])));
     assert!(probe(Probe::All(&[])));
     assert!(!probe(Probe::All(&[Probe::File("/"), Probe::File("/nowhere")])));
+}
+
+#[test]
+fn libclang_is_not_libclang_cpp() {
+    let fitting = |file: &str| {
+        LIBCLANG.iter().any(|probe| match probe {
+            Probe::File(pattern) => {
+                let name = pattern.rsplit('/').next().unwrap();
+                fits(name, file)
+            }
+            other => panic!("{other:?} is no file"),
+        })
+    };
+    for name in ["libclang.so", "libclang.so.1", "libclang-14.so.14.0.6", "libclang-22.so.22"] {
+        assert!(fitting(name), "{name}");
+    }
+    for name in ["libclang-cpp.so.14", "libclang-cpp.so.22.1", "libclang-common.a"] {
+        assert!(!fitting(name), "{name}");
+    }
 }
 
 #[test]
