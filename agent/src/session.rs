@@ -190,7 +190,7 @@ impl Session {
                 Err(_) => Some(format!("not within {REDEEM_SECONDS_MAX} s")),
             };
             if let Some(why) = why {
-                self.gate.outcome(id, &Outcome { status: Status::Skipped, ..nothing_happened() });
+                self.gate.outcome(id, &Outcome::without_result(Status::Skipped));
                 let message = format!("tidegate: the record did not become durable: {why}");
                 self.answer(id, Answer::Refuse { sqlstate: IO_ERROR, message, hint: None });
                 return Ok(());
@@ -205,7 +205,7 @@ impl Session {
                 let message = error.to_string();
                 let code = UNREACHABLE.to_owned();
                 let status = Status::Failed { code, message: message.clone() };
-                self.gate.outcome(id, &Outcome { status, ..nothing_happened() });
+                self.gate.outcome(id, &Outcome::without_result(status));
                 let message = format!("tidegate: {message}");
                 self.answer(id, Answer::Refuse { sqlstate: UNREACHABLE, message, hint: None });
             }
@@ -394,7 +394,7 @@ impl Session {
                 _ => {}
             }
         }
-        self.gate.lose_pending(&nothing_happened());
+        self.gate.lose_pending(&Outcome::without_result(Status::Lost));
         self.close_legs(ending).await;
         let totals = self.gate.totals();
         let counts = SessionCounts {
@@ -475,15 +475,4 @@ fn next_read(wanted: usize, read: usize) -> usize {
 
 fn as_u64(bytes: usize) -> u64 {
     u64::try_from(bytes).unwrap_or(u64::MAX)
-}
-
-fn nothing_happened() -> Outcome {
-    Outcome {
-        status: Status::Lost,
-        rows: 0,
-        bytes_out: 0,
-        copied: None,
-        duration_ns: 0,
-        tags: String::new(),
-    }
 }

@@ -236,16 +236,8 @@ impl<F: Files> Shared<F> {
 
     /// The chain already holds an operation whose Pledge will not be given: says that it never ran.
     fn append_never_sent(&self, writer: &mut Writer, about: About<'_>, cause: Seq) {
-        let outcome = Outcome {
-            status: Status::Skipped,
-            rows: 0,
-            bytes_out: 0,
-            copied: None,
-            duration_ns: 0,
-            tags: String::new(),
-        };
         let mut body = Vec::new();
-        write::outcome(&mut body, &outcome);
+        write::outcome(&mut body, &Outcome::without_result(Status::Skipped));
         let about = About { cause: Some(cause), reserved: true, push: Push::Buffer, ..about };
         if let Err(error) = self.append_body(writer, about, &body) {
             tracing::error!(%error, "an operation that was not sent stands without an outcome");

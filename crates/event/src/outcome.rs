@@ -17,6 +17,13 @@ pub struct Outcome {
     pub tags: String,
 }
 
+impl Outcome {
+    /// That of an operation of which nothing is known but how it ended: no rows, no bytes, no time.
+    pub const fn without_result(status: Status) -> Self {
+        Self { status, rows: 0, bytes_out: 0, copied: None, duration_ns: 0, tags: String::new() }
+    }
+}
+
 /// How an operation ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Status {

@@ -142,14 +142,7 @@ impl<R: Clone> Machine<R> {
 
     /// Permitted, but there is nothing any more that it could be sent to, or would be run by.
     fn never_sent(&mut self, op: &Op<R>) {
-        let outcome = Outcome {
-            status: Status::Skipped,
-            rows: 0,
-            bytes_out: 0,
-            copied: None,
-            duration_ns: 0,
-            tags: String::new(),
-        };
+        let outcome = Outcome::without_result(Status::Skipped);
         self.out.push_back(Action::Outcome { id: op.id, outcome });
     }
 
