@@ -9,6 +9,7 @@ mod policy;
 mod status;
 
 use std::io::Write as _;
+use std::net::TcpListener;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::{Duration, Instant};
@@ -19,7 +20,6 @@ use tidegate_event::{Digest, TargetName};
 use tidegate_journal::{Journal, Lifecycle, Recovered, SystemClock};
 use tidegate_policy::PolicySet;
 use tidegate_sql::Analyzer;
-use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 
@@ -28,6 +28,7 @@ use crate::config::{Config, Destination, TargetConfig};
 use crate::control;
 use crate::drain::Drain;
 use crate::ingress::{self, Shared};
+use crate::lanes::Lanes;
 use crate::resolve::{RESOLVE_SECONDS, Resolver};
 use crate::telemetry::Metrics;
 use crate::tls::{HostCa, Verifications};
@@ -49,19 +50,14 @@ const SPOOL_DIR: &str = "spool";
 
 /// Runs until SIGTERM or SIGINT. SIGHUP reads the policy anew.
 pub fn run(config: Config) -> anyhow::Result<()> {
-    let traffic = tokio::runtime::Builder::new_multi_thread()
-        .thread_name("tidegate-gate")
-        .enable_all()
-        .build()?;
+    let lanes = Arc::new(Lanes::start()?);
     // On its own, so that status and uplink never wait for traffic, nor traffic for them.
     let admin = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(ADMIN_THREADS)
         .thread_name("tidegate-admin")
         .enable_all()
         .build()?;
-    let ended = admin.block_on(serve(config, traffic.handle().clone()));
-    traffic.shutdown_background();
-    ended
+    admin.block_on(serve(config, lanes))
 }
 
 /// Records the detachment of hooks that no running agent holds, and takes them away.
@@ -79,11 +75,14 @@ pub fn detach_offline(config: &Config) -> anyhow::Result<bool> {
 /// The kernel handle; `None` once detached.
 type Hooks = Arc<Mutex<Option<Kernel>>>;
 
-async fn serve(config: Config, traffic: tokio::runtime::Handle) -> anyhow::Result<()> {
-    let agent = start(config, &traffic).await?;
+async fn serve(config: Config, lanes: Arc<Lanes>) -> anyhow::Result<()> {
+    let agent = start(config, &lanes).await?;
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut reload = signal(SignalKind::hangup())?;
+    // A limit on the size of files is then an error of the write, which the journal knows how to take,
+    // and not the end of this process (setrlimit(2), RLIMIT_FSIZE).
+    let _file_size = signal(SignalKind::from_raw(nix::libc::SIGXFSZ))?;
     announce(&agent.shared.config)?;
     let mut beat = tokio::time::interval(Duration::from_millis(BEAT_MS));
     let mut heartbeat = tokio::time::interval(Duration::from_secs(HEARTBEAT_SECONDS));
@@ -110,7 +109,7 @@ struct Agent {
     resolving: tokio::task::JoinHandle<()>,
 }
 
-async fn start(config: Config, traffic: &tokio::runtime::Handle) -> anyhow::Result<Agent> {
+async fn start(config: Config, lanes: &Arc<Lanes>) -> anyhow::Result<Agent> {
     let started = Instant::now();
     let policy = Arc::new(policy::load(&config)?);
     let mut resolver = Resolver::default();
@@ -128,7 +127,7 @@ async fn start(config: Config, traffic: &tokio::runtime::Handle) -> anyhow::Resu
         config.targets.iter().map(verifications_of).collect::<anyhow::Result<Vec<_>>>()?;
     let (journal, recovered) = open_journal(&config, policy.digest(), capture::object_digest())?;
     tracing::info!(chain = %recovered.chain_id, clean = recovered.clean, "journal open");
-    let (listeners, hooks) = open_gate(&config, &rules, &journal, traffic)?;
+    let (listeners, hooks) = open_gate(&config, &rules, &journal)?;
     record_start(&config, &journal, &said)?;
     let (policy, receiver) = watch::channel(policy);
     let uplink = uplink::spawn(&config, journal.uplink())?;
@@ -146,7 +145,8 @@ async fn start(config: Config, traffic: &tokio::runtime::Handle) -> anyhow::Resu
     let mut accepting = Vec::new();
     for listener in listeners {
         let guard = drain.guard().context("stopped before it started")?;
-        accepting.push(traffic.spawn(ingress::accept(listener, Arc::clone(&shared), guard)));
+        let accept = ingress::accept(listener, Arc::clone(lanes), Arc::clone(&shared), guard);
+        accepting.push(lanes.first()?.spawn(accept));
     }
     let source = status::Source::new(started, Arc::clone(&shared), Arc::clone(&hooks), uplink);
     let draining = Arc::clone(&source.draining);
@@ -276,9 +276,7 @@ fn open_gate(
     config: &Config,
     rules: &[Rule],
     journal: &Journal,
-    traffic: &tokio::runtime::Handle,
 ) -> anyhow::Result<(Vec<TcpListener>, Hooks)> {
-    let _entered = traffic.enter();
     let port = config.gate.port;
     let taken = || format!("the gate's port {port}; set gate.port to a free one");
     match ingress::listen(port) {

@@ -187,24 +187,15 @@ pub struct TargetTls {
 }
 
 /// TLS between client and agent, on this host.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum ClientTls {
     /// A client that asks for TLS gets it, with a certificate of the host's own CA.
     Offer,
-    /// A client that asks for TLS is told that there is none.
+    /// A client that asks for TLS is told that there is none. The default, since this leg never leaves
+    /// the host, and since a libpq client under TLS declares that it could bind its SCRAM login to the
+    /// channel (RFC 5802, section 6, flag `y`), which a server that is under TLS too takes for an attack.
+    #[default]
     Refuse,
-}
-
-impl ClientTls {
-    /// The default beside a server leg. Under TLS a libpq client declares that it could bind its
-    /// SCRAM login to the channel (RFC 5802, section 6, flag `y`); a server that is under TLS too
-    /// takes that for an attack. Without TLS on its own leg the client's default login works.
-    pub const fn default_beside(server: ServerTls) -> Self {
-        match server {
-            ServerTls::VerifyFull => Self::Refuse,
-            ServerTls::Off => Self::Offer,
-        }
-    }
 }
 
 /// TLS between agent and server.

@@ -5,7 +5,7 @@
 //! the journal cannot record and the target's owner chose `on_failure = "open"`, with the journal's
 //! own bracketed exception. A refusal is recorded too. What cannot be recorded is refused.
 
-use std::collections::HashMap;
+use std::collections::VecDeque;
 use std::sync::Arc;
 
 use tidegate_event::{Executable, Mode, OnFailure, Operation, Outcome, Principal, Seq, TargetName};
@@ -26,7 +26,11 @@ const LOGIN_REFUSED: &str = "28000";
 const DISK_FULL: &str = "53100";
 
 /// SQLSTATE io_error.
-const IO_ERROR: &str = "58030";
+pub(crate) const IO_ERROR: &str = "58030";
+
+/// Hint beside an error over the journal.
+pub(crate) const NOTHING_SENT: &str =
+    "What waited for its record was not sent to the server. Tell the operators of this host.";
 
 /// What one session adds up.
 #[derive(Debug, Default, Clone, Copy)]
@@ -86,7 +90,8 @@ pub struct Gate {
     standing: Standing,
     login: (String, String),
     decider: Option<Decider>,
-    pending: HashMap<AskId, Seq>,
+    /// In the order in which they were asked, which is nearly that of their outcomes.
+    pending: VecDeque<(AskId, Seq)>,
     metrics: Arc<Metrics>,
     labels: Labels,
     totals: SessionTotals,
@@ -109,7 +114,7 @@ impl Gate {
             standing,
             login: Default::default(),
             decider: None,
-            pending: HashMap::new(),
+            pending: VecDeque::new(),
             metrics,
             labels,
             totals: SessionTotals::default(),
@@ -131,13 +136,14 @@ impl Gate {
         let answer = match ruling {
             Ruling::Permitted(permit) => match self.log.operation(operation, permit) {
                 Ok(pledge) => {
-                    self.pending.insert(id, pledge.seq());
+                    self.pending.push_back((id, pledge.seq()));
                     Answer::Permit(Token::Pledged(pledge))
                 }
                 Err(error) => self.unrecorded(&error),
             },
             Ruling::Refused(denial) => {
-                if let Err(error) = self.log.refusal(operation, &denial) {
+                let recorded = self.log.refusal(operation, &denial);
+                if let Err(error) = recorded.and_then(|pledge| self.journal.write_out(&pledge)) {
                     tracing::error!(%error, "a refusal could not be recorded");
                 }
                 refusal(operation, denial.decision())
@@ -155,7 +161,8 @@ impl Gate {
 
     /// Records what became of a permitted operation.
     pub fn outcome(&mut self, id: AskId, outcome: &Outcome) {
-        let Some(cause) = self.pending.remove(&id) else { return };
+        let Some(at) = self.pending.iter().position(|(asked, _)| *asked == id) else { return };
+        let Some((_, cause)) = self.pending.remove(at) else { return };
         if let Err(error) = self.log.outcome(cause, outcome) {
             tracing::error!(%error, operation = cause.0, "an outcome could not be recorded");
         }
@@ -211,18 +218,27 @@ impl Gate {
         })
     }
 
+    /// Leave to pass without a record, where the target's owner chose so and nothing can be recorded.
+    pub fn pass_open(&self) -> Option<Arc<Receipt>> {
+        let open = self.standing.on_failure == OnFailure::Open;
+        open.then(|| self.journal.pass_open(&self.standing.target)).flatten().map(Arc::new)
+    }
+
+    /// So many more operations passed by the same leave.
+    pub fn passed_open_too(&self, operations: u64) {
+        self.journal.passed_open(&self.standing.target, 0, operations, 0);
+    }
+
     /// What becomes of a permitted operation that could not be recorded.
     fn unrecorded(&self, error: &JournalError) -> Answer {
-        if self.standing.on_failure == OnFailure::Open
-            && let Some(receipt) = self.journal.pass_open(&self.standing.target)
-        {
-            return Answer::Permit(Token::Open(Arc::new(receipt)));
+        if let Some(receipt) = self.pass_open() {
+            return Answer::Permit(Token::Open(receipt));
         }
         let sqlstate = if error.is_full() { DISK_FULL } else { IO_ERROR };
         Answer::Refuse {
             sqlstate,
             message: format!("refused by tidegate: this cannot be recorded: {error}"),
-            hint: Some("Nothing was sent to the server. Tell the operators of this host.".into()),
+            hint: Some(NOTHING_SENT.to_owned()),
         }
     }
 }

@@ -3,23 +3,25 @@
 //! Promises: a connection without the kernel's note, without a principal or without a target is
 //! closed, and is a record; the note is read before anything of the client's is.
 
-use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
 use std::os::fd::AsFd as _;
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
+use socket2::{Domain, Protocol, SockRef, Socket, Type};
 use tidegate_event::{Capture, Principal};
 use tidegate_journal::{Journal, SessionOpening, SessionRefusal};
 use tidegate_policy::PolicySet;
 use tidegate_sql::Analyzer;
 use tidegate_wire_postgres::Machine;
-use tokio::net::{TcpListener, TcpSocket, TcpStream};
+use tokio::net::TcpStream;
 use tokio::sync::watch;
 
 use crate::capture::capture_of;
 use crate::config::{ClientTls, Config, TargetConfig};
 use crate::drain::Guard;
 use crate::gate::{Gate, Standing};
+use crate::lanes::Lanes;
 use crate::resolve::Resolver;
 use crate::session::leg::Leg;
 use crate::session::{Session, Surroundings};
@@ -27,7 +29,7 @@ use crate::telemetry::{Labels, Metrics};
 use crate::tls::{HostCa, Verifications};
 
 /// Connections that may wait to be accepted.
-const BACKLOG: u32 = 1024;
+const BACKLOG: i32 = 1024;
 
 /// Pause after the kernel refused an accept (out of descriptors), in milliseconds.
 const ACCEPT_PAUSE_MS: u64 = 50;
@@ -66,19 +68,41 @@ pub fn listen(port: u16) -> std::io::Result<Vec<TcpListener>> {
 }
 
 fn listen_on(address: SocketAddr) -> std::io::Result<TcpListener> {
-    let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
-    socket.set_reuseaddr(true)?;
-    socket.bind(address)?;
-    socket.listen(BACKLOG)
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+    socket.set_reuse_address(true)?;
+    socket.set_nonblocking(true)?;
+    // What is accepted inherits it.
+    unpaced(&SockRef::from(&socket));
+    socket.bind(&address.into())?;
+    socket.listen(BACKLOG)?;
+    Ok(socket.into())
+}
+
+/// On a leg that does not leave this host there is no congestion, and what paces its segments (BBR does,
+/// with a timer each) costs more than sending them. Reno is built into every kernel (tcp(7)); where it may
+/// not be chosen, the system's choice stays.
+pub fn unpaced(socket: &SockRef<'_>) {
+    if let Err(error) = socket.set_tcp_congestion(b"reno") {
+        tracing::debug!(%error, "the system's congestion control stays");
+    }
 }
 
 /// Accepts until dropped.
-pub async fn accept(listener: TcpListener, shared: Arc<Shared>, guard: Guard) {
+pub async fn accept(listener: TcpListener, lanes: Arc<Lanes>, shared: Arc<Shared>, guard: Guard) {
+    let listener = match tokio::net::TcpListener::from_std(listener) {
+        Ok(listener) => listener,
+        Err(error) => {
+            tracing::error!(%error, "no connection can be accepted: restart the agent");
+            return;
+        }
+    };
     loop {
-        match listener.accept().await {
+        // This lane watches the new socket no longer than until it is known which lane will.
+        let accepted = listener.accept().await;
+        match accepted.and_then(|(stream, client)| Ok((stream.into_std()?, client))) {
             Ok((stream, client)) => {
                 let (shared, guard) = (Arc::clone(&shared), guard.clone());
-                tokio::spawn(async move {
+                lanes.spawn(stream, move |stream| async move {
                     serve(stream, client, &shared, &guard).await;
                     drop(guard);
                 });

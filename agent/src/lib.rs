@@ -14,6 +14,7 @@ pub mod doctor;
 pub mod drain;
 pub mod gate;
 pub mod ingress;
+pub mod lanes;
 pub mod resolve;
 pub mod session;
 pub mod telemetry;

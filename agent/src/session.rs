@@ -20,11 +20,11 @@ use std::time::{Duration, Instant};
 
 use bytes::BytesMut;
 use tidegate_event::{Ending, Operation, Outcome, Status};
-use tidegate_journal::SessionCounts;
+use tidegate_journal::{JournalError, SessionCounts};
 use tidegate_wire_postgres::{Action, Answer as MachineAnswer, AskId, Authority, Machine};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
-use crate::gate::{Answer, Gate, Token};
+use crate::gate::{Answer, Gate, IO_ERROR, NOTHING_SENT, Token};
 use crate::tls::{HostCa, ServerVerification};
 use crate::upstream::{Clearance, Upstream};
 use leg::Leg;
@@ -49,9 +49,6 @@ const LOGIN_SECONDS_MAX: u64 = 60;
 
 /// How long a login may wait for its record to be durable, in seconds.
 const REDEEM_SECONDS_MAX: u64 = 30;
-
-/// SQLSTATE io_error.
-const IO_ERROR: &str = "58030";
 
 /// SQLSTATE sqlclient_unable_to_establish_sqlconnection.
 const UNREACHABLE: &str = "08001";
@@ -89,6 +86,8 @@ pub struct Session {
     server_read: usize,
     server_open: bool,
     started: Instant,
+    /// The time of this turn, in nanoseconds since `started`.
+    now_ns: u64,
     received: (u64, u64),
 }
 
@@ -129,6 +128,7 @@ impl Session {
             server_read: READ_BYTES_MIN,
             server_open: true,
             started: Instant::now(),
+            now_ns: 0,
             received: (0, 0),
         }
     }
@@ -175,7 +175,7 @@ impl Session {
         operation: &Operation,
         around: &Surroundings,
     ) -> Result<(), Ending> {
-        let token = match self.gate.ask(id, operation) {
+        let mut token = match self.gate.ask(id, operation) {
             Answer::Permit(token) => token,
             refusal @ Answer::Refuse { .. } => {
                 self.answer(id, refusal);
@@ -189,7 +189,9 @@ impl Session {
                 Ok(Err(error)) => Some(error.to_string()),
                 Err(_) => Some(format!("not within {REDEEM_SECONDS_MAX} s")),
             };
-            if let Some(why) = why {
+            if let (Some(_), Some(receipt)) = (&why, self.gate.pass_open()) {
+                token = Token::Open(receipt);
+            } else if let Some(why) = why {
                 self.gate.outcome(id, &Outcome::without_result(Status::Skipped));
                 let message = format!("tidegate: the record did not become durable: {why}");
                 self.answer(id, Answer::Refuse { sqlstate: IO_ERROR, message, hint: None });
@@ -237,6 +239,7 @@ impl Session {
     /// Moves whatever can be moved; ready when something needs the slow path.
     fn poll_pump(&mut self, cx: &mut Context<'_>) -> Poll<Event> {
         loop {
+            self.tick();
             while let Some(action) = self.machine.poll() {
                 if let Some(event) = self.act(action) {
                     return Poll::Ready(event);
@@ -245,13 +248,13 @@ impl Session {
             if self.offer_again {
                 self.offer_again = false;
                 if self.machine.reads_client() {
-                    self.machine.from_client(self.now_ns(), &mut self.client_bytes);
+                    self.machine.from_client(self.now_ns, &mut self.client_bytes);
                     continue;
                 }
             }
             let client_before = self.client_state;
-            if let Err(ending) = self.poll_writes(cx) {
-                return Poll::Ready(Event::Close(ending));
+            if self.poll_writes(cx) {
+                continue;
             }
             if !self.poll_reads(cx) && client_before == self.client_state {
                 return Poll::Pending;
@@ -299,13 +302,17 @@ impl Session {
                 MachineAnswer::Refuse { sqlstate, message, hint }
             }
         };
-        self.machine.answer(self.now_ns(), id, answer);
+        self.machine.answer(self.now_ns, id, answer);
         self.offer_again = true;
     }
 
-    fn poll_writes(&mut self, cx: &mut Context<'_>) -> Result<(), Ending> {
+    /// Writes what may leave; `true` when the machine has something to say about it.
+    fn poll_writes(&mut self, cx: &mut Context<'_>) -> bool {
         if let Some(upstream) = &mut self.upstream {
-            self.outbox.poll_release(cx, self.gate.journal(), upstream)?;
+            if let Err(error) = self.outbox.poll_release(cx, self.gate.journal(), upstream) {
+                self.not_durable(&error);
+                return true;
+            }
             if let Poll::Ready(Err(error)) = upstream.poll_write(cx) {
                 // What the server still says (a FATAL error) must reach the client first.
                 tracing::debug!(%error, "the server no longer takes bytes");
@@ -319,10 +326,24 @@ impl Session {
             let before = std::mem::replace(&mut self.client_state, ClientState::Gone);
             self.to_client = Queue::default();
             if before == ClientState::Open {
-                self.machine.client_closed(self.now_ns());
+                self.machine.client_closed(self.now_ns);
             }
         }
-        Ok(())
+        false
+    }
+
+    /// A record that bytes wait for could not be made durable. Where the target's owner chose
+    /// `on_failure = "open"`, and the journal really cannot record, they pass; otherwise they never
+    /// leave, and the client is told why its session ends: what it sent before may have run.
+    fn not_durable(&mut self, error: &JournalError) {
+        if let Some(receipt) = self.gate.pass_open() {
+            let cleared = self.outbox.pass_open(&receipt);
+            self.gate.passed_open_too(cleared.saturating_sub(1));
+            return;
+        }
+        self.outbox.forget();
+        let message = format!("tidegate: a record did not become durable: {error}");
+        self.machine.abort(self.now_ns, IO_ERROR, &message, NOTHING_SENT);
     }
 
     /// Reads what may be read; `true` when something came.
@@ -345,12 +366,12 @@ impl Session {
             Poll::Pending => return false,
             Poll::Ready(Ok(0) | Err(_)) => {
                 self.client_state = ClientState::Ended;
-                self.machine.client_closed(self.now_ns());
+                self.machine.client_closed(self.now_ns);
             }
             Poll::Ready(Ok(read)) => {
                 self.received.0 += as_u64(read);
                 self.client_read = next_read(self.client_read, read);
-                self.machine.from_client(self.now_ns(), &mut self.client_bytes);
+                self.machine.from_client(self.now_ns, &mut self.client_bytes);
             }
         }
         true
@@ -366,12 +387,12 @@ impl Session {
             Poll::Pending => return false,
             Poll::Ready(Ok(0) | Err(_)) => {
                 self.server_open = false;
-                self.machine.server_closed(self.now_ns());
+                self.machine.server_closed(self.now_ns);
             }
             Poll::Ready(Ok(read)) => {
                 self.received.1 += as_u64(read);
                 self.server_read = next_read(self.server_read, read);
-                self.machine.from_server(self.now_ns(), &mut self.server_bytes);
+                self.machine.from_server(self.now_ns, &mut self.server_bytes);
                 self.offer_again = true;
             }
         }
@@ -380,7 +401,7 @@ impl Session {
 
     /// Flushes, closes both legs, and records how it ended.
     async fn finish(mut self, ending: &Ending) {
-        let now_ns = self.now_ns();
+        let now_ns = self.tick();
         if self.client_state == ClientState::Open {
             self.machine.client_closed(now_ns);
         }
@@ -446,8 +467,10 @@ impl Session {
         }
     }
 
-    fn now_ns(&self) -> u64 {
-        u64::try_from(self.started.elapsed().as_nanos()).unwrap_or(u64::MAX)
+    /// Reads the clock, once for all that happens in a turn.
+    fn tick(&mut self) -> u64 {
+        self.now_ns = u64::try_from(self.started.elapsed().as_nanos()).unwrap_or(u64::MAX);
+        self.now_ns
     }
 }
 

@@ -35,6 +35,9 @@ pub fn init() {
     let builder = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr)
+        // A line that the log's disk does not take is lost; to complain of it on the same stderr would
+        // panic, and take the gate down.
+        .log_internal_errors(false)
         .with_target(false);
     let json = std::env::var(LOG_FORMAT_ENV).is_ok_and(|format| format == "json");
     let ansi = std::io::IsTerminal::is_terminal(&std::io::stderr());

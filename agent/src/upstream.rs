@@ -17,6 +17,7 @@ use tidegate_wire_postgres::Exempt;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
+use crate::ingress::unpaced;
 use crate::session::leg::Leg;
 use crate::session::queue::Queue;
 use crate::tls::ServerVerification;
@@ -99,6 +100,9 @@ impl Upstream {
             .map_err(|_| DialError::TimedOut { address })?
             .map_err(|source| DialError::Connect { address, source })?;
         stay_alive(&stream).map_err(|source| DialError::Connect { address, source })?;
+        if address.ip().is_loopback() {
+            unpaced(&SockRef::from(&stream));
+        }
         let leg = match verification {
             None => Leg::Plain(stream),
             Some(verification) => {

@@ -220,6 +220,9 @@ fn run_serve(config: &Config) -> anyhow::Result<()> {
         .with_env_filter(filter)
         .with_ansi(io::stderr().is_terminal())
         .with_writer(io::stderr)
+        // A line that the log's disk does not take is lost; to complain of it on the same stderr would
+        // panic, and take the collector down.
+        .log_internal_errors(false)
         .init();
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     runtime.block_on(async {

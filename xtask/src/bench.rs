@@ -5,8 +5,8 @@
 //! rounds is quoted with the least and the most. CPU is what the kernel accounted to a path's own
 //! processes with their ended children; the gate's goes on until the collector has everything, so
 //! that shipping the evidence is in it. The collector itself, which lives elsewhere in real life,
-//! runs at the lowest priority and is accounted on its own. TLS is off, login is `trust`, the server
-//! syncs. A machine that others keep busy refuses the run.
+//! gets only what nobody else wants (`SCHED_IDLE`) and is accounted on its own. TLS is off, login is
+//! `trust`, the server syncs. A machine that others keep busy refuses the run.
 //!
 //! Limits: client, path and server share one machine; CPU accounting counts in 10 ms; one client
 //! latency on a shared machine is good to about 30 %.
@@ -50,6 +50,9 @@ pub struct Args {
     /// Only paths whose name contains this (direct is always measured).
     #[arg(long)]
     path: Vec<String>,
+    /// Only loads whose name contains this.
+    #[arg(long)]
+    load: Vec<String>,
     /// Measure the programs as they are built now instead of building them for release first.
     #[arg(long)]
     no_build: bool,
@@ -60,6 +63,7 @@ struct Run {
     rounds: u32,
     seconds: u32,
     paths: Vec<Path>,
+    loads: Vec<Load>,
     samples: Vec<Sample>,
     memory: Vec<(Path, Option<f64>)>,
     sync_us: cpu::Spread,
@@ -68,7 +72,7 @@ struct Run {
 
 /// Runs `cargo xtask bench`.
 pub fn run(args: Args) -> anyhow::Result<()> {
-    let Args { rounds, seconds, short, force, path: wanted, no_build } = args;
+    let Args { rounds, seconds, short, force, path: wanted, load, no_build } = args;
     setup::ensure(setup::Purpose::Bench)?;
     if !no_build {
         build()?;
@@ -78,6 +82,7 @@ pub fn run(args: Args) -> anyhow::Result<()> {
         rounds,
         seconds,
         paths: Path::ALL.into_iter().filter(|path| is_wanted(*path, &wanted)).collect(),
+        loads: Load::ALL.into_iter().filter(|one| contains_any(&one.name(), &load)).collect(),
         samples: Vec::new(),
         memory: Vec::new(),
         sync_us: cpu::Spread::default(),
@@ -91,7 +96,7 @@ pub fn run(args: Args) -> anyhow::Result<()> {
     paths.stop()?;
     lab.discard()?;
     term::line(&report::terminal(&run));
-    if short || !wanted.is_empty() {
+    if short || !wanted.is_empty() || !load.is_empty() {
         return Ok(());
     }
     let file = places::repository().join("docs/BENCHMARKS.md");
@@ -102,9 +107,12 @@ pub fn run(args: Args) -> anyhow::Result<()> {
 }
 
 fn is_wanted(path: Path, wanted: &[String]) -> bool {
-    path == Path::Direct
-        || wanted.is_empty()
-        || wanted.iter().any(|part| path.name().contains(part.as_str()))
+    path == Path::Direct || contains_any(path.name(), wanted)
+}
+
+/// Whether the name contains one of the parts, or none is asked for.
+fn contains_any(name: &str, parts: &[String]) -> bool {
+    parts.is_empty() || parts.iter().any(|part| name.contains(part.as_str()))
 }
 
 fn build() -> anyhow::Result<()> {
@@ -141,7 +149,7 @@ fn measure(run: &mut Run, paths: &mut Paths, lab: &Lab, force: bool) -> anyhow::
             others * 100.0,
             OTHERS_SHARE_MAX * 100.0
         );
-        for load in Load::ALL {
+        for load in run.loads.clone() {
             let path_list = run.paths.clone();
             for path in path_list {
                 let sample = load::measure(round, load, path, paths, lab, run.seconds)

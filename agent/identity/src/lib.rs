@@ -14,6 +14,7 @@
 
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
+use std::sync::LazyLock;
 use std::{fs, io};
 
 use tidegate_agent_common::RawCapture;
@@ -27,7 +28,10 @@ const NANOS_PER_TICK: u64 = 1_000_000_000 / TICKS_PER_SECOND;
 
 /// What the kernel noted, and what `/proc` adds now.
 pub fn describe(raw: &RawCapture) -> Capture {
-    describe_by(raw, &ProcDirectory::system())
+    // The mount of cgroup2 stays where it is while the agent runs; to look for it costs more than
+    // all the rest.
+    static SYSTEM: LazyLock<ProcDirectory> = LazyLock::new(ProcDirectory::system);
+    describe_by(raw, &*SYSTEM)
 }
 
 /// The same by another view of the processes.

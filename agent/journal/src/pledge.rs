@@ -1,6 +1,6 @@
 //! The two values that stand between a decision and its bytes.
 //!
-//! A [`Pledge`] says: the record has its place and is written or will be; a [`Receipt`] says: it is
+//! A [`Pledge`] says: the record has its place in the chain, and can be redeemed; a [`Receipt`] says: it is
 //! as durable as its level asks. Only this crate makes either; the examples that must not compile are
 //! tests.
 
@@ -122,12 +122,32 @@ impl<F: Files> Journal<F> {
         })
     }
 
+    /// Hands everything that is buffered, up to this record at least, to the operating system in one
+    /// write(2), unless somebody else has. The record then outlives this process.
+    pub fn write_out(&self, pledge: &Pledge) -> Result<(), JournalError> {
+        self.shared.write_out(pledge.seq)
+    }
+
+    /// The receipt for a pledge of level `process`, after [`Self::write_out`]. `None` for another level.
+    ///
+    /// Fails when the write fails: the operation may not pass.
+    pub fn hand_over(&self, pledge: &Pledge) -> Result<Option<Receipt>, JournalError> {
+        if pledge.level != Durability::Process {
+            return Ok(None);
+        }
+        self.write_out(pledge)?;
+        Ok(self.try_redeem(pledge))
+    }
+
     /// Waits until the record is as durable as it must be.
     ///
     /// Fails when a sync fails: whether the record is on the disk is then not known, and the
     /// operation may not pass. A level of `collector` waits as long as the collector is away.
     pub async fn redeem(&self, pledge: &Pledge) -> Result<Receipt, JournalError> {
         if let Some(receipt) = self.try_redeem(pledge) {
+            return Ok(receipt);
+        }
+        if let Some(receipt) = self.hand_over(pledge)? {
             return Ok(receipt);
         }
         let mut progress: watch::Receiver<Progress> = self.shared.progress.subscribe();

@@ -1,8 +1,8 @@
 //! Records of sessions and of the agent itself.
 //!
 //! Promise: [`SessionLog::operation`] spends the Permit, and its Pledge exists only behind the
-//! record. `process` records are handed to the operating system before it returns; for the other
-//! levels the sync thread is woken.
+//! record. `process` records wait in memory until their Pledge is redeemed, which hands all that wait to
+//! the operating system in one write; for the other levels the sync thread is woken.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -267,11 +267,14 @@ impl<F: Files> SessionLog<F> {
             durability: level,
         };
         let push = match level {
-            Durability::Process => Push::Write,
+            Durability::Process => Push::Buffer,
             Durability::Host | Durability::Collector => Push::Sync,
         };
         let about = About { session: Some(&self.id), cause: None, reserved: false, push };
         let seq = self.shared.append(about, |buf| write::operation(buf, operation, &decided))?;
+        if level == Durability::Collector {
+            self.shared.await_collector(seq);
+        }
         Ok(Pledge { seq, level })
     }
 }

@@ -4,6 +4,10 @@
 //! in the order of their runs. What is acknowledged may leave the spool; the newest acknowledged
 //! batch stays, so that the next run finds the chain's last record.
 //!
+//! Pace: what nobody waits for is offered at most every [`OFFER_MS`], all batches since then at once, so
+//! that a sync each few milliseconds does not cost a message, a receipt and two signatures each. A
+//! `collector` pledge that waits is offered with its own sync.
+//!
 //! Limits: one source at a time; reads are made on the caller's thread, a batch at a time.
 
 use std::collections::VecDeque;
@@ -14,9 +18,13 @@ use tidegate_event::{ChainId, Seq};
 use tidegate_ledger::{Hash, Header, seal};
 use tidegate_spool::{Files, Kind, OsFiles, Reader, SpoolError};
 use tokio::sync::watch;
+use tokio::time::{Duration, Instant};
 
 use crate::writer::{Progress, Shared};
 use crate::{Journal, JournalError};
+
+/// How often batches are offered that nobody waits for, in milliseconds.
+pub const OFFER_MS: u64 = 50;
 
 /// Records of one chain under one seal.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -41,11 +49,13 @@ pub struct UplinkSource<F: Files = OsFiles> {
     progress: watch::Receiver<Progress>,
     reader: Reader<F>,
     /// Records whose seal was not read yet, with their frames.
-    waiting: VecDeque<(u64, Header, Bytes)>,
+    waiting: VecDeque<(u64, Bytes)>,
     /// Read ahead by `oldest` or `seek`.
     ready: Option<(u64, SealedBatch)>,
     /// Given out and not yet acknowledged: chain, last record, first frame.
     given: VecDeque<(ChainId, Seq, u64)>,
+    /// When the spool was last read to its end, if nothing was read since.
+    drained: Option<Instant>,
 }
 
 impl<F: Files> Journal<F> {
@@ -60,6 +70,7 @@ impl<F: Files> Journal<F> {
             waiting: VecDeque::new(),
             ready: None,
             given: VecDeque::new(),
+            drained: None,
         }
     }
 }
@@ -92,6 +103,9 @@ impl<F: Files> UplinkSource<F> {
     /// yet still comes, then [`JournalError::Closed`].
     pub async fn next(&mut self) -> Result<SealedBatch, JournalError> {
         loop {
+            if self.ready.is_none() {
+                self.wait_for_pace().await;
+            }
             let closed = self.progress.borrow_and_update().closed;
             let read = match self.ready.take() {
                 Some(ready) => Some(ready),
@@ -101,10 +115,25 @@ impl<F: Files> UplinkSource<F> {
                 self.given.push_back((batch.chain_id, batch.last, frame));
                 return Ok(batch);
             }
+            self.drained = Some(Instant::now());
             if closed || self.progress.changed().await.is_err() {
                 return Err(JournalError::Closed);
             }
         }
+    }
+
+    /// Waits until batches may be offered again: at once where a `collector` pledge waits.
+    async fn wait_for_pace(&mut self) {
+        if let Some(drained) = self.drained
+            && !self.shared.is_collector_awaited()
+            && !self.progress.borrow().closed
+        {
+            tokio::select! {
+                () = tokio::time::sleep_until(drained + Duration::from_millis(OFFER_MS)) => {}
+                () = self.shared.offer_now.notified() => {}
+            }
+        }
+        self.drained = None;
     }
 
     /// The collector has everything up to record `durable` of `chain`, and, since batches go in
@@ -148,10 +177,7 @@ impl<F: Files> UplinkSource<F> {
             let Some(frame) = frame else { return Ok(None) };
             match Kind::of(frame.kind) {
                 Some(Kind::Record) => {
-                    let header = Header::read(&frame.payload).map_err(|error| {
-                        JournalError::Spool(format!("frame {}: {error}", frame.index))
-                    })?;
-                    self.waiting.push_back((frame.index, header, frame.payload.into()));
+                    self.waiting.push_back((frame.index, frame.payload.into()));
                 }
                 Some(Kind::Seal) => {
                     if let Some(batch) = self.sealed(frame.index, frame.payload.into())? {
@@ -170,30 +196,32 @@ impl<F: Files> UplinkSource<F> {
         index: u64,
         seal: Bytes,
     ) -> Result<Option<(u64, SealedBatch)>, JournalError> {
-        let facts = seal::read(&seal)
-            .map_err(|error| JournalError::Spool(format!("frame {index}: {error}")))?;
-        let covered = self
-            .waiting
-            .iter()
-            .take_while(|(_, header, _)| {
-                header.chain_id == facts.chain_id && header.seq <= facts.last
-            })
-            .count();
-        let taken: Vec<_> = self.waiting.drain(..covered).collect();
-        let Some((frame, first, _)) = taken.first() else {
+        let bad = |index: u64, error: &dyn std::fmt::Display| {
+            JournalError::Spool(format!("frame {index}: {error}"))
+        };
+        let facts = seal::read(&seal).map_err(|error| bad(index, &error))?;
+        let Some((frame, record)) = self.waiting.front() else {
             return Ok(None);
         };
+        let frame = *frame;
+        let first = Header::read(record).map_err(|error| bad(frame, &error))?;
+        if first.chain_id != facts.chain_id || first.seq > facts.last {
+            return Ok(None);
+        }
+        // The records of a chain follow each other without a gap.
+        let covered = usize::try_from(facts.last.0 - first.seq.0).unwrap_or(usize::MAX);
+        let covered = covered.saturating_add(1).min(self.waiting.len());
+        let records = self.waiting.drain(..covered).map(|(_, record)| record).collect();
         if first.seq != facts.first {
             return Ok(None);
         }
-        let frame = *frame;
         Ok(Some((
             frame,
             SealedBatch {
                 chain_id: facts.chain_id,
                 first: facts.first,
                 last: facts.last,
-                records: taken.into_iter().map(|(_, _, record)| record).collect(),
+                records,
                 seal,
                 chain_value: facts.chain_value,
             },

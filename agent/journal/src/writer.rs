@@ -11,12 +11,12 @@ use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
-use tidegate_event::{ChainId, Outcome, Seq, SessionId, Status};
+use tidegate_event::{ChainId, Seq, SessionId};
 use tidegate_ledger::{Chain, Hash, SigningKey};
 use tidegate_proto::audit::v1::audit_record;
 use tidegate_proto::write;
 use tidegate_spool::{Files, Kind, Level, Spool};
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 
 use crate::bypass::Bypass;
 use crate::{Clock, JournalError, SEAL_RECORDS_MAX};
@@ -82,10 +82,8 @@ pub(crate) struct Wake {
 /// How a record is appended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Push {
-    /// Only into the buffer; the timer does the rest.
+    /// Only into the buffer: the timer does the rest, or who redeems a pledge first.
     Buffer,
-    /// Handed to the operating system at once.
-    Write,
     /// The sync thread is woken at once.
     Sync,
 }
@@ -117,6 +115,10 @@ pub(crate) struct Shared<F: Files> {
     /// All records below are handed to the operating system.
     written: AtomicU64,
     pub(crate) progress: watch::Sender<Progress>,
+    /// Records below this one wait, or waited, for the collector.
+    collector_awaited: AtomicU64,
+    /// Wakes the uplink for them.
+    pub(crate) offer_now: Notify,
     /// One sync at a time.
     pub(crate) syncing: Mutex<()>,
     /// First frame of the newest acknowledged batch; the spool's cursor on disk may lag behind.
@@ -151,6 +153,8 @@ impl<F: Files> Shared<F> {
             woken: Condvar::new(),
             written: AtomicU64::new(0),
             progress: watch::Sender::new(Progress::default()),
+            collector_awaited: AtomicU64::new(0),
+            offer_now: Notify::new(),
             syncing: Mutex::new(()),
         }
     }
@@ -166,6 +170,16 @@ impl<F: Files> Shared<F> {
 
     pub(crate) fn note_written(&self, below: u64) {
         self.written.fetch_max(below, Ordering::Release);
+    }
+
+    /// Somebody waits until the collector has this record.
+    pub(crate) fn await_collector(&self, seq: Seq) {
+        self.collector_awaited.fetch_max(seq.0.saturating_add(1), Ordering::AcqRel);
+        self.offer_now.notify_one();
+    }
+
+    pub(crate) fn is_collector_awaited(&self) -> bool {
+        self.collector_awaited.load(Ordering::Acquire) > self.progress.borrow().acknowledged
     }
 
     pub(crate) fn acknowledged_frame(&self) -> u64 {
@@ -188,6 +202,9 @@ impl<F: Files> Shared<F> {
 
     /// Refuses where the ladder of a filling spool says so.
     pub(crate) fn admit(&self, refuse_from: Level) -> Result<(), JournalError> {
+        if self.spool.has_room() {
+            return Ok(());
+        }
         let fill = self.spool.fill();
         if fill.level < refuse_from {
             return Ok(());
@@ -213,15 +230,6 @@ impl<F: Files> Shared<F> {
             make(body);
             let mut writer = self.lock();
             let seq = self.append_body(&mut writer, about, body)?;
-            let written = match about.push {
-                Push::Write => self.spool.write(),
-                Push::Buffer | Push::Sync => Ok(()),
-            };
-            match (about.push, &written) {
-                (Push::Write, Ok(())) => self.note_written(seq.0.saturating_add(1)),
-                (Push::Write, Err(_)) => self.append_never_sent(&mut writer, about, seq),
-                _ => {}
-            }
             let urgent = about.push == Push::Sync;
             if !writer.wake.dirty || (urgent && !writer.wake.urgent) {
                 writer.wake.dirty = true;
@@ -229,18 +237,30 @@ impl<F: Files> Shared<F> {
                 drop(writer);
                 self.woken.notify_one();
             }
-            written?;
             Ok(seq)
         })
     }
 
-    /// The chain already holds an operation whose Pledge will not be given: says that it never ran.
-    fn append_never_sent(&self, writer: &mut Writer, about: About<'_>, cause: Seq) {
-        let mut body = Vec::new();
-        write::outcome(&mut body, &Outcome::without_result(Status::Skipped));
-        let about = About { cause: Some(cause), reserved: true, push: Push::Buffer, ..about };
-        if let Err(error) = self.append_body(writer, about, &body) {
-            tracing::error!(%error, "an operation that was not sent stands without an outcome");
+    /// Hands everything that is buffered to the operating system, unless `seq` is there already. A
+    /// failure is told to all who wait, and the sync thread tries again (by the spool's own rule, on a
+    /// new file).
+    pub(crate) fn write_out(&self, seq: Seq) -> Result<(), JournalError> {
+        if seq.0 < self.written() {
+            return Ok(());
+        }
+        let below = self.lock().chain.records();
+        match self.spool.write() {
+            Ok(()) => {
+                self.note_written(below);
+                Ok(())
+            }
+            Err(error) => {
+                let failed: Arc<str> = error.to_string().into();
+                self.progress.send_modify(|progress| progress.failed = Some(failed));
+                self.lock().wake.dirty = true;
+                self.woken.notify_one();
+                Err(error.into())
+            }
         }
     }
 

@@ -4,6 +4,7 @@
 //! full or the disk has failed. Where both are taken, `meta` comes first.
 
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tidegate_segment::os::OsFiles;
@@ -145,6 +146,8 @@ struct Inner<F: Files> {
     files: Arc<F>,
     log: Mutex<Queue<F>>,
     meta: Mutex<Cursor<F>>,
+    /// Below [`Level::Warn50`], and the disk took the last record. Read without the lock.
+    has_room: AtomicBool,
 }
 
 struct Queue<F: Files> {
@@ -221,7 +224,9 @@ impl<F: Files> Spool<F> {
                 || (matches!(found, Found::Nothing) && was.oldest_index > 0),
         };
         let (log, meta) = (Mutex::new(queue), Mutex::new(cursor));
-        Ok((Self(Arc::new(Inner { dir: dir.to_owned(), options, files, log, meta })), recovery))
+        let has_room = AtomicBool::new(false);
+        let inner = Inner { dir: dir.to_owned(), options, files, log, meta, has_room };
+        Ok((Self(Arc::new(inner)), recovery))
     }
 
     /// Takes a record or seal into memory and returns its index.
@@ -250,6 +255,8 @@ impl<F: Files> Spool<F> {
         if reserve == 0 {
             queue.refused = matches!(appended, Err(tidegate_segment::Error::Full { .. }));
         }
+        let level = Fill::new(used_bytes + bytes, max_bytes).level;
+        self.0.has_room.store(level == Level::Normal && !queue.refused, Ordering::Release);
         appended.map_err(|error| self.error(error))
     }
 
@@ -344,6 +351,12 @@ impl<F: Files> Spool<F> {
     /// The same, up to what was written: for reading back what is not durable yet.
     pub fn reader_written_from(&self, index: u64) -> Reader<F> {
         self.queue().log.read_from(index, Bound::Written)
+    }
+
+    /// Whether the spool is surely below [`Level::Warn50`]. Costs nothing; where it says no,
+    /// [`Self::fill`] knows.
+    pub fn has_room(&self) -> bool {
+        self.0.has_room.load(Ordering::Acquire)
     }
 
     /// How full the spool is. A disk that refused the last record makes it full whatever the numbers say.

@@ -111,7 +111,7 @@ tls.server = "off"
     assert_eq!(ledger.tls.ca_file, Some(dir.path().join("ca.pem")));
     assert_eq!(config.uids_of(ledger), [991]);
     assert_eq!(config.uids_of(all), [991, 992]);
-    assert_eq!(all.tls.server, ServerTls::Off);
+    assert_eq!((all.tls.client, all.tls.server), (ClientTls::Refuse, ServerTls::Off));
     assert_eq!(config.principal(991).map(|principal| principal.name.as_str()), Some("batch"));
     assert_eq!(config.principal(1), None);
 }

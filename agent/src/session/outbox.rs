@@ -1,7 +1,9 @@
 //! Bytes for the server that wait for their record to be durable.
 //!
 //! Promise: bytes leave in order, and none before its own record is durable at its level. Records
-//! that wait together are waited for together (group commit), so a pipeline costs one sync.
+//! that wait together are waited for together (group commit), so a pipeline costs one sync. Records of
+//! level `process` wait for no disk, but let the sessions that are ready in the same turn of this lane
+//! write theirs first: one write(2) then stands for all of them.
 
 use std::collections::VecDeque;
 use std::future::Future;
@@ -10,7 +12,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
-use tidegate_event::Ending;
+use tidegate_event::Durability;
 use tidegate_journal::{Journal, JournalError, Pledge, Receipt};
 
 use crate::gate::Token;
@@ -30,6 +32,8 @@ pub struct Outbox {
     held: VecDeque<(Held, Bytes)>,
     bytes: usize,
     redeeming: Option<Redeeming>,
+    /// The other sessions of this turn have been let past.
+    gathered: bool,
 }
 
 impl Outbox {
@@ -68,12 +72,13 @@ impl Outbox {
         cx: &mut Context<'_>,
         journal: &Journal,
         upstream: &mut Upstream,
-    ) -> Result<(), Ending> {
+    ) -> Result<(), JournalError> {
         loop {
-            while let Some((Held::Cleared(clearance), bytes)) = self.held.front() {
-                upstream.send(clearance, bytes.clone());
+            while let Some((Held::Cleared(clearance), bytes)) =
+                self.held.pop_front_if(|(held, _)| matches!(held, Held::Cleared(_)))
+            {
                 self.bytes -= bytes.len();
-                self.held.pop_front();
+                upstream.send(&clearance, bytes);
             }
             let Some(receipt) = self.poll_redeem(cx, journal)?.map(Arc::new) else {
                 return Ok(());
@@ -90,9 +95,15 @@ impl Outbox {
         &mut self,
         cx: &mut Context<'_>,
         journal: &Journal,
-    ) -> Result<Option<Receipt>, Ending> {
+    ) -> Result<Option<Receipt>, JournalError> {
         if self.redeeming.is_none() {
             let Some(pledge) = self.all_waiting() else { return Ok(None) };
+            if let Some(receipt) = journal.try_redeem(&pledge) {
+                return Ok(Some(receipt));
+            }
+            if pledge.level() == Durability::Process {
+                return self.hand_over(cx, journal, &pledge);
+            }
             let journal = journal.clone();
             self.redeeming = Some(Box::pin(async move { journal.redeem(&pledge).await }));
         }
@@ -101,10 +112,41 @@ impl Outbox {
             Poll::Pending => Ok(None),
             Poll::Ready(outcome) => {
                 self.redeeming = None;
-                let failed = |error| Ending::Gate(format!("a record is not durable: {error}"));
-                outcome.map(Some).map_err(failed)
+                outcome.map(Some)
             }
         }
+    }
+
+    fn hand_over(
+        &mut self,
+        cx: &mut Context<'_>,
+        journal: &Journal,
+        pledge: &Pledge,
+    ) -> Result<Option<Receipt>, JournalError> {
+        self.gathered = !self.gathered;
+        if self.gathered {
+            cx.waker().wake_by_ref();
+            return Ok(None);
+        }
+        journal.hand_over(pledge)
+    }
+
+    /// Clears all that waits by the exception that a target's owner chose; says how many operations.
+    pub fn pass_open(&mut self, receipt: &Arc<Receipt>) -> u64 {
+        self.redeeming = None;
+        let mut cleared = 0;
+        for (held, _) in &mut self.held {
+            if matches!(held, Held::Waiting(_)) {
+                *held = Held::Cleared(Clearance::Receipt(Arc::clone(receipt)));
+                cleared += 1;
+            }
+        }
+        cleared
+    }
+
+    /// Forgets what waits: it will never be sent.
+    pub fn forget(&mut self) {
+        *self = Self::default();
     }
 
     /// One pledge for what waits, up to the first that waits for more than the front does: a

@@ -5,13 +5,17 @@ use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
-use bytes::{Buf, Bytes};
+use bytes::{Buf, BufMut as _, Bytes};
 use tokio::io::AsyncWrite;
 
 use super::leg::Leg;
 
 /// Most chunks in one vectored write.
 const SLICES_MAX: usize = 32;
+
+/// Up to so many bytes, chunks are copied together for one plain send, which costs less than a
+/// vectored write of them.
+const GATHER_BYTES_MAX: usize = 2 * 1024;
 
 /// Above this many waiting bytes the other leg is not read, so that memory stays bounded.
 pub const BACKLOG_BYTES_MAX: usize = 256 * 1024;
@@ -46,14 +50,7 @@ impl Queue {
     /// Writes as much as the leg takes. Ready when everything has left.
     pub fn poll_write(&mut self, leg: &mut Leg, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         while !self.chunks.is_empty() {
-            let mut slices = [IoSlice::new(&[]); SLICES_MAX];
-            let mut used = 0;
-            for (slice, chunk) in slices.iter_mut().zip(&self.chunks) {
-                *slice = IoSlice::new(chunk);
-                used += 1;
-            }
-            let filled = slices.get(..used).unwrap_or(&[]);
-            let written = ready!(Pin::new(&mut *leg).poll_write_vectored(cx, filled))?;
+            let written = ready!(self.poll_write_some(leg, cx))?;
             if written == 0 {
                 return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
             }
@@ -65,6 +62,28 @@ impl Queue {
             self.unflushed = false;
         }
         Poll::Ready(Ok(()))
+    }
+
+    fn poll_write_some(&self, leg: &mut Leg, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
+        let leg = Pin::new(leg);
+        if let (Some(only), 1) = (self.chunks.front(), self.chunks.len()) {
+            return leg.poll_write(cx, only);
+        }
+        if self.bytes <= GATHER_BYTES_MAX {
+            let mut gathered = [0; GATHER_BYTES_MAX];
+            let mut rest = gathered.as_mut_slice();
+            for chunk in &self.chunks {
+                rest.put_slice(chunk);
+            }
+            return leg.poll_write(cx, gathered.get(..self.bytes).unwrap_or_default());
+        }
+        let mut slices = [IoSlice::new(&[]); SLICES_MAX];
+        let mut used = 0;
+        for (slice, chunk) in slices.iter_mut().zip(&self.chunks) {
+            *slice = IoSlice::new(chunk);
+            used += 1;
+        }
+        leg.poll_write_vectored(cx, slices.get(..used).unwrap_or(&[]))
     }
 
     fn advance(&mut self, mut written: usize) {

@@ -29,7 +29,7 @@ use super::source::{Batch, Source};
 use super::{Handle, Status};
 
 /// Batches that may wait for their receipt.
-pub const BATCHES_IN_FLIGHT_MAX: usize = 64;
+pub const BATCHES_IN_FLIGHT_MAX: usize = 1024;
 /// Bytes of records that may wait for their receipt; one batch may be beyond it.
 pub const BYTES_IN_FLIGHT_MAX: usize = 8 * 1024 * 1024;
 /// The collector has this long for its greeting, and for the next receipt while one is due.

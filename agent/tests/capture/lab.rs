@@ -98,8 +98,22 @@ pub fn move_self(cgroup: &Path) {
     fs::write(procs, std::process::id().to_string()).expect("not run: cannot enter a cgroup");
 }
 
+/// Room for every connection that a test makes: the kernel drops what finds the queue full, and a client
+/// that has hung up by then does not come again.
+const BACKLOG: i32 = 4096;
+
 pub fn listen(ip: &str, port: u16) -> TcpListener {
-    TcpListener::bind(SocketAddr::new(ip.parse().unwrap(), port)).unwrap()
+    let address = SocketAddr::new(ip.parse().unwrap(), port);
+    let socket = socket2::Socket::new(
+        socket2::Domain::for_address(address),
+        socket2::Type::STREAM,
+        Some(socket2::Protocol::TCP),
+    )
+    .unwrap();
+    socket.set_reuse_address(true).unwrap();
+    socket.bind(&address.into()).unwrap();
+    socket.listen(BACKLOG).unwrap();
+    socket.into()
 }
 
 /// A free port below the ephemeral range, so that no client is given it in the meantime.

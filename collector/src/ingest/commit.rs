@@ -116,7 +116,7 @@ impl Committer {
             return Err(error);
         }
         self.durable.send_replace(self.log.durable());
-        for answer in answers {
+        for answer in merged(answers) {
             self.answer(answer);
         }
         if tick { self.log.checkpoint() } else { Ok(()) }
@@ -306,6 +306,29 @@ impl Committer {
             chain_value: Bytes::copy_from_slice(&sealed.value),
         })
     }
+}
+
+/// A receipt covers all that came before it on its chain, so of those for one stream the last is enough.
+fn merged(answers: Vec<Answer>) -> Vec<Answer> {
+    let mut kept: Vec<Answer> = Vec::with_capacity(answers.len());
+    for answer in answers {
+        if let Answer::Receipt(stream, facts, _) = &answer {
+            let before = kept.iter_mut().rev().find_map(|kept| match kept {
+                Answer::Receipt(of, before, _) if Arc::ptr_eq(of, stream) => Some(before),
+                _ => None,
+            });
+            // One that ends earlier answers a batch that was sent again, and says its own.
+            if let Some(before) = before
+                && before.chain_id == facts.chain_id
+                && before.durable < facts.durable
+            {
+                *before = ReceiptFacts { first_index: before.first_index, ..*facts };
+                continue;
+            }
+        }
+        kept.push(answer);
+    }
+    kept
 }
 
 fn gather(first: Job, jobs: &mut mpsc::Receiver<Job>) -> Vec<Job> {

@@ -11,6 +11,7 @@ use miette::Diagnostic;
 use sha2::{Digest as _, Sha256};
 use tidegate_event::{Digest, Durability};
 
+use crate::memory::Memory;
 use crate::name;
 
 /// One policy file.
@@ -62,6 +63,8 @@ pub struct PolicySet {
     /// For each target and name, the schemas in which policies mention that name.
     pub(crate) qualified: BTreeMap<(String, String), BTreeSet<String>>,
     pub(crate) floor: Durability,
+    /// What it has decided so far.
+    pub(crate) memory: Memory,
     digest: Digest,
 }
 
@@ -81,6 +84,7 @@ impl PolicySet {
             schemas: BTreeMap::new(),
             qualified: BTreeMap::new(),
             floor: Durability::Process,
+            memory: Memory::default(),
             digest: digest(sources),
         };
         let mut errors = Vec::new();
@@ -96,6 +100,7 @@ impl PolicySet {
     #[must_use]
     pub fn with_durability(mut self, floor: Durability) -> Self {
         self.floor = floor;
+        self.memory = Memory::default();
         self
     }
 

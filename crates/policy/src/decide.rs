@@ -7,22 +7,25 @@
 //! Limits: [`DECISIONS_MAX`] remembered decisions a session; when full, all are forgotten.
 
 use std::collections::HashMap;
+use std::hash::BuildHasherDefault;
 use std::sync::Arc;
 
 use cedar_policy::{ActionConstraint, Authorizer, Decision as Cedar, PolicyId};
+use rustc_hash::FxHasher;
 use tidegate_event::{
     Action, Analysis, Digest, Durability, Effect, Mode, Operation, Principal, Protocol, TargetName,
     Via,
 };
 
 use crate::compile::PolicySet;
+use crate::memory::OfSubject;
 use crate::request::{self, Asked, LoginFacts, Question};
 
 /// Remembered decisions in one session.
 pub(crate) const DECISIONS_MAX: usize = 256;
 
 /// Whom a session is for, and where it goes.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Subject {
     /// The account that the process runs under.
     pub principal: Principal,
@@ -134,7 +137,10 @@ pub struct Decider {
     set: Arc<PolicySet>,
     subject: Subject,
     authorizer: Authorizer,
-    remembered: HashMap<(usize, Via), Remembered>,
+    /// What other sessions of this subject have asked.
+    shared: Arc<OfSubject>,
+    /// By addresses of ours, which nobody outside chooses: a cheap hash is enough.
+    remembered: HashMap<(usize, Via), Remembered, BuildHasherDefault<FxHasher>>,
 }
 
 #[derive(Debug)]
@@ -147,7 +153,8 @@ struct Remembered {
 impl Decider {
     /// A decider for a session.
     pub fn new(set: Arc<PolicySet>, subject: Subject) -> Self {
-        Self { set, subject, authorizer: Authorizer::new(), remembered: HashMap::new() }
+        let (authorizer, shared) = (Authorizer::new(), set.memory.of(&subject));
+        Self { set, subject, authorizer, shared, remembered: HashMap::default() }
     }
 
     /// Whom it decides for.
@@ -158,11 +165,14 @@ impl Decider {
     /// Decides one operation.
     pub fn decide(&mut self, operation: &Operation) -> Ruling {
         let Operation::Statement(statement) = operation else {
-            let decision = Arc::new(self.fresh(operation));
-            if let (Operation::Login(login), true) = (operation, decision.verdict != Verdict::Deny)
-            {
+            let Operation::Login(login) = operation else {
+                return ruling(Arc::new(self.fresh(operation)));
+            };
+            let decision = self.shared.login(login, || self.fresh(operation));
+            if decision.verdict != Verdict::Deny {
                 self.subject.db_user.clone_from(&login.user);
                 self.subject.database.clone_from(&login.database);
+                self.shared = self.set.memory.of(&self.subject);
                 self.remembered.clear();
             }
             return ruling(decision);
@@ -171,7 +181,8 @@ impl Decider {
         if let Some(known) = self.remembered.get(&key) {
             return ruling(Arc::clone(&known.decision));
         }
-        let decision = Arc::new(self.fresh(operation));
+        let (analysis, via) = (&statement.analysis, statement.via);
+        let decision = self.shared.statement(analysis, via, || self.fresh(operation));
         if self.remembered.len() >= DECISIONS_MAX {
             self.remembered.clear();
         }

@@ -16,6 +16,7 @@
 mod compile;
 mod decide;
 mod explain;
+mod memory;
 mod name;
 mod request;
 

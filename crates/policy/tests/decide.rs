@@ -371,6 +371,28 @@ fn a_hit_gives_the_same_decision_and_a_full_cache_forgets() {
 }
 
 #[test]
+fn what_was_decided_holds_for_the_same_subject_and_no_other() {
+    let policies = r#"
+        permit (principal, action == Action::"login", resource) when { !context.client_tls };
+        permit (principal, action == Action::"select", resource) when { context.db_user == "app" };"#;
+    let set = Arc::new(set(policies));
+    let query = statement(&["select t"]);
+    let of = |db_user: &str, operation: &Operation| {
+        let subject = Subject { db_user: db_user.to_owned(), ..subject(Mode::Enforce) };
+        decide(&mut Decider::new(Arc::clone(&set), subject), operation)
+    };
+    let (first, again, other) = (of("app", &query), of("app", &query), of("late", &query));
+    assert!(first.0 && Arc::ptr_eq(&first.1, &again.1));
+    assert!(!other.0);
+    let Operation::Login(plain) = login("app", false) else { panic!("a login") };
+    let login = |client_tls| Operation::Login(Login { client_tls, ..plain.clone() });
+    let (first, again, other) =
+        (of("", &login(false)), of("", &login(false)), of("", &login(true)));
+    assert!(first.0 && Arc::ptr_eq(&first.1, &again.1));
+    assert!(!other.0, "a login under TLS is another one");
+}
+
+#[test]
 fn sessions_may_move_between_threads() {
     const fn moves<T: Send + Sync>() {}
     const { moves::<Decider>() };

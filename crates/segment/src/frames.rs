@@ -30,11 +30,20 @@ pub(crate) struct Frames<H> {
     /// Offset of the buffer's first byte.
     base: u64,
     buf: Vec<u8>,
+    /// Nothing is known to be written from here on: only what is needed is read behind it.
+    filled: u64,
 }
 
 impl<H: File> Frames<H> {
     pub fn new(file: H, offset: u64) -> Self {
-        Self { file, next: offset, base: offset, buf: Vec::new() }
+        Self { file, next: offset, base: offset, buf: Vec::new(), filled: u64::MAX }
+    }
+
+    /// The file is filled up to there by now. Reading on into what is only allocated would cost
+    /// memory and time, and, on Linux from 6.16 on (ext4), make each later write to those pages dear: a
+    /// write looks at every block of its folio, and reading ahead makes folios large.
+    pub fn filled(&mut self, bytes: u64) {
+        self.filled = bytes;
     }
 
     pub fn offset(&self) -> u64 {
@@ -85,17 +94,18 @@ impl<H: File> Frames<H> {
 
     /// Holds at least `need` bytes from the next frame on; false if the file has fewer.
     fn fill(&mut self, start: usize, need: usize) -> io::Result<bool> {
-        let held = self.buf.get(start..).unwrap_or_default();
-        let had = held.len();
-        let mut buf = vec![0; need.max(READ_BYTES)];
-        if let Some(front) = buf.get_mut(..had) {
-            front.copy_from_slice(held);
-        }
-        let rest = buf.get_mut(had..).unwrap_or_default();
-        let read = read_full_at(&self.file, rest, self.next + had as u64)?;
-        buf.truncate(had + read);
+        self.buf.drain(..start.min(self.buf.len()));
         self.base = self.next;
-        self.buf = buf;
+        let had = self.buf.len();
+        let filled = usize::try_from(self.filled.saturating_sub(self.next)).unwrap_or(usize::MAX);
+        self.buf.resize(need.max(filled.min(READ_BYTES)).max(had), 0);
+        let rest = self.buf.get_mut(had..).unwrap_or_default();
+        let read = read_full_at(&self.file, rest, self.next + had as u64);
+        self.buf.truncate(had + read.as_ref().map_or(0, |read| *read));
+        if self.buf.capacity() > READ_BYTES && self.buf.len() <= READ_BYTES {
+            self.buf.shrink_to(READ_BYTES);
+        }
+        read?;
         Ok(self.buf.len() >= need)
     }
 }

@@ -83,6 +83,7 @@ impl<F: Files> Reader<F> {
             };
             let place = self.place.insert(place);
             let name = &place.segment.name;
+            place.frames.filled(place.segment.bytes());
             match place.frames.step().map_err(|error| Error::io("read", &**name, error))? {
                 Step::Frame { kind: MARK_KIND, .. } => {}
                 Step::Frame { kind, payload, offset } => {

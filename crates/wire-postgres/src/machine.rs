@@ -43,7 +43,7 @@ use answer::Asking;
 use client::{ClientEnd, ClientSide};
 use server::Reading;
 use startup::{Login, Startup};
-use statement::Portal;
+use statement::{Portal, Recent};
 
 /// Where the session stands.
 enum Phase<R> {
@@ -91,6 +91,8 @@ struct Session<R> {
     segment: u64,
     /// Reply number of the last message that may change how texts are read.
     doubt: Option<u64>,
+    /// The last text, with what it does.
+    recent: Option<Recent>,
     /// What is asked for a portal that the gate did not see bound.
     unseen: Option<Arc<Analysis>>,
 }
@@ -126,6 +128,7 @@ impl<R: Clone> Machine<R> {
             pipeline: Pipeline::Synced,
             segment: 0,
             doubt: None,
+            recent: None,
             unseen: None,
         };
         Self {
@@ -241,6 +244,12 @@ impl<R: Clone> Machine<R> {
         }
     }
 
+    /// Ends the session over something that is not the protocol's: the client is told by a FATAL error
+    /// with this SQLSTATE, every operation that waits gets its outcome, and both legs close.
+    pub fn abort(&mut self, now_ns: u64, sqlstate: &'static str, message: &str, hint: &str) {
+        self.fail_with(now_ns, sqlstate, message, Some(hint));
+    }
+
     /// Whether the client's bytes are wanted. False while a question is open, while names can't be
     /// resolved before the server answers, and when too many answers are outstanding.
     pub fn reads_client(&self) -> bool {
@@ -261,9 +270,16 @@ impl<R: Clone> Machine<R> {
         let asking = self.asking.as_ref().map_or(0, Asking::held_bytes);
         let replies =
             self.session.replies.len().saturating_mul(size_of::<crate::replies::Expect<R>>());
-        [asking, replies, self.session.statements.held_bytes(), self.session.portals.held_bytes()]
-            .into_iter()
-            .fold(self.out_bytes, usize::saturating_add)
+        let recent = self.session.recent.as_ref().map_or(0, Recent::held_bytes);
+        [
+            asking,
+            replies,
+            recent,
+            self.session.statements.held_bytes(),
+            self.session.portals.held_bytes(),
+        ]
+        .into_iter()
+        .fold(self.out_bytes, usize::saturating_add)
     }
 
     fn ask_id(&mut self) -> AskId {

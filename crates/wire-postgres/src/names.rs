@@ -55,7 +55,10 @@ struct Pending<V> {
 
 /// What the server is known to hold, and the changes that it has not answered yet.
 pub(crate) struct Names<V> {
+    /// All but the unnamed one.
     committed: HashMap<Name, V>,
+    /// What most drivers use for most statements.
+    unnamed: Option<V>,
     committed_bytes: usize,
     pending: VecDeque<Pending<V>>,
     pending_bytes: usize,
@@ -66,6 +69,7 @@ impl<V: Clone + Weigh> Names<V> {
     pub fn new(bytes_max: usize) -> Self {
         Self {
             committed: HashMap::new(),
+            unnamed: None,
             committed_bytes: 0,
             pending: VecDeque::new(),
             pending_bytes: 0,
@@ -105,7 +109,8 @@ impl<V: Clone + Weigh> Names<V> {
             }
             return value.cloned().map_or(Found::Unknown, Found::Value);
         }
-        self.committed.get(name).cloned().map_or(Found::Unknown, Found::Value)
+        let known = if name.is_empty() { self.unnamed.as_ref() } else { self.committed.get(name) };
+        known.cloned().map_or(Found::Unknown, Found::Value)
     }
 
     /// The server took message `seq`: its changes hold, or never were. A failed Parse or Bind
@@ -145,6 +150,7 @@ impl<V: Clone + Weigh> Names<V> {
         if !self.committed.is_empty() {
             self.committed.clear();
         }
+        self.unnamed = None;
         self.committed_bytes = 0;
     }
 
@@ -155,12 +161,16 @@ impl<V: Clone + Weigh> Names<V> {
                 let weight = value.weight() + name.len();
                 if self.committed_bytes + weight <= self.bytes_max {
                     self.committed_bytes += weight;
-                    self.committed.insert(name, value);
+                    if name.is_empty() {
+                        self.unnamed = Some(value);
+                    } else {
+                        self.committed.insert(name, value);
+                    }
                 }
             }
             Change::Remove(name) => self.remove(&name),
             Change::RemoveNamed => {
-                let unnamed = self.committed.remove(&[][..]);
+                let unnamed = self.unnamed.take();
                 self.clear();
                 if let Some(value) = unnamed {
                     self.commit(Change::Set(Name::new(), value));
@@ -170,7 +180,9 @@ impl<V: Clone + Weigh> Names<V> {
     }
 
     fn remove(&mut self, name: &[u8]) {
-        if let Some(value) = self.committed.remove(name) {
+        let removed =
+            if name.is_empty() { self.unnamed.take() } else { self.committed.remove(name) };
+        if let Some(value) = removed {
             let weight = value.weight() + name.len();
             self.committed_bytes = self.committed_bytes.saturating_sub(weight);
         }

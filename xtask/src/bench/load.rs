@@ -216,7 +216,7 @@ fn client(lab: &Lab, path: Path, paths: &Paths, program: &str) -> anyhow::Result
     let mut command = Command::new(places::postgres_programs()?.join(program));
     command.env_clear().env("LC_ALL", "C.UTF-8").env("HOME", &home).current_dir(home);
     command.env("PGHOST", "127.0.0.1").env("PGPORT", paths.port(path)?.to_string());
-    command.env("PGUSER", "app").env("PGDATABASE", "app");
+    command.env("PGUSER", "app").env("PGDATABASE", "app").env("PGSSLMODE", "disable");
     Identity { uid: Some(uid), cgroup: paths.cgroup(path)?, ..Identity::default() }
         .apply(&mut command)?;
     Ok(command)

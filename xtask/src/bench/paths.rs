@@ -18,8 +18,6 @@ use crate::lab::{Lab, places};
 
 /// How long a hop may take to listen.
 const START_MS_MAX: u64 = 20_000;
-/// The collector gives way to everything that is measured (setpriority(2)).
-const COLLECTOR_NICE: libc::c_int = 19;
 
 /// One way to the server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -97,8 +95,7 @@ impl Paths {
         if wanted.iter().any(|path| path.is_gate()) {
             lab.start_collector()?;
             let pid = lab.collector()?.pid().context("the collector does not run")?;
-            // SAFETY: a plain system call on values.
-            unsafe { libc::setpriority(libc::PRIO_PROCESS, pid, COLLECTOR_NICE) };
+            give_way(pid)?;
             paths.collector = Some(pid);
         }
         for path in wanted {
@@ -179,6 +176,28 @@ impl Paths {
         let gate = if path == Path::Gate { &self.gate } else { &self.gate_host };
         gate.as_ref().context("this path was not started")
     }
+}
+
+/// Every thread of the process gets only what nobody else wants (sched(7), `SCHED_IDLE`): the collector,
+/// which lives on another machine in real life, must not take the processor from what is measured. Where
+/// the kernel groups by session, that counts within the group only, so the group gives way too.
+fn give_way(pid: u32) -> anyhow::Result<()> {
+    let group = PathBuf::from(format!("/proc/{pid}/autogroup"));
+    if group.exists() {
+        fs::write(group, "19")?;
+    }
+    for entry in fs::read_dir(format!("/proc/{pid}/task"))? {
+        let thread = entry?.file_name().to_string_lossy().parse()?;
+        let none = libc::sched_param { sched_priority: 0 };
+        // SAFETY: the struct lives through the call, which only reads it.
+        let set = unsafe { libc::sched_setscheduler(thread, libc::SCHED_IDLE, &raw const none) };
+        if set != 0 {
+            let error = std::io::Error::last_os_error();
+            // A thread that ended since it was listed needs nothing any more.
+            anyhow::ensure!(error.raw_os_error() == Some(libc::ESRCH), "SCHED_IDLE: {error}");
+        }
+    }
+    Ok(())
 }
 
 fn gate(lab: &Lab, name: &str, durability: &'static str) -> anyhow::Result<Gate> {

@@ -28,7 +28,7 @@ round; the table quotes the median of the rounds and, in brackets, the least and
 the kernel's account of the path's own processes, for 100,000 statements (connections for churn, a GB for
 bulk). Tidegate's go on until the collector has everything, so shipping the evidence is in them; the
 collector's own stand apart, since it lives on another machine in real life (here it shares this one, at
-the lowest priority, which costs the gate some throughput). TLS is off, login is `trust`, the server syncs.
+`SCHED_IDLE`, so it gets what nobody else wants). TLS is off, login is `trust`, the server syncs.
 *tidegate* records at the default levels; *tidegate host level* waits for the disk before every statement.
 ";
 
@@ -76,7 +76,7 @@ fn machine(run: &Run) -> String {
 
 fn tables(run: &Run) -> String {
     let mut text = String::new();
-    for load in Load::ALL {
+    for load in run.loads.iter().copied() {
         let unit = if load.is_bulk() { "MB/s" } else { "per second" };
         // Writing to a String cannot fail.
         let _ = writeln!(
@@ -194,6 +194,7 @@ mod tests {
         let run = Run {
             rounds: 3,
             seconds: 1,
+            loads: Load::ALL.to_vec(),
             paths: vec![Path::Direct, Path::Gate],
             samples: vec![
                 sample(1, Path::Direct, 100.0),

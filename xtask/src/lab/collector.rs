@@ -185,6 +185,7 @@ impl Collector {
     /// Flips one byte of one record in a copy of the log: `verify` must fail and name the file. Gives
     /// what `verify` said.
     pub fn verify_names_a_flipped_byte(&self, copy: &Path) -> anyhow::Result<String> {
+        self.wait_for_checkpoint()?;
         let flipped = self.copy_with_a_flipped_byte(copy)?;
         let mut verify = self.program();
         verify.arg("verify").arg("--log").arg(&flipped.log);
@@ -200,6 +201,19 @@ impl Collector {
         let name = flipped.file.file_name().unwrap_or_default().to_string_lossy().into_owned();
         anyhow::ensure!(said.contains(&name), "verify does not name {name}: {said}");
         Ok(said)
+    }
+
+    /// Waits until a checkpoint stands over all entries: a flipped bit behind the last one could be what
+    /// a crash of the collector left, and `verify` says so.
+    fn wait_for_checkpoint(&self) -> anyhow::Result<()> {
+        wait_for("a checkpoint over all entries", Duration::from_millis(VERIFY_MS_MAX), || {
+            let mut verify = self.program();
+            verify.args(["verify", "--json", "--config"]).arg(self.config());
+            let report: serde_json::Value = serde_json::from_slice(&verify.output()?.stdout)?;
+            let (entries, bound) = (&report["entries"], &report["bound_size"]);
+            anyhow::ensure!(entries.is_u64() && bound.is_u64(), "verify --json says {report}");
+            Ok((entries == bound).then_some(()))
+        })
     }
 
     /// A copy of the log with one bit of its newest segment flipped, half way through what is

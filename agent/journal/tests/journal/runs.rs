@@ -29,10 +29,11 @@ fn each_level_is_redeemed_when_it_is_reached_and_not_before() {
 
     let process = session.operation(&read(), permit(&read(), Durability::Process)).unwrap();
     assert_eq!(process.level(), Durability::Process);
-    assert!(journal.try_redeem(&process).unwrap().covers(&process));
+    assert!(journal.hand_over(&process).unwrap().unwrap().covers(&process));
 
     let host = session.operation(&change(), permit(&change(), Durability::Process)).unwrap();
     assert_eq!(host.level(), Durability::Host);
+    assert!(journal.hand_over(&host).unwrap().is_none(), "a write is not enough for it");
     let receipt = runtime.block_on(journal.redeem(&host)).unwrap();
     assert!(receipt.covers(&host) && receipt.covers(&process) && !receipt.is_open());
     assert!(journal.health().durable_seq >= Some(host.seq()));

@@ -187,7 +187,7 @@ impl Check<'_> {
             raw.client.as_ref(),
             "tls.client",
             &[("offer", ClientTls::Offer), ("refuse", ClientTls::Refuse)],
-            ClientTls::default_beside(server),
+            ClientTls::default(),
         );
         let unused = [("tls.ca_file", &raw.ca_file), ("tls.server_name", &raw.server_name)];
         for (key, text) in unused {

@@ -44,6 +44,23 @@ pub(crate) struct Known {
     pub touches: Touches,
 }
 
+/// Longest text that a session remembers as its last, in bytes.
+const RECENT_TEXT_BYTES_MAX: usize = 4 * 1024;
+
+/// The last text that a session sent: drivers that prepare each time send the same one again.
+#[derive(Debug)]
+pub(super) struct Recent {
+    text: Vec<u8>,
+    settings: Settings,
+    known: Known,
+}
+
+impl Recent {
+    pub(super) fn held_bytes(&self) -> usize {
+        self.text.capacity()
+    }
+}
+
 /// A statement that the client prepared.
 #[derive(Debug)]
 pub(crate) struct Prepared<R> {
@@ -161,10 +178,31 @@ fn touches(text: &[u8], analysis: &Analysis) -> Touches {
 
 impl<R: Clone> Machine<R> {
     /// A text that is there as a whole.
-    pub(super) fn known(&self, text: &[u8]) -> Known {
+    pub(super) fn known(&mut self, text: &[u8]) -> Known {
+        let settings = self.session.settings;
+        let sure = self.session.doubt.is_none();
+        if sure
+            && let Some(recent) = &self.session.recent
+            && recent.settings == settings
+            && recent.text == text
+        {
+            return recent.known.clone();
+        }
         let analysis = self.analyze(text);
         let touches = touches(text, &analysis);
-        Known { text: Text::whole(text), analysis, touches }
+        let known = Known { text: Text::whole(text), analysis, touches };
+        if sure && text.len() <= RECENT_TEXT_BYTES_MAX {
+            let recent = self.session.recent.get_or_insert_with(|| Recent {
+                text: Vec::new(),
+                settings,
+                known: known.clone(),
+            });
+            recent.text.clear();
+            recent.text.extend_from_slice(text);
+            recent.settings = settings;
+            recent.known = known.clone();
+        }
+        known
     }
 
     /// A text of which only the head is there. It may touch anything.
