@@ -1,7 +1,6 @@
 //! The uplink against a collector that drops, refuses and lies on purpose.
 #![expect(
     clippy::unwrap_used,
-    clippy::indexing_slicing,
     clippy::panic,
     reason = "tests: a failure here is the test's verdict"
 )]
