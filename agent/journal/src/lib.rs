@@ -43,7 +43,7 @@ pub use pledge::{Pledge, Receipt};
 pub use session::{SessionCounts, SessionLog, SessionOpening, SessionRefusal};
 pub use tidegate_spool::{Files, Fill, Level, OsFiles};
 pub use types::{Health, HeartbeatCounts, Lifecycle, Options};
-pub use uplink::{SealedBatch, UplinkSource};
+pub use uplink::{OFFER_MS, SealedBatch, UplinkSource};
 
 use commit::SyncThread;
 use writer::Shared;

@@ -79,6 +79,11 @@ impl SimDisk {
         self.state().restart();
     }
 
+    /// Forgets the faults planned by number that have not come yet.
+    pub fn forget_plan(&self) {
+        self.state().plan.clear();
+    }
+
     /// The process dies: open files are gone, the page cache stays.
     pub fn kill(&self) {
         self.state().kill();

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -16,6 +17,8 @@ pub struct Outcome {
     /// Each test: whether it passed.
     pub tests: BTreeMap<String, bool>,
     results: PathBuf,
+    /// Where the run's laboratory was: errors over files name it, and each run has its own.
+    place: PathBuf,
 }
 
 impl Outcome {
@@ -47,8 +50,25 @@ impl Outcome {
     }
 
     fn output(&self, test: &str) -> Option<Vec<u8>> {
-        fs::read(self.results.join(format!("{test}.out"))).ok()
+        let said = fs::read(self.results.join(format!("{test}.out"))).ok()?;
+        Some(without(&said, self.place.as_os_str().as_bytes()))
     }
+}
+
+/// The text without each place where it says `what`.
+fn without(text: &[u8], what: &[u8]) -> Vec<u8> {
+    let mut kept = Vec::with_capacity(text.len());
+    let mut rest = text;
+    while let Some((first, behind)) = rest.split_first() {
+        rest = match rest.strip_prefix(what) {
+            Some(behind) if !what.is_empty() => behind,
+            _ => {
+                kept.push(*first);
+                behind
+            }
+        };
+    }
+    kept
 }
 
 /// Runs the whole schedule, or some tests; results are copied to `keep`.
@@ -88,7 +108,8 @@ pub fn run(
     copy(&output, keep)?;
     let tests = parse(&answer.stdout);
     anyhow::ensure!(!tests.is_empty(), "pg_regress ran no test: {answer}");
-    Ok(Outcome { tests, results: keep.join("results") })
+    let place = input.parent().unwrap_or(&input).to_owned();
+    Ok(Outcome { tests, results: keep.join("results"), place })
 }
 
 fn copy(from: &Path, to: &Path) -> anyhow::Result<()> {
@@ -116,6 +137,15 @@ fn parse(stdout: &str) -> BTreeMap<String, bool> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn outputs_are_alike_but_for_the_place_of_their_run() {
+        let said = |place: &str| format!("ERROR: no \"{place}/regress.so\", {place}/x");
+        let (one, other) = (said("/tmp/a"), said("/tmp/bb"));
+        assert_eq!(without(one.as_bytes(), b"/tmp/a"), without(other.as_bytes(), b"/tmp/bb"));
+        assert_eq!(without(b"ERROR: other", b"/tmp/a"), b"ERROR: other");
+        assert_eq!(without(b"abc", b""), b"abc");
+    }
 
     #[test]
     fn results_are_read_from_both_kinds_of_lines() {

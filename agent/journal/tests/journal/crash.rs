@@ -105,6 +105,8 @@ fn schedule(seed: u64) {
             }
         }
     };
+    // What follows looks at what is there.
+    disk.forget_plan();
     let what = format!("seed {seed}, {ends} power cuts");
     journal.seal_and_sync().unwrap_or_else(|error| panic!("{what}: {error}"));
     let (batches, entries) = collect(&journal);

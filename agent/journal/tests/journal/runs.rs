@@ -1,6 +1,10 @@
 //! Whole runs over real files: levels, links, restarts, the uplink.
 
+use std::future::Future as _;
 use std::path::Path;
+use std::pin::pin;
+use std::task::Poll;
+use std::time::Duration;
 
 use prost::Message as _;
 use tidegate_event::*;
@@ -207,4 +211,46 @@ fn another_audit_key_does_not_take_over_a_spool() {
     let other = Options { audit_key: SigningKey::from_bytes(&[9; 32]), ..options(1) };
     let refused = Journal::open(dir.path(), spool_options(), other, clock()).err();
     assert_eq!(refused, Some(JournalError::OtherKey { chain_id }));
+}
+
+/// The next batch, if it is offered without any wait.
+async fn offered(source: &mut UplinkSource) -> Option<SealedBatch> {
+    let mut next = pin!(source.next());
+    let polled = std::future::poll_fn(|cx| Poll::Ready(next.as_mut().poll(cx))).await;
+    match polled {
+        Poll::Ready(batch) => Some(batch.unwrap()),
+        Poll::Pending => None,
+    }
+}
+
+#[test]
+fn what_nobody_waits_for_is_offered_together_and_what_somebody_waits_for_at_once() {
+    let dir = tempfile::tempdir().unwrap();
+    let (journal, _) = open(dir.path());
+    let session = open_session(&journal, OnFailure::Closed).unwrap();
+    let record = |level| {
+        let pledge = session.operation(&read(), permit(&read(), level)).unwrap();
+        journal.seal_and_sync().unwrap();
+        pledge.seq()
+    };
+    let mut clock = tokio::runtime::Builder::new_current_thread();
+    clock.enable_time().start_paused(true).build().unwrap().block_on(async {
+        let mut source = journal.uplink();
+        while offered(&mut source).await.is_some() {}
+        let first = record(Durability::Process);
+        record(Durability::Process);
+        let last = record(Durability::Process);
+        assert!(offered(&mut source).await.is_none(), "offered before its time");
+        tokio::time::advance(Duration::from_millis(OFFER_MS)).await;
+        let mut batches = Vec::new();
+        while let Some(batch) = offered(&mut source).await {
+            batches.push(batch);
+        }
+        assert!(batches.len() >= 3, "one batch for each sync: {}", batches.len());
+        assert!(batches.first().is_some_and(|batch| batch.first <= first));
+        assert!(batches.last().is_some_and(|batch| batch.last >= last));
+        let far = record(Durability::Collector);
+        let batch = offered(&mut source).await.unwrap();
+        assert!(batch.last >= far);
+    });
 }

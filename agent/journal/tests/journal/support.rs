@@ -48,7 +48,7 @@ pub fn clock() -> Arc<dyn Clock> {
 }
 
 pub fn runtime() -> tokio::runtime::Runtime {
-    tokio::runtime::Builder::new_current_thread().build().unwrap()
+    tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap()
 }
 
 fn capture() -> Capture {

@@ -52,9 +52,8 @@ impl<F: Files> Log<F> {
     /// Everything buffered has been written; goes on in a new segment.
     fn next_segment(&mut self, reserved: bool) -> Result<(), Error> {
         let ordinal = self.take_ordinals(1);
-        let (made, named) = self.make_segment(ordinal, self.next, &[], reserved)?;
+        let (made, _named) = self.make_segment(ordinal, self.next, &[], reserved)?;
         self.close_chunk();
-        self.dir_unsynced |= !named;
         if let Some(old) = self.current.replace(made) {
             // Gives back what was preallocated and not used; nothing depends on it.
             let _ = old.file.set_len(self.active_offset);
@@ -153,6 +152,8 @@ impl<F: Files> Log<F> {
             let _ = self.files.remove(blank.name);
         }
         let named = named?;
+        // It stands in the list from here on, so nothing older may be unlinked before its name is durable.
+        self.dir_unsynced |= !named;
         let bytes = HEADER_BYTES + content.len() as u64;
         let segment = Arc::new(Segment::new(ordinal, first, bytes));
         self.view.add(segment.clone());

@@ -142,7 +142,8 @@ impl<F: Files> Log<F> {
             self.view.remove(segment.ordinal);
             segment.name.clone()
         });
-        Removal { names: names.collect(), files: self.files.clone() }
+        let names = names.collect();
+        Removal { names, sync_first: self.dir_unsynced, files: self.files.clone() }
     }
 }
 
@@ -151,6 +152,9 @@ impl<F: Files> Log<F> {
 pub struct Removal<F: Files> {
     files: Arc<F>,
     names: Vec<Arc<str>>,
+    /// A newer segment's name is not durable: were an older one unlinked before it, a power cut could
+    /// leave neither.
+    sync_first: bool,
 }
 
 impl<F: Files> Removal<F> {
@@ -161,6 +165,9 @@ impl<F: Files> Removal<F> {
 
     /// Unlinks them. What fails is found by the next open and can be removed then.
     pub fn run(self) -> Result<(), Error> {
+        if self.sync_first && !self.names.is_empty() {
+            self.files.sync_dir().map_err(failed("sync", "the directory"))?;
+        }
         for name in &self.names {
             self.files.remove(name).map_err(failed("unlink", name))?;
             self.files.sync_dir().map_err(failed("sync", "the directory"))?;

@@ -114,3 +114,10 @@ fn follow(reader: &mut tidegate_segment::Reader<SimDisk>, model: &Model) {
     }
     assert_eq!(reader.index(), model.log.durable_index());
 }
+
+/// Seeds of schedules that once lost something, and what it was.
+#[test]
+fn no_schedule_loses_again_what_it_lost_once() {
+    // An older segment was unlinked while the name of the newer one was not durable yet.
+    schedule(6368);
+}

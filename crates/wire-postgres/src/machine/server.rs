@@ -44,6 +44,7 @@ impl<R: Clone> Machine<R> {
     pub(super) fn read_server(&mut self, now_ns: u64, bytes: &mut BytesMut) {
         let mut scan = 0;
         loop {
+            self.pass_rows(bytes, &mut scan);
             match self.server_step(now_ns, bytes, &mut scan) {
                 Ok(Step::More) => {}
                 Ok(Step::Stop) => break,
@@ -58,6 +59,27 @@ impl<R: Clone> Machine<R> {
             bytes.clear();
         } else {
             self.tell_client(bytes.split_to(scan).freeze());
+        }
+    }
+
+    /// Rows are most of what a server sends: whole ones in a run are counted here, with no more than
+    /// their lengths looked at. What is left is read by [`Self::server_step`] as any other message.
+    fn pass_rows(&mut self, bytes: &[u8], scan: &mut usize) {
+        let between = self.reading == Reading::Message && matches!(self.phase, Phase::Session);
+        let replies = &mut self.session.replies;
+        if !between || !matches!(replies.front(), Some(Expect::Query(_) | Expect::Execute(_))) {
+            return;
+        }
+        let mut rest = bytes.get(*scan..).unwrap_or_default();
+        while let Some(([b'D', length @ ..], _)) = rest.split_first_chunk::<HEADER_BYTES>() {
+            // The length counts itself and not the kind byte before it.
+            let counted = usize::try_from(i32::from_be_bytes(*length)).unwrap_or(0);
+            let whole = counted.saturating_add(1);
+            let Some(behind) = rest.get(whole..).filter(|_| whole >= HEADER_BYTES) else { break };
+            rest = behind;
+            *scan += whole;
+            replies.progress.row(u64::try_from(whole - HEADER_BYTES).unwrap_or(u64::MAX));
+            self.client.waiting = false;
         }
     }
 
