@@ -98,8 +98,10 @@ pub fn prove(proof: Proof, short: bool, seed: u64) -> anyhow::Result<()> {
 
 fn disk(schedules: u32) -> anyhow::Result<String> {
     let mut cargo = run::cargo();
-    cargo.args(["nextest", "run", "--package", "tidegate-segment", "--package", "tidegate-spool"]);
-    cargo.args(["--package", "tidegate-journal"]).env(SCHEDULES_ENV, schedules.to_string());
+    cargo.args(["nextest", "run", "--profile", "soak", "--package", "tidegate-segment"]);
+    cargo
+        .args(["--package", "tidegate-spool", "--package", "tidegate-journal"])
+        .env(SCHEDULES_ENV, schedules.to_string());
     run::run(&mut cargo)?;
     Ok(format!("{schedules} schedules of each simulated disk"))
 }
