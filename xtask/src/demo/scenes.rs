@@ -202,6 +202,8 @@ fn verify(story: &mut Story, lab: &Lab) -> anyhow::Result<()> {
     );
     let copy = lab.path("copy");
     let collector = lab.collector()?;
+    // The story may take less than the second between two checkpoints, and nothing is proven before one.
+    collector.wait_for_checkpoint()?;
     let mut verify = collector.program();
     verify.arg("verify").arg("--config").arg(collector.config());
     let answer = run(&mut verify, b"")?;

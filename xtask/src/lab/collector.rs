@@ -205,7 +205,7 @@ impl Collector {
 
     /// Waits until a checkpoint stands over all entries: a flipped bit behind the last one could be what
     /// a crash of the collector left, and `verify` says so.
-    fn wait_for_checkpoint(&self) -> anyhow::Result<()> {
+    pub fn wait_for_checkpoint(&self) -> anyhow::Result<()> {
         wait_for("a checkpoint over all entries", Duration::from_millis(VERIFY_MS_MAX), || {
             let mut verify = self.program();
             verify.args(["verify", "--json", "--config"]).arg(self.config());
