@@ -112,6 +112,7 @@ fn statement() -> Operation {
             }],
             unknown: None,
             fingerprint: Some(1),
+            ..Analysis::default()
         }),
     })
 }

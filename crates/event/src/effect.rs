@@ -2,6 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::Lineage;
+
 /// One action of the policy language. The names are those of the Cedar schema.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -185,4 +187,6 @@ pub struct Analysis {
     pub unknown: Option<Unknown>,
     /// Fingerprint of the text without its literals: equal for statements of one shape.
     pub fingerprint: Option<u64>,
+    /// Where its results come from.
+    pub lineage: Lineage,
 }

@@ -53,7 +53,7 @@ fn statement(effects: &[&str]) -> Operation {
         text_sha256: None,
         prepared: String::new(),
         parameters: Vec::new(),
-        analysis: Arc::new(Analysis { kinds, effects, unknown, fingerprint: None }),
+        analysis: Arc::new(Analysis { kinds, effects, unknown, ..Analysis::default() }),
     })
 }
 

@@ -12,7 +12,7 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use tidegate_event::{Action, Analysis, Effect, StatementKind, Unknown};
+use tidegate_event::{Action, Analysis, Effect, Lineage, Rows, StatementKind, Unknown};
 
 use crate::parse::{self, Found, TEXT_BYTES_MAX};
 use crate::shape;
@@ -137,6 +137,7 @@ fn fresh(text: &[u8], settings: Settings, fingerprint: u64) -> (Analysis, bool) 
         effects,
         fingerprint: Some(fingerprint),
         unknown: unknown.map(|reason| Unknown { reason }),
+        lineage: untold("lineage is not told yet"),
     };
     let by_text = literals_matter || analysis.unknown.is_some();
     (analysis, by_text)
@@ -146,8 +147,18 @@ fn unknown(reason: String, fingerprint: Option<u64>) -> Analysis {
     Analysis {
         kinds: vec![StatementKind("unknown".to_owned())],
         effects: vec![Effect { action: Action::Unknown, relation: None, bounded: true }],
+        lineage: untold(&reason),
         unknown: Some(Unknown { reason }),
         fingerprint,
+    }
+}
+
+/// The lineage of what could not be understood.
+fn untold(reason: &str) -> Lineage {
+    Lineage {
+        rows: vec![Rows::Opaque(reason.to_owned())],
+        values_opaque: Some(reason.to_owned()),
+        ..Lineage::default()
     }
 }
 

@@ -21,6 +21,7 @@
 //!   where 18 refuses it.
 
 mod analyzer;
+mod catalogue;
 mod collect;
 mod function;
 mod parse;
@@ -30,3 +31,4 @@ mod statement;
 mod walk;
 
 pub use analyzer::{Analyzer, Settings};
+pub use catalogue::{Catalogue, KnownColumn, KnownFunction, KnownRelation, RelationKind};

@@ -39,7 +39,12 @@ impl Analyze for FirstWord {
             .then(|| Unknown { reason: "not a word of the exercise".to_owned() });
         let action = if unknown.is_some() { Does::Unknown } else { action };
         let effects = vec![Effect { action, relation: None, bounded: true }];
-        Arc::new(Analysis { kinds: vec![StatementKind(word)], effects, unknown, fingerprint: None })
+        Arc::new(Analysis {
+            kinds: vec![StatementKind(word)],
+            effects,
+            unknown,
+            ..Analysis::default()
+        })
     }
 
     fn too_long(&self, _bytes: u64) -> Arc<Analysis> {

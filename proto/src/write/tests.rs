@@ -88,6 +88,7 @@ fn any_statement() -> impl Strategy<Value = Operation> {
             effects,
             unknown,
             fingerprint,
+            ..Analysis::default()
         });
     let text = prop_oneof![
         any_text(),
@@ -208,6 +209,7 @@ fn the_largest_statement_fits_and_says_what_was_cut() {
             effects: vec![effect; 4096],
             unknown: Some(Unknown { reason: long.clone() }),
             fingerprint: Some(u64::MAX),
+            ..Analysis::default()
         }),
     });
     let record = check(

@@ -80,6 +80,7 @@ fn statement() -> Operation {
             }],
             unknown: None,
             fingerprint: Some(0x1122_3344_5566_7788),
+            ..Analysis::default()
         }),
     })
 }

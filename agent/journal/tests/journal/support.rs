@@ -108,6 +108,7 @@ pub fn statement(action: Action, text: &str) -> Operation {
             effects: vec![Effect { action, relation: Some(relation), bounded: true }],
             unknown: None,
             fingerprint: Some(1),
+            ..Analysis::default()
         }),
     })
 }

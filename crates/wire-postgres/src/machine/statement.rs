@@ -128,6 +128,7 @@ fn unknown(reason: &str) -> Arc<Analysis> {
         effects: vec![Effect { action: Does::Unknown, relation: None, bounded: true }],
         unknown: Some(Unknown { reason: reason.to_owned() }),
         fingerprint: None,
+        ..Analysis::default()
     })
 }
 

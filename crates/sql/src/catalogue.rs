@@ -1,0 +1,107 @@
+//! What a database holds, as a catalogue connection has read it: relations, their columns, and what
+//! stands behind views.
+//!
+//! Promises: plain data, filled by whoever can ask the server; a name that is not in it resolves to
+//! nothing, never to a guess. Each catalogue has a version of its own, so that what was resolved with
+//! one can't be taken for what another says.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use tidegate_event::Relation;
+
+/// What kind of relation it is (`pg_class.relkind`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum RelationKind {
+    /// A table, partitioned or not, with rows of its own.
+    Table,
+    /// A view: its rows are those of its definition.
+    View,
+    /// A materialised view: its rows were those of its definition.
+    MaterializedView,
+    /// A foreign table.
+    Foreign,
+}
+
+/// One column of a relation.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct KnownColumn {
+    /// `pg_attribute.attnum`, from 1.
+    pub number: i16,
+    /// Its name.
+    pub name: String,
+    /// `pg_type.oid` of its type.
+    pub type_oid: u32,
+}
+
+/// One relation.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct KnownRelation {
+    /// `pg_class.oid`.
+    pub oid: u32,
+    /// Its schema and name; the schema is always there.
+    pub name: Relation,
+    /// What kind it is.
+    pub kind: RelationKind,
+    /// Its columns in order, without dropped ones.
+    pub columns: Vec<KnownColumn>,
+    /// The query behind a view (`pg_get_viewdef`).
+    pub definition: Option<String>,
+}
+
+/// One function (`pg_proc`).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct KnownFunction {
+    /// `pg_proc.oid`.
+    pub oid: u32,
+    /// Its schema and name.
+    pub name: Relation,
+    /// `pg_language.lanname`.
+    pub language: String,
+    /// Its source, where it is SQL or PL/pgSQL.
+    pub source: Option<String>,
+}
+
+/// A database's relations and functions.
+#[derive(Debug, Clone, Default)]
+pub struct Catalogue {
+    version: u64,
+    by_name: HashMap<Relation, Arc<KnownRelation>>,
+    by_oid: HashMap<u32, Arc<KnownRelation>>,
+    functions: HashMap<Relation, Vec<Arc<KnownFunction>>>,
+}
+
+impl Catalogue {
+    /// A catalogue of these; `version` must differ from that of every other one in this process.
+    pub fn new(version: u64, relations: Vec<KnownRelation>, functions: Vec<KnownFunction>) -> Self {
+        let mut known = Self { version, ..Self::default() };
+        for relation in relations.into_iter().map(Arc::new) {
+            known.by_oid.insert(relation.oid, Arc::clone(&relation));
+            known.by_name.insert(relation.name.clone(), relation);
+        }
+        for function in functions.into_iter().map(Arc::new) {
+            known.functions.entry(function.name.clone()).or_default().push(function);
+        }
+        known
+    }
+
+    /// Which reading of the database this is.
+    pub const fn version(&self) -> u64 {
+        self.version
+    }
+
+    /// The relation of that schema and name.
+    pub fn relation(&self, name: &Relation) -> Option<&Arc<KnownRelation>> {
+        self.by_name.get(name)
+    }
+
+    /// The relation of that OID, as a RowDescription names it.
+    pub fn by_oid(&self, oid: u32) -> Option<&Arc<KnownRelation>> {
+        self.by_oid.get(&oid)
+    }
+
+    /// All functions of that schema and name.
+    pub fn functions(&self, name: &Relation) -> &[Arc<KnownFunction>] {
+        self.functions.get(name).map_or(&[], Vec::as_slice)
+    }
+}
