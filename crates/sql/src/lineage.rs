@@ -15,6 +15,7 @@
 //!   fail, all of the expression is a filter.
 //!
 //! Limits: [`WORK_MAX`] for a text; beyond it the rows are opaque, and so are filters and values.
+//! [`PAIRS_MAX`] values with their columns, [`SOURCES_MAX`] columns in a statement's outputs.
 //! Depth is that of the decoded tree.
 //!
 //! Known gaps: what a trigger, rule or `DEFAULT` of a table does with a value isn't seen. That a
@@ -45,8 +46,15 @@ use crate::resolve::Names;
 use flow::{Flow, Item, Star};
 use scope::{Cte, Level};
 
-/// Steps of work for one text: columns and values copied or joined.
-pub(crate) const WORK_MAX: usize = 400_000;
+/// Steps of work for one text: columns and values copied, joined or looked through.
+pub(crate) const WORK_MAX: usize = 1_000_000;
+
+/// Pairs of a value and a column that it meets; beyond them values are opaque.
+const PAIRS_MAX: usize = 200_000;
+
+/// Columns that the outputs of one statement are made of, counted for each; beyond them its rows are
+/// opaque.
+const SOURCES_MAX: usize = 50_000;
 
 /// Columns of one result or range; PostgreSQL allows 1,664 in a result.
 const ITEMS_MAX: usize = 1_664;
@@ -68,6 +76,7 @@ pub(crate) struct Tracer<'a> {
     /// Functions called as `row.function`.
     called: BTreeSet<String>,
     left: usize,
+    pairs_left: usize,
     text: &'a str,
     names: Option<Names<'a>>,
     /// The columns of views that were followed, by OID.
@@ -127,6 +136,7 @@ impl<'a> Tracer<'a> {
             literals_matter: false,
             called: BTreeSet::new(),
             left: WORK_MAX,
+            pairs_left: PAIRS_MAX,
             text,
             names: None,
             views: Vec::new(),
@@ -195,8 +205,15 @@ impl<'a> Tracer<'a> {
         if with.columns.is_empty() {
             return;
         }
+        if self.pairs_left < steps {
+            self.pairs_left = 0;
+            return self.values_are_opaque("too many values meet too many columns");
+        }
         for value in values {
-            self.values.entry(*value).or_default().extend(with.columns.iter().cloned());
+            let met = self.values.entry(*value).or_default();
+            let before = met.len();
+            met.extend(with.columns.iter().cloned());
+            self.pairs_left = self.pairs_left.saturating_sub(met.len() - before);
         }
     }
 

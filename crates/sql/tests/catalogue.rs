@@ -61,6 +61,13 @@ fn catalogue(version: u64) -> Catalogue {
         function(21, "hidden_ssn", "sql", "select ssn from customers"),
         function(22, "work", "plpgsql", "begin delete from public.orders where id = 1; end"),
         function(23, "far", "c", "far"),
+        function(25, "twice", "sql", "select x * 2"),
+        function(
+            26,
+            "of_city",
+            "sql",
+            "select c.name from public.customers c where c.city = which",
+        ),
         function(24, "again", "sql", "select public.again()"),
     ];
     Catalogue::new(version, relations, functions)

@@ -187,9 +187,12 @@ impl Tracer<'_> {
         if let (Some(N::ColumnRef(reference)), Some(field)) = (argument, first.and_then(string))
             && let [table] = reference.fields.as_slice()
             && let Some(table) = string(table)
-            && self.names_range(reference)
+            && let Some(columns) = self.names_range(reference)
         {
-            let flow = self.qualified(None, table, field);
+            let mut flow = self.qualified(None, table, field);
+            for column in columns {
+                flow.add(column);
+            }
             if indirection.indirection.len() == 1 {
                 return flow;
             }

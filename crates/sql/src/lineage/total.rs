@@ -119,6 +119,8 @@ const ANY_ARGUMENT: &[&str] = &[
     "max",
     "min",
     "mode",
+    "num_nonnulls",
+    "num_nulls",
     "pg_typeof",
     "quote_literal",
     "quote_nullable",
