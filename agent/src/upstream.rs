@@ -94,24 +94,7 @@ impl Upstream {
         address: SocketAddr,
         verification: Option<&ServerVerification>,
     ) -> Result<Self, DialError> {
-        let limit = Duration::from_secs(DIAL_SECONDS_MAX);
-        let stream = tokio::time::timeout(limit, TcpStream::connect(address))
-            .await
-            .map_err(|_| DialError::TimedOut { address })?
-            .map_err(|source| DialError::Connect { address, source })?;
-        stay_alive(&stream).map_err(|source| DialError::Connect { address, source })?;
-        if address.ip().is_loopback() {
-            unpaced(&SockRef::from(&stream));
-        }
-        let leg = match verification {
-            None => Leg::Plain(stream),
-            Some(verification) => {
-                tokio::time::timeout(limit, secure(stream, address, verification))
-                    .await
-                    .map_err(|_| DialError::TimedOut { address })??
-            }
-        };
-        Ok(Self { leg, queue: Queue::default() })
+        Ok(Self { leg: dial(address, verification).await?, queue: Queue::default() })
     }
 
     /// Queues bytes for the server. The clearance is what makes this call possible.
@@ -141,6 +124,29 @@ impl Upstream {
     /// Says goodbye (TLS `close_notify`, then FIN).
     pub async fn close(&mut self) -> std::io::Result<()> {
         self.leg.shutdown().await
+    }
+}
+
+/// A stream to `address`, under TLS where `verification` asks for it. What a client asks goes through an
+/// [`Upstream`] alone; this is for what the agent itself asks a server (its catalogue, a cancel request).
+pub(crate) async fn dial(
+    address: SocketAddr,
+    verification: Option<&ServerVerification>,
+) -> Result<Leg, DialError> {
+    let limit = Duration::from_secs(DIAL_SECONDS_MAX);
+    let stream = tokio::time::timeout(limit, TcpStream::connect(address))
+        .await
+        .map_err(|_| DialError::TimedOut { address })?
+        .map_err(|source| DialError::Connect { address, source })?;
+    stay_alive(&stream).map_err(|source| DialError::Connect { address, source })?;
+    if address.ip().is_loopback() {
+        unpaced(&SockRef::from(&stream));
+    }
+    match verification {
+        None => Ok(Leg::Plain(stream)),
+        Some(verification) => tokio::time::timeout(limit, secure(stream, address, verification))
+            .await
+            .map_err(|_| DialError::TimedOut { address })?,
     }
 }
 

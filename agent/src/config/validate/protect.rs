@@ -3,7 +3,7 @@
 //! Promises: a `[[protect]]` entry names a target that is there; a column has one class and one mask;
 //! what a setting needs beside it is there too.
 
-use std::collections::HashMap;
+use std::collections::HashSet;
 
 use toml::Spanned;
 
@@ -37,7 +37,7 @@ impl Check<'_> {
             let what = format!("more than {PROTECT_MAX} [[protect]] entries");
             self.complain(first_too_many.span().start, what, "join those of one class in one");
         }
-        let mut taken = HashMap::new();
+        let mut taken = HashSet::new();
         for raw in raw.iter().map(Spanned::get_ref) {
             let class = self.name(&raw.class, "class");
             let mask = self.mask(raw);
@@ -57,7 +57,7 @@ impl Check<'_> {
     fn columns(
         &mut self,
         raw: &RawProtect,
-        taken: &mut HashMap<(String, ProtectedColumn), ()>,
+        taken: &mut HashSet<(String, ProtectedColumn)>,
     ) -> Vec<ProtectedColumn> {
         let list = raw.columns.get_ref();
         if list.is_empty() || list.len() > PROTECT_COLUMNS_MAX {
@@ -73,7 +73,7 @@ impl Check<'_> {
             match ProtectedColumn::parse(text.get_ref()) {
                 Ok(column) => {
                     let key = (raw.target.get_ref().clone(), column.clone());
-                    if taken.insert(key, ()).is_some() {
+                    if !taken.insert(key) {
                         let what = format!("column {column} is protected already");
                         self.complain(at, what, "a column has one mask: keep one of them");
                     }
