@@ -94,17 +94,7 @@ impl Upstream {
         address: SocketAddr,
         verification: Option<&ServerVerification>,
     ) -> Result<Self, DialError> {
-        let limit = Duration::from_secs(DIAL_SECONDS_MAX);
-        let stream = connect(address).await?;
-        let leg = match verification {
-            None => Leg::Plain(stream),
-            Some(verification) => {
-                tokio::time::timeout(limit, secure(stream, address, verification))
-                    .await
-                    .map_err(|_| DialError::TimedOut { address })??
-            }
-        };
-        Ok(Self { leg, queue: Queue::default() })
+        Ok(Self { leg: dial(address, verification).await?, queue: Queue::default() })
     }
 
     /// Dials `address` without TLS, for a protocol in which the server speaks first and TLS begins later.
@@ -157,6 +147,22 @@ impl Upstream {
     /// Says goodbye (TLS `close_notify`, then FIN).
     pub async fn close(&mut self) -> std::io::Result<()> {
         self.leg.shutdown().await
+    }
+}
+
+/// A stream to `address`, under TLS where `verification` asks for it. What a client asks goes through an
+/// [`Upstream`] alone; this is for what the agent itself asks a server (its catalogue, a cancel request).
+pub(crate) async fn dial(
+    address: SocketAddr,
+    verification: Option<&ServerVerification>,
+) -> Result<Leg, DialError> {
+    let stream = connect(address).await?;
+    let limit = Duration::from_secs(DIAL_SECONDS_MAX);
+    match verification {
+        None => Ok(Leg::Plain(stream)),
+        Some(verification) => tokio::time::timeout(limit, secure(stream, address, verification))
+            .await
+            .map_err(|_| DialError::TimedOut { address })?,
     }
 }
 
