@@ -31,7 +31,7 @@ pub struct Filter {
 }
 
 /// Kinds that only a `kind` filter shows: they come all the time.
-const QUIET: &str = "'heartbeat', 'genesis', 'session_open', 'session_close'";
+const QUIET: &str = "'heartbeat', 'genesis', 'session_open', 'session_close', 'administration'";
 
 #[derive(Default)]
 struct Conditions {

@@ -170,6 +170,7 @@ impl Home {
             agent_id: agent.to_owned(),
             chain_id: oldest.map_or(Bytes::new(), |(id, _)| Bytes::copy_from_slice(&id.0)),
             next_seq: oldest.map_or(0, |(_, seq)| seq),
+            ..Hello::default()
         };
         out.send(AgentMessage { message: Some(ToCollector::Hello(hello)) }).await.unwrap();
         let mut client = UplinkClient::new(channel);
@@ -230,6 +231,13 @@ impl Wire {
         self.send(batch).await;
         self.receipt().await.durable
     }
+}
+
+/// Records of agents; those of the collector's own chain come at times of their own.
+pub fn of_agents(report: &Report) -> u64 {
+    let chains = report.chains.iter();
+    let agents = chains.filter(|chain| chain.agent_id.as_deref() != Some("@collector"));
+    agents.map(|chain| chain.records).sum()
 }
 
 pub async fn within<T>(work: impl Future<Output = T>) -> T {
