@@ -97,7 +97,16 @@ impl Writer {
             durable_floor: floor,
             ..Options::default()
         };
-        let (log, recovery) = Log::open(files, options).map_err(|error| damaged(dir, &error))?;
+        let (log, recovery) = Log::open(files, options).map_err(|error| {
+            let error = damaged(dir, &error);
+            if seen.size <= signed_size {
+                return error;
+            }
+            error.context(format!(
+                "what others hold of it says {} entries: it was set back",
+                seen.size
+            ))
+        })?;
         if let Some(torn) = &recovery.torn {
             tracing::warn!(
                 file = %torn.file, offset = torn.offset, index = torn.index,

@@ -62,6 +62,8 @@ pub struct Running {
     followers: Vec<JoinHandle<()>>,
     exporters: Vec<JoinHandle<()>>,
     writer: oneshot::Receiver<anyhow::Result<()>>,
+    /// The writer's end was told already.
+    told: bool,
 }
 
 /// Gives readers of the log to followers.
@@ -135,13 +137,16 @@ pub async fn start(config: &Config) -> anyhow::Result<Running> {
         followers: vec![tokio::spawn(follower), tokio::spawn(publisher)],
         exporters,
         writer,
+        told: false,
     })
 }
 
 impl Running {
     /// Returns when the log's writer has ended by itself, which is always a failure.
     pub async fn failed(&mut self) -> anyhow::Error {
-        match (&mut self.writer).await {
+        let ended = (&mut self.writer).await;
+        self.told = true;
+        match ended {
             Ok(Err(error)) => error,
             Ok(Ok(())) | Err(_) => anyhow::anyhow!("the log's thread ended"),
         }
@@ -161,7 +166,7 @@ impl Running {
             let _cancelled = exporter.await;
         }
         drop(self.jobs);
-        let written = self.writer.await.unwrap_or_else(|_| Ok(()));
+        let written = if self.told { Ok(()) } else { self.writer.await.unwrap_or_else(|_| Ok(())) };
         for follower in self.followers {
             follower.await.context("a follower of the log")?;
         }

@@ -103,6 +103,22 @@ pub fn read_all(dir: &Path) -> anyhow::Result<Vec<(String, String)>> {
     Ok(notes)
 }
 
+/// The last notes with signatures of witnesses, oldest first: a few, for the newest may lack a quorum.
+pub fn newest_cosigned(dir: &Path) -> Vec<String> {
+    let read = || -> std::io::Result<Vec<u8>> {
+        let mut file = File::open(dir.join(COSIGNED))?;
+        let len = file.seek(SeekFrom::End(0))?;
+        file.seek(SeekFrom::Start(len.saturating_sub(4 * LINE_BYTES_MAX)))?;
+        let mut tail = Vec::new();
+        file.read_to_end(&mut tail)?;
+        Ok(tail)
+    };
+    let tail = read().unwrap_or_default();
+    let text = String::from_utf8_lossy(&tail);
+    // The first line may be cut, and then it is no JSON.
+    text.lines().filter_map(|line| serde_json::from_str(line).ok()).collect()
+}
+
 /// The notes of a file that holds one note, or a JSON string a line; each with the name of its place.
 pub fn read_some(path: &Path) -> anyhow::Result<Vec<(String, String)>> {
     let text = files::read(path)?;
