@@ -5,10 +5,13 @@
 //! nothing, never to a guess. Each catalogue has a version of its own, so that what was resolved with
 //! one can't be taken for what another says.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use tidegate_event::Relation;
+
+/// How the schemas of temporary relations begin.
+const TEMPORARY: &str = "pg_temp_";
 
 /// What kind of relation it is (`pg_class.relkind`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -69,6 +72,8 @@ pub struct Catalogue {
     by_name: HashMap<Relation, Arc<KnownRelation>>,
     by_oid: HashMap<u32, Arc<KnownRelation>>,
     functions: HashMap<Relation, Vec<Arc<KnownFunction>>>,
+    /// Names of temporary relations, of whichever session.
+    temporary: HashSet<String>,
 }
 
 impl Catalogue {
@@ -76,6 +81,9 @@ impl Catalogue {
     pub fn new(version: u64, relations: Vec<KnownRelation>, functions: Vec<KnownFunction>) -> Self {
         let mut known = Self { version, ..Self::default() };
         for relation in relations.into_iter().map(Arc::new) {
+            if relation.name.schema.as_deref().is_some_and(|schema| schema.starts_with(TEMPORARY)) {
+                known.temporary.insert(relation.name.name.clone());
+            }
             known.by_oid.insert(relation.oid, Arc::clone(&relation));
             known.by_name.insert(relation.name.clone(), relation);
         }
@@ -93,6 +101,11 @@ impl Catalogue {
     /// The relation of that schema and name.
     pub fn relation(&self, name: &Relation) -> Option<&Arc<KnownRelation>> {
         self.by_name.get(name)
+    }
+
+    /// Whether some session has a temporary relation of that name, which hides others from it.
+    pub fn may_be_temporary(&self, name: &str) -> bool {
+        self.temporary.contains(name)
     }
 
     /// The relation of that OID, as a RowDescription names it.

@@ -27,7 +27,7 @@ mod expression;
 mod flow;
 mod from;
 mod function;
-mod known;
+pub(crate) mod known;
 mod names;
 mod query;
 mod scope;
@@ -268,13 +268,10 @@ impl<'a> Tracer<'a> {
     /// The columns of a relation.
     fn base(&mut self, named: &p::RangeVar) -> Vec<Item> {
         let relation = crate::collect::relation_of(named);
-        let elsewhere = total::elsewhere_columns(&relation);
-        if elsewhere.is_none()
-            && let Some(items) = self.known(&relation)
-        {
+        if let Some(items) = self.known(&relation) {
             return items;
         }
-        let elsewhere = elsewhere.unwrap_or_default();
+        let elsewhere = total::elsewhere_columns(&relation).unwrap_or_default();
         vec![Item::Star(Star { elsewhere, ..Star::of(relation) })]
     }
 }

@@ -19,11 +19,15 @@ use std::sync::Arc;
 use tidegate_event::{Action, Analysis, Effect, Relation, Unknown};
 
 use crate::catalogue::{Catalogue, KnownFunction, KnownRelation, RelationKind};
-use crate::collect::{Collector, Nested};
+use crate::collect::Nested;
+use crate::lineage::known::is_system;
 use crate::{Settings, parse};
 
 /// Definitions of views and functions inside each other.
 const DEEP_MAX: usize = 32;
+
+/// The function that [`parse::function_with`] puts around a body.
+const SHELL: &str = "tidegate_body";
 
 /// Definitions looked into for one text.
 const DEFINITIONS_MAX: usize = 1_024;
@@ -139,9 +143,16 @@ impl Follower<'_> {
             return;
         };
         let is_view = matches!(known.kind, RelationKind::View | RelationKind::MaterializedView);
-        if is_view && self.enter(known.oid, effect.action, effect.bounded, deep) {
+        if is_view
+            && !is_system(&known.name)
+            && self.enter(known.oid, effect.action, effect.bounded, deep)
+        {
             let definition = known.definition.as_deref().unwrap_or_default();
-            for inner in self.look(definition, Nested::Statements) {
+            let found = parse::nested(definition, Nested::Statements, Settings::default(), 0);
+            if let Some(reason) = found.unknown {
+                self.unknown.get_or_insert(reason);
+            }
+            for inner in found.effects {
                 let action =
                     if inner.action == Action::Select { effect.action } else { inner.action };
                 let bounded = inner.bounded && effect.bounded;
@@ -162,8 +173,17 @@ impl Follower<'_> {
             "plpgsql" => Nested::Block,
             _ => return,
         };
-        for inner in self.look(source, grammar) {
-            self.inner(inner, deep);
+        // `execute` says already that it may do more than its text shows.
+        let source = match grammar {
+            Nested::Statements => parse::function_with(source),
+            Nested::Block => source.as_str().into(),
+        };
+        let found = parse::nested(&source, grammar, Settings::default(), 0);
+        for inner in found.effects {
+            let is_shell = inner.relation.as_ref().is_some_and(|named| named.name == SHELL);
+            if inner.action != Action::Unknown && !is_shell {
+                self.inner(inner, deep);
+            }
         }
     }
 
@@ -186,14 +206,6 @@ impl Follower<'_> {
     fn give_up(&mut self) {
         let reason = "its views and functions stand too deep on each other";
         self.unknown.get_or_insert_with(|| reason.to_owned());
-    }
-
-    fn look(&mut self, text: &str, grammar: Nested) -> Vec<Effect> {
-        let found: Collector = parse::nested(text, grammar, Settings::default(), 0);
-        if let Some(reason) = found.unknown {
-            self.unknown.get_or_insert(reason);
-        }
-        found.effects.into_iter().collect()
     }
 }
 

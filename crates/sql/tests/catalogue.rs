@@ -41,6 +41,21 @@ fn catalogue(version: u64) -> Catalogue {
             "id label",
             Some("select c.id, c.ssn from public.customers c where c.city = 'x'"),
         ),
+        relation(
+            18,
+            "pg_catalog.pg_locks",
+            "pid mode",
+            Some("select l.pid from pg_lock_status() l"),
+        ),
+        relation(19, "pg_catalog.pg_stat_activity", "pid query", Some("select 1")),
+        relation(31, "pg_temp_3.scratch", "a", None),
+        relation(32, "scratch", "a", None),
+        relation(
+            33,
+            "pg_stat_statements",
+            "query",
+            Some("select s.query from public.pg_stat_statements() s"),
+        ),
         relation(11, "folk", "id label", Some("select p.id, p.label from public.people p")),
         relation(12, "round", "a", Some("select r.a from public.about r")),
         relation(13, "about", "a", Some("select r.a from public.round r")),
@@ -68,6 +83,10 @@ fn catalogue(version: u64) -> Catalogue {
             "sql",
             "select c.name from public.customers c where c.city = which",
         ),
+        function(27, "returned", "sql", "RETURN (SELECT max(c.ssn) FROM public.customers c)"),
+        function(28, "atomic", "sql", "BEGIN ATOMIC\n SELECT c.ssn FROM public.customers c;\nEND"),
+        function(29, "atomic_two", "sql", "BEGIN ATOMIC DELETE FROM public.orders; SELECT 1; END"),
+        function(30, "dynamic", "plpgsql", "begin execute x; end"),
         function(24, "again", "sql", "select public.again()"),
     ];
     Catalogue::new(version, relations, functions)

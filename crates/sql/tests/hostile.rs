@@ -102,16 +102,16 @@ fn lineage_that_explodes_is_opaque_and_not_endless() {
             "select 1 as a",
             ") y) select * from r",
         ),
-        format!("select concat({}, {}) from t", columns(3_000), "1, ".repeat(50_000) + "1"),
+        format!("select concat({}, {}) from t", columns(3_000), "1, ".repeat(10_000) + "1"),
         format!("select {} from (select {} from t) x", "x, ".repeat(3_000) + "x", columns(1_600)),
         format!(
             "select {} from (select {} from t) x",
-            "c1599, ".repeat(100_000) + "c0",
+            "c1599, ".repeat(10_000) + "c0",
             columns(1_600)
         ),
-        format!("insert into t values {}(1, 'a')", "(1, 'a'), ".repeat(60_000)),
-        format!("select 1 from t where a in ({}1)", "1, ".repeat(200_000)),
-        format!("select {}1 from t", "(select x from (select * from t) x), ".repeat(10_000)),
+        format!("insert into t values {}(1, 'a')", "(1, 'a'), ".repeat(15_000)),
+        format!("select 1 from t where a in ({}1)", "1, ".repeat(40_000)),
+        format!("select {}1 from t", "(select x from (select * from t) x), ".repeat(3_000)),
         format!("select * from t{}", " natural join t".repeat(40)),
         format!("select * from {}t", "t, ".repeat(20_000)),
     ] {

@@ -4,8 +4,8 @@ use tidegate_event::Relation;
 use tidegate_sql::{Catalogue, KnownColumn, KnownFunction, KnownRelation, RelationKind};
 use tokio_postgres::Client;
 
-/// Relations of all schemas but the system's. With an empty search path the server writes the names
-/// within a definition with their schema.
+/// All relations. With an empty search path the server writes the names within a definition with
+/// their schema.
 const RELATIONS: &str = "
     select c.oid, n.nspname::text, c.relname::text, c.relkind::text, pg_get_viewdef(c.oid),
         array(select attname::text from pg_attribute a where a.attrelid = c.oid and attnum > 0
@@ -15,7 +15,7 @@ const RELATIONS: &str = "
         array(select atttypid from pg_attribute a where a.attrelid = c.oid and attnum > 0
             and not attisdropped order by attnum)
     from pg_class c join pg_namespace n on n.oid = c.relnamespace
-    where c.relkind in ('r', 'p', 'v', 'm', 'f') and n.nspname not in ('pg_catalog', 'information_schema', 'pg_toast')";
+    where c.relkind in ('r', 'p', 'v', 'm', 'f')";
 
 const FUNCTIONS: &str = "
     select p.oid, n.nspname::text, p.proname::text, l.lanname::text, p.prosrc
