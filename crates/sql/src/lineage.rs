@@ -16,7 +16,7 @@
 //!
 //! Limits: [`WORK_MAX`] for a text; beyond it the rows are opaque, and so are filters and values.
 //! [`PAIRS_MAX`] values with their columns, [`SOURCES_MAX`] columns in a statement's outputs.
-//! Depth is that of the decoded tree.
+//! Depth is that of the decoded tree, and [`NESTING_MAX`] with the definitions behind it.
 //!
 //! Known gaps: what a trigger, rule or `DEFAULT` of a table does with a value isn't seen. That a
 //! plain `INSERT` violates a unique constraint tells that a value exists. Array operators that fail
@@ -48,6 +48,10 @@ use scope::{Cte, Level};
 
 /// Steps of work for one text: columns and values copied, joined or looked through.
 pub(crate) const WORK_MAX: usize = 1_000_000;
+
+/// Expressions and queries inside each other, with those of the definitions that they stand for. What
+/// one text can nest is less; only views on views reach it.
+const NESTING_MAX: usize = 150;
 
 /// Pairs of a value and a column that it meets; beyond them values are opaque.
 const PAIRS_MAX: usize = 200_000;
@@ -83,6 +87,8 @@ pub(crate) struct Tracer<'a> {
     views: Vec<(u32, Rc<Vec<Item>>)>,
     /// Functions whose bodies are being followed, by OID.
     functions: Vec<u32>,
+    /// Expressions and queries inside each other at this place.
+    nesting: usize,
     /// Definitions inside each other at this place.
     deep: usize,
     /// Whether what is looked at is a definition, not the statement's text.
@@ -141,6 +147,7 @@ impl<'a> Tracer<'a> {
             names: None,
             views: Vec::new(),
             functions: Vec::new(),
+            nesting: 0,
             deep: 0,
             nested: false,
         }
@@ -175,6 +182,19 @@ impl<'a> Tracer<'a> {
     fn spend(&mut self, steps: usize) -> bool {
         self.left = self.left.saturating_sub(steps);
         self.left > 0
+    }
+
+    /// Runs `inner` one level further in; `None` where that is too deep.
+    fn further_in<T>(&mut self, inner: impl FnOnce(&mut Self) -> T) -> Option<T> {
+        if self.nesting >= NESTING_MAX {
+            self.filters_are_opaque("it is nested too deep to follow");
+            self.values_are_opaque("it is nested too deep to follow");
+            return None;
+        }
+        self.nesting += 1;
+        let result = inner(self);
+        self.nesting -= 1;
+        Some(result)
     }
 
     /// The columns of `flow` decide something.

@@ -14,7 +14,7 @@ use tidegate_event::{Lineage, Rows};
 use crate::collect::{Collector, Nested, bare};
 use crate::resolve::Names;
 use crate::walk::Walk;
-use crate::{Settings, lineage, plpgsql};
+use crate::{Settings, lineage, plpgsql, replication};
 
 /// Longest text that is parsed; a longer one is unknown.
 pub(crate) const TEXT_BYTES_MAX: usize = 1024 * 1024;
@@ -51,6 +51,7 @@ pub(crate) fn find(text: &str, settings: Settings, names: Option<Names<'_>>) -> 
             }
             traced.lineage
         }
+        Err(_) if replication::note(text, &mut found) => untold("a replication command"),
         Err(reason) => {
             found.kinds.push("unknown");
             let lineage = untold(&reason);

@@ -142,6 +142,30 @@ fn path_and_version_are_part_of_what_is_remembered() {
 }
 
 #[test]
+fn deep_views_on_deep_views_fit_a_small_stack() {
+    let nested = |view: &str| {
+        let around = "select x.a || upper(lower(x.a)) as a from (".repeat(12);
+        format!("{around}select a from public.{view}{}", ") x".repeat(12))
+    };
+    let mut relations = vec![relation(1, "v0", "a", None)];
+    for number in 1..60_u32 {
+        let definition = nested(&format!("v{}", number - 1));
+        relations.push(relation(number + 1, &format!("v{number}"), "a", Some(&definition)));
+    }
+    let catalogue = Catalogue::new(1, relations, Vec::new());
+    let run = move || {
+        let path = ["public".to_owned()];
+        let analyzer = Analyzer::new();
+        let of = |text: &[u8]| analyzer.resolve(text, Settings::default(), &catalogue, &path);
+        let [shallow, ..] = written(&of(b"select * from v3").lineage);
+        assert_eq!(shallow, "a=~public.v0.a");
+        let [deep, ..] = written(&of(b"select * from v59").lineage);
+        assert!(deep.ends_with('?'), "{deep}");
+    };
+    std::thread::Builder::new().stack_size(2 * 1024 * 1024).spawn(run).unwrap().join().unwrap();
+}
+
+#[test]
 fn views_on_views_end() {
     let mut relations = vec![relation(1, "v0", "a b", None)];
     for number in 1..200_u32 {

@@ -26,6 +26,11 @@ impl Tracer<'_> {
         if !self.spend(1) {
             return Flow::opaque("too long to follow");
         }
+        let flow = self.further_in(|to| to.node(node));
+        flow.unwrap_or_else(|| Flow::opaque("nested too deep to follow"))
+    }
+
+    fn node(&mut self, node: &N) -> Flow {
         match node {
             N::ColumnRef(reference) => self.column(reference),
             // A function's own parameters: the arguments are in what it is made of.

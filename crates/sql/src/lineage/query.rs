@@ -57,6 +57,11 @@ impl Tracer<'_> {
         if !self.spend(1) {
             return vec![Item::Several(Flow::opaque("too long to follow"))];
         }
+        let items = self.further_in(|to| to.select_within(select));
+        items.unwrap_or_else(|| vec![Item::Several(Flow::opaque("nested too deep to follow"))])
+    }
+
+    fn select_within(&mut self, select: &p::SelectStmt) -> Vec<Item> {
         let into = select.into_clause.is_some() || leftmost_into(select);
         let items = self.in_query(select.with_clause.as_ref(), |to| {
             let items = match (&select.larg, &select.rarg) {
