@@ -2,7 +2,8 @@
 //!
 //! Promises: for queries made by seed over tables, views and functions, every relation of the plan
 //! is among the effects, every column that a top output shows is among that output's sources, and
-//! every column of the plan's conditions and keys is among the filters. What tools ask of the system's
+//! every column of the plan's conditions and keys is among the filters. Outputs have the names and the
+//! number that the server gives them. What tools ask of the system's
 //! own relations reads the same with the server's catalogue as without.
 //!
 //! Limits: an output that refers to another node by a name of its own is not read. `QUERIES` queries
@@ -112,7 +113,10 @@ async fn compare(dsn: &str) -> String {
         let query = make.query();
         let Some(plan) = explained(&client, &query).await else { continue };
         understood += 1;
-        for difference in differences(&query, &plan, &analyzer, &catalogue) {
+        let described = client.prepare(&query).await.unwrap();
+        let names = described.columns().iter();
+        let names: Vec<_> = names.map(|column| column.name().to_owned()).collect();
+        for difference in differences(&query, &plan, &names, &analyzer, &catalogue) {
             found += 1;
             if found <= 10 {
                 writeln!(wrong, "{query}\n    {difference}").unwrap();
@@ -146,6 +150,7 @@ async fn explained(client: &Client, query: &str) -> Option<plan::Plan> {
 fn differences(
     query: &str,
     plan: &plan::Plan,
+    names: &[String],
     analyzer: &Analyzer,
     catalogue: &Catalogue,
 ) -> Vec<String> {
@@ -160,10 +165,8 @@ fn differences(
         return found;
     }
     for relation in &plan.relations {
-        let named = |effect: &tidegate_event::Effect| {
-            effect.relation.as_ref().is_some_and(|named| named.to_string() == *relation)
-        };
-        if !analysis.effects.iter().any(named) {
+        let mut effects = analysis.effects.iter().filter_map(|effect| effect.relation.as_ref());
+        if !effects.any(|on| on.to_string() == *relation) {
             found.push(format!("{relation} is no effect"));
         }
     }
@@ -172,11 +175,14 @@ fn differences(
         let missing = plan.conditions.difference(&filters);
         found.extend(missing.map(|column| format!("{column} is no filter")));
     }
-    found.extend(outputs(plan, &analysis));
+    found.extend(outputs(plan, names, &analysis));
     found
 }
 
-fn outputs(plan: &plan::Plan, analysis: &Analysis) -> Vec<String> {
+fn outputs(plan: &plan::Plan, names: &[String], analysis: &Analysis) -> Vec<String> {
+    if analysis.lineage.rows == [Rows::None] && names.is_empty() {
+        return Vec::new();
+    }
     let [Rows::Known(outputs)] = analysis.lineage.rows.as_slice() else {
         return vec![format!("rows are {:?}", analysis.lineage.rows)];
     };
@@ -188,6 +194,16 @@ fn outputs(plan: &plan::Plan, analysis: &Analysis) -> Vec<String> {
         let missing = planned
             .filter(|column| !sources.contains(*column) && !plan.conditions.contains(*column));
         return missing.map(|column| format!("{column} is no source of any output")).collect();
+    }
+    if outputs.len() != names.len() {
+        return vec![format!("the server returns {names:?}")];
+    }
+    for (output, theirs) in outputs.iter().zip(names) {
+        if let Output::One { name: Some(ours), .. } = output
+            && ours != theirs
+        {
+            return vec![format!("{ours} has the name {theirs}")];
+        }
     }
     if plan.outputs.len() < outputs.len() {
         return vec![format!("the plan has {} columns: {outputs:?}", plan.outputs.len())];

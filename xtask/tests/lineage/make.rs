@@ -55,7 +55,9 @@ impl Make {
     pub fn query(&mut self) -> String {
         self.aliases = 0;
         let (query, _) = self.select(&[], 3, None);
-        match self.below(10) {
+        match self.below(14) {
+            10 => self.change(),
+            11 => format!("select {query_names} from ({query}) as q", query_names = "q, q.*"),
             0 => {
                 let (inner, columns) = self.select(&[], 2, None);
                 let range = Range { alias: "w".to_owned(), columns };
@@ -70,6 +72,41 @@ impl Make {
             }
             2 => format!("({query}) order by 1"),
             _ => query,
+        }
+    }
+
+    /// A statement that changes rows and returns some.
+    fn change(&mut self) -> String {
+        let (name, columns) = RELATIONS[self.below(4)];
+        let columns = columns.iter().map(|&name| name.to_owned()).collect();
+        let target = Range { alias: self.alias(), columns };
+        let (from, mut ranges) = self.from(&[], 1);
+        ranges.push(target.clone());
+        let alias = &target.alias;
+        let returned = match self.below(3) {
+            0 => "*".to_owned(),
+            1 => format!("{alias}.*"),
+            _ => self.expression(&ranges, 1),
+        };
+        let condition = self.condition(&ranges, 1);
+        let column = &target.columns[1];
+        let value = match name {
+            "orders" | "public.items" => self.number(&ranges),
+            _ => format!("({})::text", self.expression(&ranges, 1)),
+        };
+        match self.below(3) {
+            0 => format!(
+                "delete from {name} as {alias} using {from} where {condition} returning {returned}"
+            ),
+            1 => format!(
+                "update {name} as {alias} set {column} = {value} from {from} where {condition} returning {returned}"
+            ),
+            _ => {
+                let value = self.one(&[], 1);
+                format!(
+                    "insert into other.notes as {alias} (body) ({value}) returning {alias}.*, {alias}.body || 'x'"
+                )
+            }
         }
     }
 
@@ -96,6 +133,12 @@ impl Make {
                 None if grouped => self.aggregate(&ranges),
                 None => self.expression(&scope, deep),
             };
+            // Without a name of its own an output has the one that the server makes up.
+            if width.is_none() && deep == 3 && !grouped && self.chance(20) {
+                list.push(value);
+                names.push(name);
+                continue;
+            }
             list.push(format!("{value} as {name}"));
             names.push(name);
         }
