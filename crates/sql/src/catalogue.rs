@@ -74,6 +74,7 @@ pub struct Catalogue {
     functions: HashMap<Relation, Vec<Arc<KnownFunction>>>,
     /// Names of temporary relations, of whichever session.
     temporary: HashSet<String>,
+    enums: HashSet<Relation>,
 }
 
 impl Catalogue {
@@ -101,6 +102,19 @@ impl Catalogue {
     /// The relation of that schema and name.
     pub fn relation(&self, name: &Relation) -> Option<&Arc<KnownRelation>> {
         self.by_name.get(name)
+    }
+
+    /// The same with these enumerated types (`pg_type.typtype = 'e'`), by schema and name. To cast to
+    /// one runs nothing but PostgreSQL's own code, so that it is no `execute` then.
+    #[must_use]
+    pub fn with_enums(mut self, enums: impl IntoIterator<Item = Relation>) -> Self {
+        self.enums.extend(enums);
+        self
+    }
+
+    /// Whether that is an enumerated type.
+    pub fn is_enum(&self, name: &Relation) -> bool {
+        self.enums.contains(name)
     }
 
     /// Whether some session has a temporary relation of that name, which hides others from it.

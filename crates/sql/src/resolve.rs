@@ -1,8 +1,9 @@
 //! Names seen through a catalogue: which relation an unqualified name is, and what stands behind it.
 //!
 //! Promises: an effect on a view is one on every relation behind it too, with the same action; a call
-//! of a function in SQL or PL/pgSQL has the effects of its body besides `execute`. Nothing is taken
-//! away: only the schema of an unqualified name is filled in, where the search path tells.
+//! of a function in SQL or PL/pgSQL has the effects of its body besides `execute`. The schema of an
+//! unqualified name is filled in where the search path tells. Nothing is taken away but the `execute`
+//! of a cast to what the catalogue knows for an enumerated type.
 //!
 //! Limits: [`DEEP_MAX`] definitions inside each other, [`DEFINITIONS_MAX`] for one text; beyond them
 //! the statement is unknown.
@@ -86,6 +87,11 @@ impl<'a> Names<'a> {
         found.find(|functions| !functions.is_empty()).unwrap_or_default()
     }
 
+    /// Whether a name is that of an enumerated type.
+    fn is_enum(self, name: &Relation) -> bool {
+        self.candidates(name).any(|name| self.catalogue.is_enum(&name))
+    }
+
     /// Writes what of the names may change an answer.
     pub(crate) fn write(self, key: &mut Vec<u8>) {
         key.extend_from_slice(&self.catalogue.version().to_le_bytes());
@@ -113,6 +119,10 @@ pub(crate) fn behind(analysis: &mut Analysis, names: Names<'_>) {
         follower.found.insert(Effect { action: Action::Unknown, relation: None, bounded: true });
         analysis.unknown.get_or_insert(Unknown { reason });
     }
+    if follower.found.is_empty() && !kinds.is_empty() {
+        // No statement that runs may be without an effect to decide on.
+        follower.found.insert(Effect { action: Action::Select, relation: None, bounded: true });
+    }
     analysis.effects = follower.found.into_iter().collect();
 }
 
@@ -132,6 +142,10 @@ impl Follower<'_> {
         };
         if effect.action == Action::Execute {
             let functions = self.names.functions(named);
+            if functions.is_empty() && self.names.is_enum(named) {
+                // It is a cast, or a call of what isn't there.
+                return;
+            }
             for function in functions {
                 self.function(function, deep);
             }

@@ -89,7 +89,7 @@ fn catalogue(version: u64) -> Catalogue {
         function(30, "dynamic", "plpgsql", "begin execute x; end"),
         function(24, "again", "sql", "select public.again()"),
     ];
-    Catalogue::new(version, relations, functions)
+    Catalogue::new(version, relations, functions).with_enums([name("mood"), name("work")])
 }
 
 fn effects(analysis: &Analysis) -> String {
@@ -137,6 +137,7 @@ fn path_and_version_are_part_of_what_is_remembered() {
     assert!(Arc::ptr_eq(&public, &analyzer.resolve(text, settings, &one, &path(&["public"]))));
     assert!(!Arc::ptr_eq(&public, &analyzer.resolve(text, settings, &other, &path(&["public"]))));
     assert_ne!(public.lineage, analyzer.analyze(text, settings).lineage);
+    assert_eq!(public.fingerprint, analyzer.analyze(text, settings).fingerprint);
     let glued = analyzer.resolve(text, settings, &one, &path(&["auditpublic"]));
     assert_ne!(glued.lineage, audit.lineage);
 }

@@ -155,7 +155,10 @@ impl Tracer<'_> {
                 let mut flow = Flow::default();
                 if let Name::Bare(column) = name(reference) {
                     let found = flow::find(column, items);
-                    outputs_first &= found.exact.is_some();
+                    // A set operation has no FROM: the name is an output's.
+                    let alone = self.levels.last().is_some_and(|level| level.ranges.is_empty());
+                    let maybe = alone && !found.maybe.is_empty();
+                    outputs_first &= found.exact.is_some() || maybe;
                     found.exact.into_iter().chain(found.maybe).for_each(|found| flow.add(found));
                 } else {
                     outputs_first = false;
