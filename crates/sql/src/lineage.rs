@@ -281,6 +281,11 @@ impl<'a> Tracer<'a> {
         if let Some(number) = number {
             return Flow::value(ValueAt::Literal(number));
         }
+        // The grammar makes constants of some words, as of `day` in `EXTRACT (day FROM x)`.
+        let at = usize::try_from(location).ok().and_then(|at| self.text.as_bytes().get(at));
+        if at.is_some_and(u8::is_ascii_alphabetic) {
+            return Flow::default();
+        }
         self.values_are_opaque("a literal's place can't be told");
         Flow::default()
     }
