@@ -128,7 +128,7 @@ impl Gate {
             self.login = (login.user.clone(), login.database.clone());
             self.decider = None;
         }
-        let ruling = self.decider().decide(operation);
+        let ruling = self.decider().decide(operation, None);
         let would_deny = matches!(
             &ruling,
             Ruling::Permitted(permit) if permit.decision().verdict == Verdict::WouldDeny

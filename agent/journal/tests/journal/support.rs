@@ -145,7 +145,7 @@ fn rule(policy: &'static str, floor: Durability, operation: &Operation) -> Rulin
         db_user: "batch".to_owned(),
         database: "bank".to_owned(),
     };
-    Decider::new(policies(policy, floor), subject).decide(operation)
+    Decider::new(policies(policy, floor), subject).decide(operation, None)
 }
 
 /// A permit for an operation, at the default level or a higher one.
