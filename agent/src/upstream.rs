@@ -13,7 +13,7 @@ use std::time::Duration;
 use bytes::{Bytes, BytesMut};
 use socket2::{SockRef, TcpKeepalive};
 use tidegate_journal::Receipt;
-use tidegate_wire_postgres::Exempt;
+use tidegate_wire::Exempt;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
@@ -97,6 +97,29 @@ impl Upstream {
         Ok(Self { leg: dial(address, verification).await?, queue: Queue::default() })
     }
 
+    /// Dials `address` without TLS, for a protocol in which the server speaks first and TLS begins later.
+    pub async fn dial_plain(address: SocketAddr) -> Result<Self, DialError> {
+        Ok(Self { leg: Leg::Plain(connect(address).await?), queue: Queue::default() })
+    }
+
+    /// Begins TLS on a connection without it, and verifies the server; the protocol has asked for it.
+    pub async fn start_tls(
+        self,
+        address: SocketAddr,
+        verification: &ServerVerification,
+    ) -> Result<Self, DialError> {
+        let Leg::Plain(stream) = self.leg else {
+            return Err(DialError::NoTls { address });
+        };
+        let limit = Duration::from_secs(DIAL_SECONDS_MAX);
+        let name = verification.name_for(address);
+        let tls = tokio::time::timeout(limit, verification.connector().connect(name, stream))
+            .await
+            .map_err(|_| DialError::TimedOut { address })?
+            .map_err(|source| DialError::Tls { address, source })?;
+        Ok(Self { leg: Leg::Tls(Box::new(tls.into())), queue: self.queue })
+    }
+
     /// Queues bytes for the server. The clearance is what makes this call possible.
     pub fn send(&mut self, _clearance: &Clearance, bytes: Bytes) {
         self.queue.push(bytes);
@@ -133,6 +156,17 @@ pub(crate) async fn dial(
     address: SocketAddr,
     verification: Option<&ServerVerification>,
 ) -> Result<Leg, DialError> {
+    let stream = connect(address).await?;
+    let limit = Duration::from_secs(DIAL_SECONDS_MAX);
+    match verification {
+        None => Ok(Leg::Plain(stream)),
+        Some(verification) => tokio::time::timeout(limit, secure(stream, address, verification))
+            .await
+            .map_err(|_| DialError::TimedOut { address })?,
+    }
+}
+
+async fn connect(address: SocketAddr) -> Result<TcpStream, DialError> {
     let limit = Duration::from_secs(DIAL_SECONDS_MAX);
     let stream = tokio::time::timeout(limit, TcpStream::connect(address))
         .await
@@ -142,12 +176,7 @@ pub(crate) async fn dial(
     if address.ip().is_loopback() {
         unpaced(&SockRef::from(&stream));
     }
-    match verification {
-        None => Ok(Leg::Plain(stream)),
-        Some(verification) => tokio::time::timeout(limit, secure(stream, address, verification))
-            .await
-            .map_err(|_| DialError::TimedOut { address })?,
-    }
+    Ok(stream)
 }
 
 /// The client's own keepalives end at the gate, so the gate watches the way to the server.
