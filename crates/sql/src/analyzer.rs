@@ -12,7 +12,7 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use tidegate_event::{Action, Analysis, Effect, Lineage, Rows, StatementKind, Unknown};
+use tidegate_event::{Action, Analysis, Effect, StatementKind, Unknown};
 
 use crate::parse::{self, Found, TEXT_BYTES_MAX};
 use crate::shape;
@@ -131,13 +131,13 @@ fn fresh(text: &[u8], settings: Settings, fingerprint: u64) -> (Analysis, bool) 
     let Ok(text) = std::str::from_utf8(text) else {
         return (unknown("it is not valid UTF-8".to_owned(), Some(fingerprint)), true);
     };
-    let Found { kinds, effects, unknown, literals_matter } = parse::find(text, settings);
+    let Found { kinds, effects, unknown, literals_matter, lineage } = parse::find(text, settings);
     let analysis = Analysis {
         kinds: kinds.into_iter().map(|kind| StatementKind(kind.to_owned())).collect(),
         effects,
         fingerprint: Some(fingerprint),
         unknown: unknown.map(|reason| Unknown { reason }),
-        lineage: untold("lineage is not told yet"),
+        lineage,
     };
     let by_text = literals_matter || analysis.unknown.is_some();
     (analysis, by_text)
@@ -147,18 +147,9 @@ fn unknown(reason: String, fingerprint: Option<u64>) -> Analysis {
     Analysis {
         kinds: vec![StatementKind("unknown".to_owned())],
         effects: vec![Effect { action: Action::Unknown, relation: None, bounded: true }],
-        lineage: untold(&reason),
+        lineage: parse::untold(&reason),
         unknown: Some(Unknown { reason }),
         fingerprint,
-    }
-}
-
-/// The lineage of what could not be understood.
-fn untold(reason: &str) -> Lineage {
-    Lineage {
-        rows: vec![Rows::Opaque(reason.to_owned())],
-        values_opaque: Some(reason.to_owned()),
-        ..Lineage::default()
     }
 }
 

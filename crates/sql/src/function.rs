@@ -107,6 +107,11 @@ pub(crate) fn judge(call: &p::FuncCall, to: &mut Collector) {
     }
 }
 
+/// Whether a built-in function of that name only computes or reads the server's own state.
+pub(crate) fn is_harmless(name: &str) -> bool {
+    HARMLESS.contains(name)
+}
+
 fn matches(name: &str, patterns: &[&str]) -> bool {
     patterns.iter().any(|pattern| match pattern.strip_suffix('*') {
         Some(head) => name.starts_with(head),

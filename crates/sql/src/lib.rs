@@ -1,7 +1,8 @@
-//! What a SQL statement does: its kind, its effects on relations, its fingerprint.
+//! What a SQL statement does: its kind, its effects on relations, where its columns go, its
+//! fingerprint.
 //!
 //! PostgreSQL's own grammar (libpg_query, PostgreSQL 18) reads the text; a walk of our own over
-//! every node of the parse tree finds what it does.
+//! every node of the parse tree finds what it does, and another ([lineage]) follows its columns.
 //!
 //! Promises: what does not parse, or holds something that the walk can't judge, is *unknown* and
 //! carries [`tidegate_event::Action::Unknown`]. No text can panic or overflow the stack of a 2 MiB
@@ -24,6 +25,8 @@ mod analyzer;
 mod catalogue;
 mod collect;
 mod function;
+mod lineage;
+mod literals;
 mod parse;
 mod plpgsql;
 mod shape;
@@ -32,3 +35,4 @@ mod walk;
 
 pub use analyzer::{Analyzer, Settings};
 pub use catalogue::{Catalogue, KnownColumn, KnownFunction, KnownRelation, RelationKind};
+pub use literals::literals;
