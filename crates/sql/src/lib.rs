@@ -29,6 +29,7 @@ mod lineage;
 mod literals;
 mod parse;
 mod plpgsql;
+mod resolve;
 mod shape;
 mod statement;
 mod walk;

@@ -26,6 +26,7 @@ mod expression;
 mod flow;
 mod from;
 mod function;
+mod known;
 mod names;
 mod query;
 mod scope;
@@ -40,6 +41,7 @@ use pg_query::protobuf as p;
 use tidegate_event::{ColumnRef, Later, Lineage, Rows, ValueAt, ValueUse};
 
 use crate::Settings;
+use crate::resolve::Names;
 use flow::{Flow, Item, Star};
 use scope::{Cte, Level};
 
@@ -63,13 +65,39 @@ pub(crate) struct Tracer<'a> {
     /// Which statement of the text is looked at.
     statement: usize,
     pub(crate) literals_matter: bool,
+    /// Functions called as `row.function`.
+    called: BTreeSet<String>,
     left: usize,
     text: &'a str,
+    names: Option<Names<'a>>,
+    /// The columns of views that were followed, by OID.
+    views: Vec<(u32, Rc<Vec<Item>>)>,
+    /// Functions whose bodies are being followed, by OID.
+    functions: Vec<u32>,
+    /// Definitions inside each other at this place.
+    deep: usize,
+    /// Whether what is looked at is a definition, not the statement's text.
+    nested: bool,
 }
 
-/// The lineage of a whole text; `true` when a literal's value decided it.
-pub(crate) fn of(tree: &p::ParseResult, text: &str, settings: Settings) -> (Lineage, bool) {
+/// What following a text's columns gives.
+pub(crate) struct Traced {
+    pub(crate) lineage: Lineage,
+    /// A literal's value decided it.
+    pub(crate) literals_matter: bool,
+    /// Functions that it calls as if they were columns of a row.
+    pub(crate) called: BTreeSet<String>,
+}
+
+/// The lineage of a whole text.
+pub(crate) fn of(
+    tree: &p::ParseResult,
+    text: &str,
+    settings: Settings,
+    names: Option<Names<'_>>,
+) -> Traced {
     let mut tracer = Tracer::new(text, settings);
+    tracer.names = names;
     let mut rows = Vec::with_capacity(tree.stmts.len());
     for raw in &tree.stmts {
         rows.push(match raw.stmt.as_deref().and_then(|stmt| stmt.node.as_ref()) {
@@ -79,7 +107,8 @@ pub(crate) fn of(tree: &p::ParseResult, text: &str, settings: Settings) -> (Line
         tracer.statement = tracer.statement.saturating_add(1);
     }
     let literals_matter = tracer.literals_matter;
-    (tracer.end(rows), literals_matter)
+    let called = std::mem::take(&mut tracer.called);
+    Traced { lineage: tracer.end(rows), literals_matter, called }
 }
 
 impl<'a> Tracer<'a> {
@@ -96,8 +125,14 @@ impl<'a> Tracer<'a> {
             later: Vec::new(),
             statement: 0,
             literals_matter: false,
+            called: BTreeSet::new(),
             left: WORK_MAX,
             text,
+            names: None,
+            views: Vec::new(),
+            functions: Vec::new(),
+            deep: 0,
+            nested: false,
         }
     }
 
@@ -216,8 +251,13 @@ impl<'a> Tracer<'a> {
     /// The columns of a relation.
     fn base(&mut self, named: &p::RangeVar) -> Vec<Item> {
         let relation = crate::collect::relation_of(named);
-        let _ = self.spend(1);
-        let elsewhere = total::elsewhere_columns(&relation).unwrap_or_default();
+        let elsewhere = total::elsewhere_columns(&relation);
+        if elsewhere.is_none()
+            && let Some(items) = self.known(&relation)
+        {
+            return items;
+        }
+        let elsewhere = elsewhere.unwrap_or_default();
         vec![Item::Star(Star { elsewhere, ..Star::of(relation) })]
     }
 }

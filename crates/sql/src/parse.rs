@@ -8,7 +8,8 @@ use pg_query::protobuf as p;
 use pg_query::{Error, ParserOptions};
 use tidegate_event::{Lineage, Rows};
 
-use crate::collect::{Collector, Nested};
+use crate::collect::{Collector, Nested, bare};
+use crate::resolve::Names;
 use crate::walk::Walk;
 use crate::{Settings, lineage, plpgsql};
 
@@ -34,14 +35,17 @@ pub(crate) struct Found {
 const STRINGS_DEEP_MAX: u8 = 1;
 
 /// Parses and walks a text.
-pub(crate) fn find(text: &str, settings: Settings) -> Found {
+pub(crate) fn find(text: &str, settings: Settings, names: Option<Names<'_>>) -> Found {
     let mut found = Collector::new(settings, 0);
     let lineage = match tree(text, ParserOptions::DEFAULT, settings) {
         Ok(tree) => {
             walk(&tree, &mut found);
-            let (lineage, literals_matter) = lineage::of(&tree, text, settings);
-            found.literals_matter |= literals_matter;
-            lineage
+            let traced = lineage::of(&tree, text, settings, names);
+            found.literals_matter |= traced.literals_matter;
+            for function in traced.called {
+                found.add_on(tidegate_event::Action::Execute, Some(bare(&function)));
+            }
+            traced.lineage
         }
         Err(reason) => {
             found.kinds.push("unknown");
@@ -72,6 +76,11 @@ pub(crate) fn untold(reason: &str) -> Lineage {
         values_opaque: Some(reason.to_owned()),
         ..Lineage::default()
     }
+}
+
+/// Parses a query that the catalogue holds.
+pub(crate) fn definition(text: &str) -> Result<p::ParseResult, String> {
+    tree(text, ParserOptions::DEFAULT, Settings::default())
 }
 
 /// Parses a text, or says why it can't be.

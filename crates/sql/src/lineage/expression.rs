@@ -28,6 +28,8 @@ impl Tracer<'_> {
         }
         match node {
             N::ColumnRef(reference) => self.column(reference),
+            // A function's own parameters: the arguments are in what it is made of.
+            N::ParamRef(_) if self.nested => Flow::default(),
             N::ParamRef(parameter) => parameter_value(parameter.number),
             N::AConst(constant) => match &constant.val {
                 None | Some(p::a_const::Val::Boolval(_)) => Flow::default(),

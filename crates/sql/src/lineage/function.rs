@@ -29,8 +29,10 @@ impl Tracer<'_> {
         let built_in = function.schema.as_deref().is_none_or(|schema| schema == "pg_catalog");
         let known = built_in && is_harmless(&function.name);
         if !known || total::reads_elsewhere(&function.name) {
-            let more = Flow::opaque(format!("{function}() may return more than its arguments"));
-            flow.add(more);
+            let body = if known { None } else { self.body(&function) };
+            flow.add(body.unwrap_or_else(|| {
+                Flow::opaque(format!("{function}() may return more than its arguments"))
+            }));
         }
         self.combine(flow, !(known && total::function(&function.name)))
     }

@@ -163,6 +163,7 @@ impl Tracer<'_> {
         }
         if surely_not && !total::takes_any(column) {
             self.filter(&all);
+            self.called.insert(column.to_owned());
             all.add(Flow::opaque(format!("{column} is no column that is known")));
         }
         all
