@@ -34,6 +34,7 @@ pub struct Touched {
     shown: Vec<ProtectedColumn>,
     filtered: Vec<ProtectedColumn>,
     opaque: bool,
+    filters_opaque: bool,
     hash: u64,
 }
 
@@ -50,8 +51,19 @@ impl Touched {
             columns.sort_unstable();
             columns.dedup();
         }
-        let hash = BuildHasherDefault::<FxHasher>::new().hash_one((&shown, &filtered, opaque));
-        Self { shown, filtered, opaque, hash }
+        Self { shown, filtered, opaque, filters_opaque: false, hash: 0 }.hashed()
+    }
+
+    /// Whether protected columns beside those in `filtered` may decide.
+    #[must_use]
+    pub fn with_filters_opaque(self, filters_opaque: bool) -> Self {
+        Self { filters_opaque, ..self }.hashed()
+    }
+
+    fn hashed(mut self) -> Self {
+        let content = (&self.shown, &self.filtered, self.opaque, self.filters_opaque);
+        self.hash = BuildHasherDefault::<FxHasher>::new().hash_one(content);
+        self
     }
 
     /// What may flow into the result, sorted, each once.
@@ -69,9 +81,14 @@ impl Touched {
         self.opaque
     }
 
+    /// Whether protected columns beside [`Self::filtered`] may decide.
+    pub const fn filters_opaque(&self) -> bool {
+        self.filters_opaque
+    }
+
     /// Whether nothing protected is touched.
     pub const fn is_empty(&self) -> bool {
-        self.shown.is_empty() && self.filtered.is_empty() && !self.opaque
+        self.shown.is_empty() && self.filtered.is_empty() && !self.opaque && !self.filters_opaque
     }
 }
 

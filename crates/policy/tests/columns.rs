@@ -44,10 +44,14 @@ fn column(text: &str) -> ProtectedColumn {
     ProtectedColumn { relation: relation(table), column: name.to_owned(), class: class.to_owned() }
 }
 
-/// A select on `on` that shows `+columns`, filters by `?columns`, and may show more with `*`.
-fn ask(on: &str, touches: &str) -> (Operation, Arc<Touched>) {
-    let effects =
-        vec![Effect { action: Action::Select, relation: Some(relation(on)), bounded: true }];
+/// A select on `on` that shows `+columns`, filters by `?columns`, and may show more with `*` or
+/// filter by more with `%`; it calls `!functions`.
+fn ask(on: &str, columns: &str) -> (Operation, Arc<Touched>) {
+    let effect = |action, on| Effect { action, relation: Some(relation(on)), bounded: true };
+    let called = columns.split_whitespace().filter_map(|word| word.strip_prefix('!'));
+    let effects: Vec<Effect> = std::iter::once(effect(Action::Select, on))
+        .chain(called.map(|function| effect(Action::Execute, function)))
+        .collect();
     let operation = Operation::Statement(Statement {
         via: Via::Simple,
         text: "text".into(),
@@ -58,9 +62,10 @@ fn ask(on: &str, touches: &str) -> (Operation, Arc<Touched>) {
         analysis: Arc::new(Analysis { effects, ..Analysis::default() }),
     });
     let of = |mark: char| {
-        touches.split_whitespace().filter_map(|word| word.strip_prefix(mark)).map(column).collect()
+        columns.split_whitespace().filter_map(|word| word.strip_prefix(mark)).map(column).collect()
     };
-    (operation, Arc::new(Touched::new(of('+'), of('?'), touches.contains('*'))))
+    let touched = Touched::new(of('+'), of('?'), columns.contains('*'));
+    (operation, Arc::new(touched.with_filters_opaque(columns.contains('%'))))
 }
 
 fn decide_as(mode: Mode, policies: &str, on: &str, touches: &str) -> Arc<Decision> {
@@ -221,6 +226,32 @@ const ROWS: &[(&str, &str, &str, &str)] = &[
         "",
         "*",
     ),
+    // What may filter unseen needs leave for the function by name, or to filter by everything.
+    (
+        "",
+        "% !f",
+        "no policy permits filter on all of ledger by batch; only one that names Action::\"filter\" can: what a function does inside may tell of protected values",
+        "",
+    ),
+    (
+        r#"permit (principal, action == Action::"execute", resource in Function::"ledger/f");"#,
+        "% !f",
+        "",
+        "",
+    ),
+    (
+        r#"permit (principal, action == Action::"execute", resource in Function::"ledger/f");"#,
+        "% !f !g",
+        "no policy permits filter on all of ledger by batch; only one that names Action::\"filter\" can: what a function does inside may tell of protected values",
+        "",
+    ),
+    (
+        r#"permit (principal, action == Action::"execute", resource);"#,
+        "%",
+        "no policy permits filter on all of ledger by batch; only one that names Action::\"filter\" can: what a function does inside may tell of protected values",
+        "",
+    ),
+    (r#"permit (principal, action == Action::"filter", resource);"#, "% !f", "", ""),
     // A policy that fails shows nothing, and lets nothing filter.
     (
         r#"permit (principal, action == Action::"unmask", resource);

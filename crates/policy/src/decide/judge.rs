@@ -1,7 +1,8 @@
 //! Puts an operation to Cedar, question by question, and adds up the answers.
 //!
 //! Promises: every effect and every column that filters must be permitted, or the operation is
-//! refused; a column is shown clear, and what can't be named is shown clear, only by a policy that
+//! refused; so is what may filter unseen, unless each function called is permitted by a policy that
+//! names `execute`. A column is shown clear, and what can't be named is shown clear, only by a policy that
 //! names `unmask`. A policy that fails counts as a refusal. Alerts are raised whatever is decided.
 //!
 //! Known gap: whether an alert's or a forbid's condition would hold of what a function does inside
@@ -40,13 +41,15 @@ enum About<'a> {
     Unmask(&'a ProtectedColumn),
     /// Unmask, on what the result may show without naming it.
     UnmaskUnseen,
+    /// Filter, by what can't be told.
+    FilterUnseen,
 }
 
 impl About<'_> {
     const fn action(&self) -> &'static str {
         match self {
             Self::Effect(effect) => effect.action.name(),
-            Self::Filter(_) => FILTER,
+            Self::Filter(_) | Self::FilterUnseen => FILTER,
             Self::Unmask(_) | Self::UnmaskUnseen => UNMASK,
         }
     }
@@ -55,7 +58,7 @@ impl About<'_> {
     const fn must_be_named(&self) -> bool {
         match self {
             Self::Effect(effect) => matches!(effect.action, Action::Unknown),
-            Self::Filter(_) | Self::Unmask(_) | Self::UnmaskUnseen => true,
+            Self::Filter(_) | Self::FilterUnseen | Self::Unmask(_) | Self::UnmaskUnseen => true,
         }
     }
 
@@ -132,6 +135,10 @@ impl Judge<'_> {
                 tally.masked.push(column.clone());
             }
         }
+        if touched.filters_opaque() && tally.trusted != Some(true) {
+            let question = request::target_question(self.set, self.subject, asked, FILTER);
+            self.demand(About::FilterUnseen, question.map(|question| vec![question]), tally);
+        }
         if touched.opaque() {
             let question = request::target_question(self.set, self.subject, asked, UNMASK);
             let questions = question.map(|question| vec![question]);
@@ -166,8 +173,12 @@ impl Judge<'_> {
         };
         for question in questions {
             match self.ask(about, &question, tally) {
-                Answer::Yes(policies) => self.hold(about, &policies, tally),
+                Answer::Yes(policies) => {
+                    self.trust(about, &policies, tally);
+                    self.hold(about, &policies, tally);
+                }
                 Answer::No { policies, why } => {
+                    tally.trusted = Some(false);
                     tally.name(&policies);
                     let levels = policies.iter().filter_map(|id| self.durability(id));
                     tally.level(levels.max());
@@ -200,6 +211,16 @@ impl Judge<'_> {
             self.hold(about, &granted, tally);
         }
         all
+    }
+
+    /// Notes whether what can't be seen inside is permitted by name.
+    fn trust(self, about: About<'_>, policies: &[&PolicyId], tally: &mut Tally<'_>) {
+        if let About::Effect(effect) = about
+            && matches!(effect.action, Action::Execute | Action::Unknown)
+        {
+            let named = policies.iter().any(|id| self.names(id, effect.action.name()));
+            tally.trusted = Some(named && tally.trusted != Some(false));
+        }
     }
 
     /// What permits that matched ask for.
@@ -315,6 +336,9 @@ impl Judge<'_> {
             (None, None) if about.must_be_named() => {
                 let because = match about {
                     About::Filter(_) => ": which rows come would tell its value",
+                    About::FilterUnseen => {
+                        ": what a function does inside may tell of protected values"
+                    }
                     _ => "",
                 };
                 let action = about.action();
@@ -343,7 +367,9 @@ impl Judge<'_> {
             About::Filter(column) | About::Unmask(column) => {
                 format!("{} on {column}", about.action())
             }
-            About::UnmaskUnseen => format!("{UNMASK} on all of {target}"),
+            About::UnmaskUnseen | About::FilterUnseen => {
+                format!("{} on all of {target}", about.action())
+            }
         };
         match &question.assumed_schema {
             Some(schema) => format!("{what} (as it may be in schema {schema}) by {by}"),
@@ -388,6 +414,8 @@ struct Tally<'a> {
     unmasked: Vec<ProtectedColumn>,
     masked: Vec<ProtectedColumn>,
     unseen_unmasked: bool,
+    /// Whether every function that is called is permitted by a policy that names the action.
+    trusted: Option<bool>,
     duties: Duties,
     alerts: Vec<String>,
     steps: Option<&'a mut Vec<Step>>,
