@@ -289,6 +289,8 @@ impl Session {
                 self.answer(id, answer);
             }
             Action::Outcome { id, outcome } => self.gate.outcome(id, &outcome),
+            // Nobody dials for it yet: the rest of the result is read and dropped instead.
+            Action::Cancel(_) => self.machine.cancel_ended(),
             Action::StartClientTls => return Some(Event::StartClientTls),
             Action::Close { ending } => return Some(Event::Close(ending)),
         }

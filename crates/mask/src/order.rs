@@ -15,7 +15,7 @@ use tidegate_event::{Analysis, ColumnRef, Output, Relation, Rows, Shown};
 use tidegate_sql::{Catalogue, KnownRelation, RelationKind};
 
 use crate::catalogue::{Stands, stands};
-use crate::form::{Format, is_scanned};
+use crate::form::{Format, scanned};
 use crate::plan::{Field, Masker, Plan, Treatment};
 use crate::protection::{Mask, Protection, Unresolved};
 
@@ -197,14 +197,14 @@ impl Order {
             None if !flow.computed.is_empty() => return masker(Mask::Redact, None),
             None => {}
         }
-        let scanned = self.protection.detectors().any() && is_scanned(field.type_oid, field.format);
+        let cover = scanned(field.type_oid, field.format)
+            .filter(|_| self.protection.detectors().any() && !flow.cleared);
         match (flow.opaque, self.protection.unresolved()) {
             (Some(why), Unresolved::Withhold) if !self.all_cleared() => {
                 let name = String::from_utf8_lossy(&field.name);
                 Err(Withheld { why: format!("where {name:?} comes from can't be told: {why}") })
             }
-            _ if scanned && !flow.cleared => Ok(Treatment::Detect),
-            _ => Ok(Treatment::Pass),
+            _ => Ok(cover.map_or(Treatment::Pass, Treatment::Detect)),
         }
     }
 

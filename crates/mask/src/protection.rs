@@ -151,8 +151,8 @@ impl Protection {
     }
 
     /// Which detectors are on.
-    pub const fn detectors(&self) -> &Detectors {
-        &self.detectors
+    pub const fn detectors(&self) -> Detectors {
+        self.detectors
     }
 
     /// What happens to what can't be told.

@@ -199,6 +199,7 @@ impl Run {
                 return Err(format!("receipt {receipt} was never given"));
             }
             Action::Close { .. } => self.closed = true,
+            Action::Cancel(_) => self.machine.cancel_ended(),
             Action::ToServer { .. } | Action::ToClient(_) | Action::StartClientTls => {}
         }
         Ok(())

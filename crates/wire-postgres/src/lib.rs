@@ -18,15 +18,18 @@
 mod action;
 mod analyze;
 mod config;
+mod copy_out;
+mod duty;
 pub mod exercise;
 mod frame;
 mod machine;
 mod message;
 mod names;
 mod replies;
+mod rows;
 mod sql_names;
 
-pub use action::{Action, Answer, AskId, Authority, Exempt};
+pub use action::{Action, Answer, AskId, Authority, Duties, Exempt};
 pub use analyze::Analyze;
 pub use config::{ClientTls, Config, Limits};
 pub use machine::{Machine, SUBSTITUTE_NAME, SUBSTITUTE_TEXT};
