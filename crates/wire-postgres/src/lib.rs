@@ -32,5 +32,5 @@ mod sql_names;
 pub use analyze::Analyze;
 pub use config::{ClientTls, Config, Limits};
 pub use machine::{Machine, SUBSTITUTE_NAME, SUBSTITUTE_TEXT};
-pub use tidegate_wire::{Action, Answer, AskId, Authority, Exempt};
 pub use tidegate_mask::Duties;
+pub use tidegate_wire::{Action, Answer, AskId, Authority, Exempt};

@@ -108,8 +108,7 @@ pub fn lab(toml: &str, collector_toml: &str) -> (Lab, Values) {
         ..AgentOptions::default()
     };
     let collector_toml = collector_toml.to_owned();
-    let mut lab =
-        Lab::prepare(Options { agent, collector_toml, ..Options::default() }).unwrap();
+    let mut lab = Lab::prepare(Options { agent, collector_toml, ..Options::default() }).unwrap();
     for role in ["auditor", "analyst", "metered", "bounded", "tidegate"] {
         lab.postgres.admin(&format!("CREATE ROLE {role} LOGIN")).unwrap();
     }
@@ -148,10 +147,8 @@ pub struct Search {
 impl Search {
     /// For these values, as text; those that are numbers also as eight bytes, highest first.
     pub fn new<'a>(values: impl Iterator<Item = &'a str>) -> Self {
-        let mut search = Self {
-            by_head: std::collections::HashMap::new(),
-            pairs: vec![false; 1 << 16],
-        };
+        let mut search =
+            Self { by_head: std::collections::HashMap::new(), pairs: vec![false; 1 << 16] };
         for value in values {
             search.add(value.as_bytes());
             if value.len() == 16 && value.starts_with('7') {
