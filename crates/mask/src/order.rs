@@ -111,6 +111,9 @@ impl Order {
                         ..Field::default()
                     });
                 }
+                Output::Several(_) => {
+                    return Err(Withheld { why: "its columns are not known".into() });
+                }
                 Output::Star(relation) => match self.known(relation) {
                     Some(known) => fields.extend(known.columns.iter().map(|one| Field {
                         name: one.name.clone().into_bytes(),
@@ -286,6 +289,10 @@ impl Order {
         let mut flow = Flow::default();
         for output in middle {
             match output {
+                Output::Several(sources) => {
+                    let why = sources.opaque.clone();
+                    flow.opaque = flow.opaque.or(why).or(Some("several columns in one".into()));
+                }
                 Output::Star(relation) => {
                     self.note_standing(relation, &mut flow);
                     let columns = self.protection.columns();
@@ -334,6 +341,7 @@ fn sees_through(rows: Option<&Rows>, name: &Relation) -> bool {
     let Some(Rows::Known(outputs)) = rows else { return false };
     !outputs.iter().any(|output| match output {
         Output::Star(relation) => stops(relation),
+        Output::Several(_) => true,
         Output::One { sources, .. } => sources.columns.iter().any(|one| stops(&one.relation)),
     })
 }

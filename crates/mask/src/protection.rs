@@ -230,7 +230,9 @@ impl Protection {
 
     fn add_output(&self, output: &Output, catalogue: Option<&Catalogue>, touched: &mut Touched) {
         match output {
-            Output::One { sources, .. } => self.add_sources(sources, catalogue, touched),
+            Output::Several(sources) | Output::One { sources, .. } => {
+                self.add_sources(sources, catalogue, touched);
+            }
             Output::Star(relation) => {
                 touched.shown.extend(self.of_relation(relation));
                 if let Some(Stands::Unresolved(why)) =
