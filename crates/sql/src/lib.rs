@@ -10,11 +10,12 @@
 //! their effects.
 //!
 //! What it can't do, each with a test in `tests/gaps.rs`:
-//! - It reads names, not the catalogue: a view or function stands for itself, not for what is
-//!   behind it; an unqualified name is left unqualified; a function that shadows a harmless
-//!   built-in of the same name (by `search_path` order or argument types) is taken for it.
-//! - Operators, casts and column notation (`row.function`) call functions that aren't seen,
-//!   unless an operator names a schema.
+//! - Without a catalogue ([`Analyzer::analyze`]) a view or function stands for itself, not for what
+//!   is behind it; an unqualified name is left unqualified; `row.function` is taken for a column
+//!   unless the function is a built-in that takes any row.
+//! - A function, operator or type that shadows a built-in of the same name (by `search_path` order
+//!   or argument types) is taken for it; so is a cast or operator of PostgreSQL's between types that
+//!   aren't.
 //! - The text of a function body is not an effect of creating it; calling it is `execute`.
 //! - `NOT`, operators and subqueries nested deeper than about 48 levels, and more than about 90
 //!   set operations in a row, are unknown: the decoder of the parse tree stops there.

@@ -40,6 +40,7 @@ pub(crate) fn find(text: &str, settings: Settings, names: Option<Names<'_>>) -> 
     let lineage = match tree(text, ParserOptions::DEFAULT, settings) {
         Ok(tree) => {
             walk(&tree, &mut found);
+            let names = names.map(|names| names.for_statements(&found.kinds, &found.effects));
             let traced = lineage::of(&tree, text, settings, names);
             found.literals_matter |= traced.literals_matter;
             for function in traced.called {

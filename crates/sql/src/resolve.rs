@@ -7,6 +7,9 @@
 //! Limits: [`DEEP_MAX`] definitions inside each other, [`DEFINITIONS_MAX`] for one text; beyond them
 //! the statement is unknown.
 //!
+//! A text of several statements of which one may change the search path has no path: its unqualified
+//! names stay as they are.
+//!
 //! Known gaps: a temporary table that hides another of its name is taken for the other. Triggers,
 //! rules and defaults are not followed. An overloaded function has the effects of all of its name.
 
@@ -36,6 +39,24 @@ impl<'a> Names<'a> {
     /// The same catalogue where every name must give its schema.
     pub(crate) const fn qualified_only(self) -> Self {
         Self { path: &[], ..self }
+    }
+
+    /// Where a text holds several statements, one may change the path for those behind it: then an
+    /// unqualified name can't be told.
+    pub(crate) fn for_statements(self, kinds: &[&str], effects: &BTreeSet<Effect>) -> Self {
+        let changes = |effect: &Effect| match effect.action {
+            Action::Set => {
+                effect.relation.as_ref().is_none_or(|setting| setting.name == "search_path")
+            }
+            Action::Execute | Action::SetRole | Action::Unknown => true,
+            _ => false,
+        };
+        let turns_back = |kind: &&str| kind.starts_with("rollback");
+        let several = kinds.len() > 1;
+        if several && (effects.iter().any(changes) || kinds.iter().any(turns_back)) {
+            return self.qualified_only();
+        }
+        self
     }
 
     /// Names that the server would look for in turn. `pg_catalog` comes first unless the path has it.
@@ -75,6 +96,9 @@ impl<'a> Names<'a> {
 
 /// Adds to an analysis what stands behind its relations and functions.
 pub(crate) fn behind(analysis: &mut Analysis, names: Names<'_>) {
+    let kinds: Vec<_> = analysis.kinds.iter().map(|kind| kind.0.as_str()).collect();
+    let all = analysis.effects.iter().cloned().collect();
+    let names = names.for_statements(&kinds, &all);
     let effects = std::mem::take(&mut analysis.effects);
     let mut follower =
         Follower { names, found: BTreeSet::new(), seen: BTreeSet::new(), unknown: None };

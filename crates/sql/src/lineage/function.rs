@@ -5,7 +5,7 @@ use pg_query::protobuf as p;
 use super::flow::Flow;
 use super::{Tracer, total};
 use crate::collect::names;
-use crate::function::is_harmless;
+use crate::function::returns_its_arguments;
 
 impl Tracer<'_> {
     /// What a call is made of. What can fail filters by its arguments; what isn't known to compute
@@ -26,8 +26,7 @@ impl Tracer<'_> {
         }
         self.filter(&deciding);
         flow.add(deciding);
-        let built_in = function.schema.as_deref().is_none_or(|schema| schema == "pg_catalog");
-        let known = built_in && is_harmless(&function.name);
+        let known = returns_its_arguments(&function);
         if !known || total::reads_elsewhere(&function.name) {
             let body = if known { None } else { self.body(&function) };
             flow.add(body.unwrap_or_else(|| {

@@ -141,10 +141,7 @@ const ELSEWHERE: &[&str] = &[
     "pg_cursor",
     "pg_mcv_list_items",
     "current_query",
-    "pg_get_backend_memory_contexts",
-    "current_setting",
     "pg_stats_ext_mcvlist_items",
-    "pg_show_all_settings",
     "ts_debug",
 ];
 
@@ -165,7 +162,6 @@ const ELSEWHERE_COLUMNS: &[(&str, &[&str])] = &[
     ("pg_cursors", &["statement"]),
     ("pg_prepared_xacts", &["gid"]),
     ("pg_largeobject", &["data"]),
-    ("pg_settings", &["setting", "reset_val"]),
 ];
 
 /// Whether a built-in function of that name can't fail.
