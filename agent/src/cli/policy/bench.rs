@@ -11,7 +11,7 @@ use tidegate_event::{
 };
 use tidegate_mask::{Detectors, Mask, Protection, Unresolved};
 use tidegate_policy::{Decider, Explanation, PolicySet, ProtectedColumn, Subject, Touched};
-use tidegate_sql::{Analyzer, Settings};
+use tidegate_sql::{Analyzer, Catalogue, Settings};
 
 use crate::config::ProtectConfig;
 
@@ -71,7 +71,7 @@ impl Bench {
     pub(super) fn protected(&self, target: &TargetName, operation: &Operation) -> Protected {
         match (operation, self.protections.get(target)) {
             (Operation::Statement(statement), Some(protection)) => {
-                touched(protection, &statement.analysis.lineage)
+                touched(protection, &statement.analysis.lineage, None)
             }
             _ => Protected::default(),
         }
@@ -104,8 +104,8 @@ fn protection(entries: &[ProtectConfig]) -> anyhow::Result<Protection> {
     Ok(Protection::new(columns, Detectors::default(), Unresolved::Withhold, None)?)
 }
 
-fn touched(protection: &Protection, lineage: &Lineage) -> Protected {
-    let found = protection.touched(lineage, None);
+fn touched(protection: &Protection, lineage: &Lineage, catalogue: Option<&Catalogue>) -> Protected {
+    let found = protection.touched(lineage, catalogue);
     let named = |places: &std::collections::BTreeSet<usize>| {
         let columns = places.iter().filter_map(|place| protection.columns().get(*place));
         columns.map(column).collect()
@@ -153,3 +153,6 @@ pub(super) fn subject(
         database,
     }
 }
+
+#[cfg(test)]
+mod tests;
