@@ -4,9 +4,9 @@
 //! - One reader for each target, server address and database that a session goes to, shared by its
 //!   sessions; readers run on the agent's own threads, so that no lane waits for a reading. A session's
 //!   login waits for the first reading, at most [`FIRST_READING_SECONDS_MAX`].
-//! - A catalogue that may be out of date is not given out. From the moment when a session sends
-//!   something that may be DDL, until its transaction has ended and a reading that began after that is
-//!   there, [`Source::current`] says `None` to every session of that database.
+//! - A catalogue that may be out of date is not given out for a true one. From the moment when a session
+//!   sends something that may be DDL, until its transaction has ended and a reading that began after
+//!   that is there, [`Source::current`] says [`Fresh::No`] to every session of that database.
 //! - No two readings share a version.
 //! - What can't be read is an error in the log and a count; sessions go on without.
 //!
@@ -30,6 +30,7 @@ use tokio::sync::{Notify, watch};
 
 use crate::config::masking::PASSWORD_FILE_BYTES_MAX;
 use crate::config::{CatalogueConfig, read_capped};
+use crate::masking::Views;
 use crate::telemetry::Metrics;
 use crate::tls::ServerVerification;
 use read::Login;
@@ -39,6 +40,9 @@ pub const DATABASES_MAX: usize = 256;
 
 /// How long a login waits for its database's first reading, in seconds.
 pub const FIRST_READING_SECONDS_MAX: u64 = 10;
+
+/// How long a session waits after its own DDL for the next reading, in milliseconds.
+pub const CATCH_UP_MS_MAX: u64 = 2000;
 
 /// Readings of one database begin at least so far apart, in milliseconds, so that a flood of DDL does
 /// not become a flood of readings.
@@ -70,14 +74,26 @@ pub struct Catalogues {
 }
 
 /// One reading.
-#[derive(Debug)]
 pub struct Reading {
     /// What it found.
     pub catalogue: Arc<Catalogue>,
     /// Child and parent of each partition and each inheriting table, by OID.
     pub parents: Vec<(u32, u32)>,
+    /// A version for another catalogue that is made of it.
+    pub other: u64,
+    /// What is made of it for masking.
+    pub views: Views,
     /// Which change it is later than.
     after: u64,
+}
+
+/// Whether a reading is as new as can be told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fresh {
+    /// It is.
+    Yes,
+    /// Something may have changed since.
+    No,
 }
 
 /// One database's catalogue, as all sessions there see it.
@@ -163,12 +179,12 @@ impl Source {
         self.changes.load(Ordering::Acquire)
     }
 
-    /// The newest reading, unless something may have changed since.
-    pub fn current(&self) -> Option<Arc<Reading>> {
+    /// The newest reading, and whether nothing that is known of may have changed since.
+    pub fn current(&self) -> Option<(Arc<Reading>, Fresh)> {
         let state = self.state();
-        let true_still =
-            |reading: &&Arc<Reading>| state.changing == 0 && reading.after >= state.changed;
-        state.reading.as_ref().filter(true_still).cloned()
+        let reading = Arc::clone(state.reading.as_ref()?);
+        let fresh = state.changing == 0 && reading.after >= state.changed;
+        Some((reading, if fresh { Fresh::Yes } else { Fresh::No }))
     }
 
     /// Waits until the first reading has ended, well or not, for a bounded time.
@@ -182,6 +198,14 @@ impl Source {
                 "a login did not wait longer for the database's catalogue"
             );
         }
+    }
+
+    /// Waits until a reading is there that is as new as can be told, for a bounded time.
+    pub async fn caught_up(&self) {
+        let mut attempts = self.attempts.subscribe();
+        let fresh = attempts.wait_for(|_| matches!(self.current(), Some((_, Fresh::Yes))));
+        // What is not known by then counts as what it may be.
+        _ = tokio::time::timeout(Duration::from_millis(CATCH_UP_MS_MAX), fresh).await;
     }
 
     /// Something that may be DDL is about to be sent.
@@ -262,7 +286,8 @@ impl Reader {
     async fn read(&self) -> Result<Reading, String> {
         let after = self.source.state().changed;
         let password = self.config.password_file.as_deref().map(password_in).transpose()?;
-        let version = self.versions.fetch_add(1, Ordering::Relaxed);
+        // Two: one for what is read, one for what may be made of it.
+        let version = self.versions.fetch_add(2, Ordering::Relaxed);
         let login = Login {
             server: self.source.place.server,
             verification: self.verification.as_deref(),
@@ -272,11 +297,12 @@ impl Reader {
         };
         let found = read::read(login, version).await.map_err(|error| error.to_string())?;
         let catalogue = Arc::new(found.catalogue);
-        Ok(Reading { catalogue, parents: found.parents, after })
+        let (parents, other, views) = (found.parents, version + 1, Views::default());
+        Ok(Reading { catalogue, parents, other, views, after })
     }
 
-    /// Said once for a row of failures, counted each time. The old reading is not given out any more
-    /// once something has changed; until then it is as good as it was.
+    /// Said once for a row of failures, counted each time. An old reading is as good as it was, until
+    /// something changes.
     fn failed(&self, why: &str, again: bool) {
         self.metrics.catalogue_failed();
         if !again {
@@ -308,30 +334,42 @@ mod tests {
     }
 
     fn read_now(source: &Source) -> Reading {
-        Reading { catalogue: Arc::default(), parents: Vec::new(), after: source.state().changed }
+        Reading {
+            catalogue: Arc::default(),
+            parents: Vec::new(),
+            other: 0,
+            views: Views::default(),
+            after: source.state().changed,
+        }
+    }
+
+    #[track_caller]
+    fn check(source: &Source, expected: Option<Fresh>) {
+        assert_eq!(source.current().map(|(_, fresh)| fresh), expected);
     }
 
     #[test]
-    fn a_reading_counts_until_something_changes_and_again_after_the_next_reading() {
+    fn a_reading_is_fresh_until_something_changes_and_again_after_the_next_reading() {
         let source = source();
-        assert!(source.current().is_none());
+        check(&source, None);
         source.publish(Some(read_now(&source)));
-        assert!(source.current().is_some());
+        check(&source, Some(Fresh::Yes));
         let before = source.changes();
         let first = source.changing();
-        assert!(source.current().is_none() && source.changes() > before);
+        check(&source, Some(Fresh::No));
+        assert!(source.changes() > before);
         // Read while the transaction is open: what it did is not in it.
         let too_early = read_now(&source);
         source.publish(Some(read_now(&source)));
-        assert!(source.current().is_none());
+        check(&source, Some(Fresh::No));
         let second = source.changing();
         drop(first);
         source.publish(Some(read_now(&source)));
-        assert!(source.current().is_none(), "the other session's DDL is still under way");
+        check(&source, Some(Fresh::No));
         drop(second);
         source.publish(Some(too_early));
-        assert!(source.current().is_none());
+        check(&source, Some(Fresh::No));
         source.publish(Some(read_now(&source)));
-        assert!(source.current().is_some());
+        check(&source, Some(Fresh::Yes));
     }
 }

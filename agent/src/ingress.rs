@@ -17,11 +17,15 @@ use tidegate_wire_postgres::Machine;
 use tokio::net::TcpStream;
 use tokio::sync::watch;
 
+use crate::budget::Budgets;
 use crate::capture::capture_of;
+use crate::catalogue::Catalogues;
 use crate::config::{ClientTls, Config, TargetConfig};
 use crate::drain::Guard;
-use crate::gate::{Gate, Standing};
+use crate::gate::masking::{Masking, Site};
+use crate::gate::{Gate, Standing, Watch};
 use crate::lanes::Lanes;
+use crate::masking::TargetMasking;
 use crate::resolve::Resolver;
 use crate::session::leg::Leg;
 use crate::session::{Session, Surroundings};
@@ -50,6 +54,12 @@ pub struct Shared {
     pub verifications: Vec<Verifications>,
     /// The analyser that all sessions share.
     pub analyzer: Arc<Analyzer>,
+    /// What is protected at each target, in the order of the configuration.
+    pub masking: Vec<Option<Arc<TargetMasking>>>,
+    /// What databases hold.
+    pub catalogues: Arc<Catalogues>,
+    /// What principals were given.
+    pub budgets: Budgets,
     /// Counts for status and heartbeat.
     pub metrics: Arc<Metrics>,
 }
@@ -201,10 +211,31 @@ fn admit(
         mode: target.mode,
         on_failure: target.on_failure,
     };
-    let metrics = Arc::clone(&shared.metrics);
-    let gate = Gate::new(shared.journal.clone(), log, shared.policy.clone(), standing, metrics);
+    let around = surroundings(shared, index, target, capture.original, guard);
+    let watch = Watch {
+        masking: masking(shared, index, target, &around),
+        given: shared.budgets.of(principal.uid, index),
+        metrics: Arc::clone(&shared.metrics),
+    };
+    let gate = Gate::new(shared.journal.clone(), log, shared.policy.clone(), standing, watch);
     let machine = Machine::new(machine_config(target), Arc::clone(&shared.analyzer));
-    Ok((gate, machine, surroundings(shared, index, target, capture.original, guard)))
+    Ok((gate, machine, around))
+}
+
+fn masking(
+    shared: &Shared,
+    index: usize,
+    target: &TargetConfig,
+    around: &Surroundings,
+) -> Option<Masking> {
+    let masking = shared.masking.get(index)?.as_ref()?;
+    Some(Masking::new(Site {
+        masking: Arc::clone(masking),
+        catalogues: Arc::clone(&shared.catalogues),
+        target: target.name.0.clone(),
+        server: around.server,
+        verification: around.verification.clone(),
+    }))
 }
 
 fn whose<'a>(

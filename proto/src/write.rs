@@ -9,7 +9,7 @@
 
 use tidegate_event::{
     ChainId, Digest, Durability, Effect, Login, Operation, Outcome, Seq, SessionId, Statement,
-    Status,
+    Status, Stopped,
 };
 
 use crate::audit::v1::{audit_record, decision::Verdict};
@@ -126,6 +126,15 @@ pub fn outcome(buf: &mut Vec<u8>, outcome: &Outcome) {
         uint(buf, 7, copied.bytes_out);
         uint(buf, 8, outcome.duration_ns);
         bytes(buf, 9, name(&outcome.tags, &mut cut).as_bytes());
+        if let Some(masked) = &outcome.masked {
+            message(buf, 20, |buf| {
+                uint(buf, 1, u64::from(masked.columns));
+                uint(buf, 2, masked.values);
+                uint(buf, 3, masked.detected);
+                flag(buf, 4, masked.shadow);
+                bytes(buf, 5, masked.stopped.map(Stopped::name).unwrap_or_default().as_bytes());
+            });
+        }
     });
     flag(buf, CUT_FIELD, cut);
 }

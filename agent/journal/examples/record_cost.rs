@@ -125,6 +125,7 @@ fn outcome() -> Outcome {
         copied: None,
         duration_ns: 100_000,
         tags: "SELECT 1".to_owned(),
+        masked: None,
     }
 }
 

@@ -70,19 +70,26 @@ pub struct SessionCounts {
 pub struct Recorded<'a> {
     operation: &'a Operation,
     masked: bool,
+    reason: Option<&'a str>,
 }
 
 impl<'a> From<&'a Operation> for Recorded<'a> {
     /// As it was asked.
     fn from(operation: &'a Operation) -> Self {
-        Self { operation, masked: false }
+        Self { operation, masked: false, reason: None }
     }
 }
 
 impl<'a> Recorded<'a> {
     /// With values masked, or without its text: not what was asked word for word, and the record says so.
     pub const fn masked(operation: &'a Operation) -> Self {
-        Self { operation, masked: true }
+        Self { operation, masked: true, reason: None }
+    }
+
+    /// With this in place of the decision's own reason, which quotes what must not be recorded.
+    #[must_use]
+    pub const fn because(self, reason: &'a str) -> Self {
+        Self { reason: Some(reason), ..self }
     }
 }
 
@@ -284,18 +291,22 @@ impl<F: Files> SessionLog<F> {
 
     fn decided(&self, recorded: Recorded<'_>, decision: &Decision) -> Result<Pledge, JournalError> {
         let level = decision.durability;
+        let unmasked: Vec<String> = decision.unmasked.iter().map(ToString::to_string).collect();
         let decided = write::Decided {
             verdict: match decision.verdict {
                 Verdict::Allow => decision::Verdict::Allow,
                 Verdict::Deny => decision::Verdict::Deny,
                 Verdict::WouldDeny => decision::Verdict::WouldDeny,
             },
-            reason: &decision.reason,
+            reason: match recorded.reason {
+                Some(other) if !decision.reason.is_empty() => other,
+                _ => &decision.reason,
+            },
             policies: &decision.policies,
             policy_digest: &decision.digest,
             durability: level,
-            alert: "",
-            unmasked: &[],
+            alert: decision.alert.as_deref().unwrap_or_default(),
+            unmasked: &unmasked,
             masked: recorded.masked,
         };
         let push = match level {

@@ -11,6 +11,8 @@
 //! A value computed from a protected one is redacted. A domain comes with its base type's OID (server,
 //! `printtup.c`), so it is read as that; enums, arrays, composites and ranges become NULL.
 
+use crate::detect::Cover;
+
 /// How a value is written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub enum Format {
@@ -59,13 +61,15 @@ pub(crate) const fn form(type_oid: u32, format: Format) -> Form {
     }
 }
 
-/// Whether detectors can read values of that type: its bytes are its text, and text of the same
-/// length in their place is a value too.
-pub(crate) const fn is_scanned(type_oid: u32, format: Format) -> bool {
-    match type_oid {
-        25 | 1043 | 1042 | 19 | 705 | 114 => true,
-        // Arrays of text and jsonb, as text; hstore and the like have no fixed OID.
-        1009 | 1015 | 1014 | 1003 | 3802 | 199 | 3807 => matches!(format, Format::Text),
-        _ => false,
+/// How detectors cover values of that type; `None` where they can't read them. Where they can, a value's
+/// bytes are its text, and covered text is a value too.
+pub(crate) const fn scanned(type_oid: u32, format: Format) -> Option<Cover> {
+    match (type_oid, format) {
+        (114, _) | (3802 | 199 | 3807, Format::Text) => Some(Cover::Json),
+        // Arrays of text, as text; hstore and the like have no fixed OID.
+        (25 | 1043 | 1042 | 19 | 705, _)
+        // A COPY names no types: its values are text.
+        | (0 | 1009 | 1015 | 1014 | 1003, Format::Text) => Some(Cover::Stars),
+        _ => None,
     }
 }

@@ -15,6 +15,7 @@
 mod catalogue;
 mod copy;
 pub mod detect;
+mod duties;
 mod ff1;
 mod form;
 mod order;
@@ -25,7 +26,8 @@ pub mod text;
 mod transform;
 
 pub use copy::{CopyFormat, CopyStyle};
-pub use detect::Detectors;
+pub use detect::{Cover, Detectors};
+pub use duties::Duties;
 pub use form::Format;
 pub use order::{Order, Withheld};
 pub use plan::{Field, Masker, Plan, Treatment};

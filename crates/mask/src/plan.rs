@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use crate::detect::Cover;
 use crate::form::{Form, Format, form};
 use crate::protection::Mask;
 use crate::transform::{self, Constant, Keyed};
@@ -27,7 +28,7 @@ pub enum Treatment {
     /// It passes.
     Pass,
     /// It passes, but for what the detectors find in it.
-    Detect,
+    Detect(Cover),
     /// Each value is masked.
     Mask(Masker),
 }

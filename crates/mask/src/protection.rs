@@ -151,8 +151,8 @@ impl Protection {
     }
 
     /// Which detectors are on.
-    pub const fn detectors(&self) -> &Detectors {
-        &self.detectors
+    pub const fn detectors(&self) -> Detectors {
+        self.detectors
     }
 
     /// What happens to what can't be told.
@@ -196,11 +196,18 @@ impl Protection {
     /// statements are opaque here: what they hold was asked when they were named.
     pub fn touched(&self, lineage: &Lineage, catalogue: Option<&Catalogue>) -> Touched {
         let mut touched = Touched::default();
-        for rows in &lineage.rows {
+        for rows in lineage.rows.iter().chain(lineage.later.iter().map(|later| &later.rows)) {
             self.add_rows(rows, catalogue, &mut touched);
         }
+        let mut any_filters = lineage.filters_opaque.is_some();
         for reference in &lineage.filters {
             touched.filtered.extend(self.matching(reference));
+            let stood = catalogue.map(|known| stands(known, &reference.relation));
+            any_filters |= matches!(stood, Some(Stands::Unresolved(_)));
+        }
+        // What can't be told is withheld, or it may pass: so may what decides without being shown.
+        if any_filters && self.unresolved == Unresolved::Withhold {
+            touched.filtered = (0..self.columns.len()).collect();
         }
         touched
     }
@@ -231,7 +238,7 @@ impl Protection {
     fn add_output(&self, output: &Output, catalogue: Option<&Catalogue>, touched: &mut Touched) {
         match output {
             Output::Several(sources) | Output::One { sources, .. } => {
-                self.add_sources(sources, catalogue, touched);
+                self.add_sources(sources, catalogue, touched)
             }
             Output::Star(relation) => {
                 touched.shown.extend(self.of_relation(relation));

@@ -7,13 +7,26 @@ use prost::Message as _;
 use sha2::Digest as _;
 use tidegate_event::limits::{RECORD_BYTES_MAX, STATEMENT_TEXT_BYTES_MAX};
 use tidegate_event::{
-    Action, Analysis, Cancel, Copied, FunctionCall, Parameter, Relation, StatementKind, Unknown,
-    Via,
+    Action, Analysis, Cancel, Copied, FunctionCall, Masked, Parameter, Relation, StatementKind,
+    Unknown, Via,
 };
 
 use super::*;
 use crate::audit::v1::AuditRecord;
 use crate::record;
+
+fn masked() -> impl Strategy<Value = Masked> {
+    let stopped = prop::option::of(prop_oneof![Just(Stopped::Withheld), Just(Stopped::Cut)]);
+    (any::<u32>(), any::<[u64; 2]>(), any::<bool>(), stopped).prop_map(
+        |(columns, [values, detected], shadow, stopped)| Masked {
+            columns,
+            values,
+            detected,
+            shadow,
+            stopped,
+        },
+    )
+}
 
 fn check(operation: &Operation, decided: &Decided<'_>) -> AuditRecord {
     let header = Header {
@@ -175,6 +188,7 @@ proptest! {
         counts in any::<[u64; 3]>(),
         copied in prop::option::of(any::<[u64; 2]>()),
         tags in any_text(),
+        masked in prop::option::of(masked()),
     ) {
         let outcome = Outcome {
             status: failed
@@ -184,6 +198,7 @@ proptest! {
             duration_ns: counts[2],
             copied: copied.map(|[bytes_in, bytes_out]| Copied { bytes_in, bytes_out }),
             tags,
+            masked,
         };
         let mut ours = Vec::new();
         super::outcome(&mut ours, &outcome);

@@ -139,6 +139,7 @@ fn chain_text() -> String {
             copied: None,
             duration_ns: 1_500_000,
             tags: String::new(),
+            masked: None,
         },
     );
     golden.record("outcome", Some(&session), Some(Seq(1)), &body);

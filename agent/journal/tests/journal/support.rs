@@ -171,6 +171,7 @@ pub fn ok() -> Outcome {
         copied: None,
         duration_ns: 1000,
         tags: "SELECT 1".to_owned(),
+        masked: None,
     }
 }
 
