@@ -25,7 +25,7 @@ pub mod text;
 mod transform;
 
 pub use copy::{CopyFormat, CopyStyle};
-pub use detect::{Cover, Detectors};
+pub use detect::{Cover, Detectors, Stream};
 pub use form::Format;
 pub use order::{Order, Withheld};
 pub use plan::{Field, Masker, Plan, Treatment};

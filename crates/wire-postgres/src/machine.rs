@@ -20,6 +20,7 @@ mod answer;
 mod client;
 mod guard;
 mod order;
+mod parts;
 mod server;
 mod startup;
 mod statement;
