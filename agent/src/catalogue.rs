@@ -16,6 +16,7 @@
 //! Known gaps: DDL that does not pass the gate, and DDL inside of functions, is seen at the next
 //! regular reading only (`catalogue.refresh_seconds`).
 
+mod paths;
 mod read;
 
 use std::collections::HashMap;
@@ -33,6 +34,7 @@ use crate::config::{CatalogueConfig, read_capped};
 use crate::masking::Views;
 use crate::telemetry::Metrics;
 use crate::tls::ServerVerification;
+pub use paths::Paths;
 use read::Login;
 
 /// Most databases whose catalogues are kept.
@@ -79,12 +81,13 @@ pub struct Reading {
     pub catalogue: Arc<Catalogue>,
     /// Child and parent of each partition and each inheriting table, by OID.
     pub parents: Vec<(u32, u32)>,
+    /// How names are looked up in it.
+    pub paths: Arc<Paths>,
+    state: [u8; 32],
     /// A version for another catalogue that is made of it.
     pub other: u64,
     /// What is made of it for masking.
     pub views: Views,
-    /// Which change it is later than.
-    after: u64,
 }
 
 /// Whether a reading is as new as can be told.
@@ -111,6 +114,8 @@ pub struct Source {
 #[derive(Default)]
 struct State {
     reading: Option<Arc<Reading>>,
+    /// Which change the reading is later than.
+    after: u64,
     /// Counts changes of the database that are known of.
     changed: u64,
     /// Sessions with DDL under way.
@@ -183,7 +188,7 @@ impl Source {
     pub fn current(&self) -> Option<(Arc<Reading>, Fresh)> {
         let state = self.state();
         let reading = Arc::clone(state.reading.as_ref()?);
-        let fresh = state.changing == 0 && reading.after >= state.changed;
+        let fresh = state.changing == 0 && state.after >= state.changed;
         Some((reading, if fresh { Fresh::Yes } else { Fresh::No }))
     }
 
@@ -220,11 +225,24 @@ impl Source {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn publish(&self, reading: Option<Reading>) {
-        if let Some(reading) = reading {
-            self.state().reading = Some(Arc::new(reading));
+    /// A reading that began after change number `after` found this. Where that is what was known before,
+    /// it stays what it was, so that nothing that was made of it has to be made anew.
+    fn publish(&self, reading: Reading, after: u64) {
+        let mut state = self.state();
+        let was_fresh = state.after >= state.changed;
+        let same = state.reading.as_ref().is_some_and(|known| known.state == reading.state);
+        if !same {
+            state.reading = Some(Arc::new(reading));
+        }
+        state.after = after;
+        drop(state);
+        if !same || !was_fresh {
             self.changes.fetch_add(1, Ordering::AcqRel);
         }
+        self.attempted();
+    }
+
+    fn attempted(&self) {
         self.attempts.send_modify(|attempts| *attempts += 1);
     }
 }
@@ -254,16 +272,17 @@ impl Reader {
         let mut idle = 0;
         let mut failing = false;
         while idle < IDLE_READINGS || self.is_wanted_after_all() {
+            let after = self.source.state().changed;
             let wait = match self.read().await {
                 Ok(reading) => {
                     failing = false;
-                    self.source.publish(Some(reading));
+                    self.source.publish(reading, after);
                     self.config.refresh_ms
                 }
                 Err(why) => {
                     self.failed(&why, failing);
                     failing = true;
-                    self.source.publish(None);
+                    self.source.attempted();
                     RETRY_MS.min(self.config.refresh_ms)
                 }
             };
@@ -284,7 +303,6 @@ impl Reader {
     }
 
     async fn read(&self) -> Result<Reading, String> {
-        let after = self.source.state().changed;
         let password = self.config.password_file.as_deref().map(password_in).transpose()?;
         // Two: one for what is read, one for what may be made of it.
         let version = self.versions.fetch_add(2, Ordering::Relaxed);
@@ -296,9 +314,15 @@ impl Reader {
             password: password.as_deref(),
         };
         let found = read::read(login, version).await.map_err(|error| error.to_string())?;
-        let catalogue = Arc::new(found.catalogue);
-        let (parents, other, views) = (found.parents, version + 1, Views::default());
-        Ok(Reading { catalogue, parents, other, views, after })
+        let paths = Paths::new(&found.catalogue, found.path, found.paths);
+        Ok(Reading {
+            catalogue: Arc::new(found.catalogue),
+            parents: found.parents,
+            paths: Arc::new(paths),
+            state: found.state,
+            other: version + 1,
+            views: Views::default(),
+        })
     }
 
     /// Said once for a row of failures, counted each time. An old reading is as good as it was, until
@@ -333,14 +357,20 @@ mod tests {
         Arc::new(Source::new(Place { target: "t".to_owned(), server, database: "d".to_owned() }))
     }
 
-    fn read_now(source: &Source) -> Reading {
+    fn reading(state: u8) -> Reading {
         Reading {
             catalogue: Arc::default(),
             parents: Vec::new(),
+            paths: Arc::default(),
+            state: [state; 32],
             other: 0,
             views: Views::default(),
-            after: source.state().changed,
         }
+    }
+
+    fn read_now(source: &Source) {
+        let after = source.state().changed;
+        source.publish(reading(1), after);
     }
 
     #[track_caller]
@@ -352,24 +382,39 @@ mod tests {
     fn a_reading_is_fresh_until_something_changes_and_again_after_the_next_reading() {
         let source = source();
         check(&source, None);
-        source.publish(Some(read_now(&source)));
+        read_now(&source);
         check(&source, Some(Fresh::Yes));
         let before = source.changes();
         let first = source.changing();
         check(&source, Some(Fresh::No));
         assert!(source.changes() > before);
         // Read while the transaction is open: what it did is not in it.
-        let too_early = read_now(&source);
-        source.publish(Some(read_now(&source)));
+        let too_early = source.state().changed;
+        read_now(&source);
         check(&source, Some(Fresh::No));
         let second = source.changing();
         drop(first);
-        source.publish(Some(read_now(&source)));
+        read_now(&source);
         check(&source, Some(Fresh::No));
         drop(second);
-        source.publish(Some(too_early));
+        source.publish(reading(1), too_early);
         check(&source, Some(Fresh::No));
-        source.publish(Some(read_now(&source)));
+        let before = source.changes();
+        read_now(&source);
         check(&source, Some(Fresh::Yes));
+        assert!(source.changes() > before);
+    }
+
+    #[test]
+    fn what_reads_as_before_changes_nothing() {
+        let source = source();
+        read_now(&source);
+        let (first, changes) = (source.current().unwrap().0, source.changes());
+        read_now(&source);
+        assert!(Arc::ptr_eq(&first, &source.current().unwrap().0));
+        assert_eq!(source.changes(), changes);
+        source.publish(reading(2), 0);
+        assert!(!Arc::ptr_eq(&first, &source.current().unwrap().0));
+        assert_ne!(source.changes(), changes);
     }
 }

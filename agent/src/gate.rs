@@ -8,12 +8,14 @@
 mod budget;
 pub mod masking;
 mod recorded;
+pub mod sight;
 
 use std::collections::VecDeque;
 use std::sync::Arc;
 
 use tidegate_event::{
-    Executable, Mode, OnFailure, Operation, Outcome, Principal, Protocol, Seq, Status, TargetName,
+    Executable, Login, Mode, OnFailure, Operation, Outcome, Principal, Protocol, Seq, Status,
+    TargetName,
 };
 use tidegate_journal::{Journal, JournalError, Pledge, Receipt, Recorded, SessionLog};
 use tidegate_policy::{Decider, Decision, Denial, Permit, PolicySet, Ruling, Subject, Verdict};
@@ -173,6 +175,8 @@ impl Gate {
             self.login = (login.user.clone(), login.database.clone());
             self.decider = None;
         }
+        let renewed = self.masking.as_ref().and_then(|masking| masking.renewed(operation));
+        let operation = renewed.as_ref().unwrap_or(operation);
         let known = self.masking.as_mut().and_then(|masking| masking.of(operation));
         let known = known.as_deref();
         let ruling = self.decider().decide(operation, known.map(|known| &known.asked));
@@ -234,8 +238,8 @@ impl Gate {
             let counted = budget::is_bounded(&decision.duties);
             self.pending.push_back(Pending { id, seq, concerns, counted });
         }
-        if let Some(masking) = &mut self.masking {
-            masking.sent(operation);
+        if let Some(masking) = &self.masking {
+            masking.sight().sent(operation);
         }
         let order = known.and_then(|known| known.order(operation, &decision));
         Answer::Permit { token, duties: masking::duties(order, &decision, left) }
@@ -283,27 +287,28 @@ impl Gate {
         }
     }
 
-    /// The database's catalogue, once the login to it is permitted; its first reading can be waited for.
-    pub fn catalogue(&mut self) -> Option<Arc<Source>> {
-        let masking = self.masking.as_mut()?;
-        masking.logged_in(&self.login.1)
+    /// The login is permitted: the database's catalogue, whose first reading can be waited for.
+    pub fn logged_in(&self, login: &Login) -> Option<Arc<Source>> {
+        let sight = self.masking.as_ref()?.sight();
+        sight.logged_in(login);
+        sight.source()
     }
 
     /// Whether the session's own DDL is under way, so that [`Self::settled`] is to be called.
     pub fn is_changing(&self) -> bool {
-        self.masking.as_ref().is_some_and(Masking::is_changing)
-    }
-
-    /// The catalogue that this session has changed: the next operation waits for its reading.
-    pub fn behind(&mut self) -> Option<Arc<Source>> {
-        self.masking.as_mut().and_then(Masking::behind)
+        self.masking.as_ref().is_some_and(|masking| masking.sight().is_changing())
     }
 
     /// No operation is under way, and no transaction open.
-    pub fn settled(&mut self) {
-        if let Some(masking) = &mut self.masking {
-            masking.settled();
+    pub fn settled(&self) {
+        if let Some(masking) = &self.masking {
+            masking.sight().settled();
         }
+    }
+
+    /// The catalogue that this session has changed: the next operation waits for its reading.
+    pub fn behind(&self) -> Option<Arc<Source>> {
+        self.masking.as_ref().and_then(|masking| masking.sight().behind())
     }
 
     /// What is asked from now on is read in this database.

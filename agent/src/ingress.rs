@@ -13,7 +13,7 @@ use tidegate_event::{Capture, Principal};
 use tidegate_journal::{Journal, SessionOpening, SessionRefusal};
 use tidegate_policy::PolicySet;
 use tidegate_sql::Analyzer;
-use tidegate_wire_postgres::Machine;
+use tidegate_wire_postgres::{Analyze, Machine};
 use tokio::net::TcpStream;
 use tokio::sync::watch;
 
@@ -22,7 +22,8 @@ use crate::capture::capture_of;
 use crate::catalogue::Catalogues;
 use crate::config::{ClientTls, Config, TargetConfig};
 use crate::drain::Guard;
-use crate::gate::masking::{Masking, Site};
+use crate::gate::masking::Masking;
+use crate::gate::sight::{Sight, Site};
 use crate::gate::{Gate, Standing, Watch};
 use crate::lanes::Lanes;
 use crate::masking::TargetMasking;
@@ -212,30 +213,36 @@ fn admit(
         on_failure: target.on_failure,
     };
     let around = surroundings(shared, index, target, capture.original, guard);
+    let sight = sight(shared, index, target, &around);
+    let analyzer: Arc<dyn Analyze> = match &sight {
+        Some(sight) => Arc::clone(sight) as _,
+        None => Arc::clone(&shared.analyzer) as _,
+    };
     let watch = Watch {
-        masking: masking(shared, index, target, &around),
+        masking: sight.map(Masking::new),
         given: shared.budgets.of(principal.uid, index),
         metrics: Arc::clone(&shared.metrics),
     };
     let gate = Gate::new(shared.journal.clone(), log, shared.policy.clone(), standing, watch);
-    let machine = Machine::new(machine_config(target), Arc::clone(&shared.analyzer));
+    let machine = Machine::with_analyzer(machine_config(target), analyzer);
     Ok((gate, machine, around))
 }
 
-fn masking(
+fn sight(
     shared: &Shared,
     index: usize,
     target: &TargetConfig,
     around: &Surroundings,
-) -> Option<Masking> {
+) -> Option<Arc<Sight>> {
     let masking = shared.masking.get(index)?.as_ref()?;
-    Some(Masking::new(Site {
+    let site = Site {
         masking: Arc::clone(masking),
         catalogues: Arc::clone(&shared.catalogues),
         target: target.name.0.clone(),
         server: around.server,
         verification: around.verification.clone(),
-    }))
+    };
+    Some(Arc::new(Sight::new(Arc::clone(&shared.analyzer), site)))
 }
 
 fn whose<'a>(

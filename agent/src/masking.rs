@@ -21,7 +21,7 @@ use tidegate_mask::{Detectors, Mask, ProtectedColumn, Protection, Secret, Unreso
 use tidegate_policy::ProtectedColumn as PolicyColumn;
 use tidegate_sql::{Catalogue, KnownRelation, RelationKind};
 
-use crate::catalogue::Reading;
+use crate::catalogue::{Paths, Reading};
 use crate::config::masking::{DetectorName, MaskConfig, UnresolvedConfig};
 use crate::config::{CatalogueConfig, Config, TargetConfig};
 use crate::mask_key;
@@ -55,6 +55,8 @@ pub struct View {
     pub catalogue: Option<Arc<Catalogue>>,
     /// The protected columns as policies name them, by their number in the protection.
     pub policy: Vec<PolicyColumn>,
+    /// How names are looked up; `None` where nothing was read.
+    pub paths: Option<Arc<Paths>>,
 }
 
 /// What is made of one reading, once.
@@ -100,6 +102,7 @@ impl TargetMasking {
                 protection: Arc::clone(&protection),
                 catalogue: strict.then(|| Arc::new(catalogue)),
                 policy: policy.clone(),
+                paths: None,
             })
         };
         Ok(Self {
@@ -137,22 +140,25 @@ impl TargetMasking {
             columns.push(column);
             policy.push(like);
         }
-        if columns.len() == self.columns.len() {
-            let protection = Arc::clone(&self.named.protection);
-            return Arc::new(View { protection, catalogue: Some(Arc::clone(catalogue)), policy });
-        }
-        let made = Protection::new(columns, self.detectors, self.unresolved, Some(&self.secret));
-        match made {
-            Ok(protection) => Arc::new(View {
-                protection: Arc::new(protection),
-                catalogue: Some(Arc::clone(catalogue)),
-                policy,
-            }),
-            Err(error) => {
-                tracing::error!(%error, "too many partitions are protected: what can't be told is more");
-                Arc::clone(&self.nothing)
+        let protection = if columns.len() == self.columns.len() {
+            Arc::clone(&self.named.protection)
+        } else {
+            let made =
+                Protection::new(columns, self.detectors, self.unresolved, Some(&self.secret));
+            match made {
+                Ok(protection) => Arc::new(protection),
+                Err(error) => {
+                    tracing::error!(%error, "too many partitions are protected: nothing counts as known");
+                    return Arc::clone(&self.nothing);
+                }
             }
-        }
+        };
+        Arc::new(View {
+            protection,
+            catalogue: Some(Arc::clone(catalogue)),
+            policy,
+            paths: Some(Arc::clone(&reading.paths)),
+        })
     }
 }
 

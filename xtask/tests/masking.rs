@@ -3,8 +3,12 @@
 #![expect(clippy::unwrap_used, reason = "tests")]
 #![expect(clippy::indexing_slicing, reason = "tests")]
 
+#[path = "masking/canary.rs"]
+mod canary;
 #[path = "masking/setup.rs"]
 mod setup;
+#[path = "masking/tokio.rs"]
+mod tokio;
 
 use setup::{CATALOGUE, PROTECT, Search, dsn, lab, sql};
 use xtask::lab::Who;

@@ -1,58 +1,31 @@
 //! What one session's operations have to do with what is protected at its target.
 //!
-//! Promises: asked once for each analysis and each state of the catalogue; after that an operation costs
-//! one look-up. Where something can't be told, it counts as what it may be.
-//!
-//! While DDL of any session of its database is under way, and until the catalogue was read anew, only the
-//! tables that were read before count. After DDL of its own, a session waits for that reading.
+//! Promises: asked once for each analysis and each state of what the session sees; after that an
+//! operation costs one look-up. Where something can't be told, it counts as what it may be.
 //!
 //! Limits: [`KNOWN_MAX`] analyses remembered; when full, all are forgotten.
 
 use std::collections::{BTreeSet, HashMap};
-use std::net::SocketAddr;
 use std::sync::Arc;
 
-use tidegate_event::{Action, Analysis, Mode, Operation, Statement, ValueAt, Via};
+use tidegate_event::{Analysis, Mode, Operation, Statement, ValueAt, Via};
 use tidegate_mask::{Order, Touched};
 use tidegate_policy::{Decision, Touched as Asked};
 use tidegate_wire_postgres::Duties;
 
 use super::budget::Left;
-use crate::catalogue::{Catalogues, Change, Fresh, Place, Source};
-use crate::masking::{TargetMasking, View};
-use crate::tls::ServerVerification;
+use super::sight::{Sight, defines, moves};
+use crate::masking::View;
 
 /// Analyses that one session remembers.
 const KNOWN_MAX: usize = 256;
 
-/// What a session needs to know of its database, and where it asks.
-pub struct Site {
-    /// What is protected at its target.
-    pub masking: Arc<TargetMasking>,
-    /// All catalogues.
-    pub catalogues: Arc<Catalogues>,
-    /// The target's name.
-    pub target: String,
-    /// The server that it goes to.
-    pub server: SocketAddr,
-    /// How that server is verified.
-    pub verification: Option<Arc<ServerVerification>>,
-}
-
 /// What one session knows.
 pub struct Masking {
-    site: Site,
-    source: Option<Arc<Source>>,
-    /// DDL of its own is under way.
-    change: Option<Change>,
-    /// It has changed what its database holds, and not waited for the next reading.
-    behind: bool,
-    /// [`Source::changes`] when `view` was made.
-    seen: u64,
-    view: Arc<View>,
+    sight: Arc<Sight>,
+    /// The state of what it sees in which `known` was made.
+    epoch: u64,
     known: HashMap<usize, Arc<Known>>,
-    /// For a call by number, of which nothing is known.
-    call: Option<Arc<Known>>,
 }
 
 /// Which values of a statement must not be recorded.
@@ -80,115 +53,53 @@ pub(super) struct Known {
 }
 
 impl Masking {
-    /// For a session that has not logged in yet.
-    pub fn new(site: Site) -> Self {
-        let view = Arc::clone(site.masking.named());
-        Self {
-            site,
-            source: None,
-            change: None,
-            behind: false,
-            seen: 0,
-            view,
-            known: HashMap::new(),
-            call: None,
-        }
+    /// For a session that sees its database so.
+    pub fn new(sight: Arc<Sight>) -> Self {
+        Self { sight, epoch: 0, known: HashMap::new() }
     }
 
-    /// The session logs in to this database.
-    pub fn logged_in(&mut self, database: &str) -> Option<Arc<Source>> {
-        let config = self.site.masking.catalogue.as_ref()?;
-        let place = Place {
-            target: self.site.target.clone(),
-            server: self.site.server,
-            database: database.to_owned(),
-        };
-        self.source = self.site.catalogues.of(place, config, self.site.verification.clone());
-        self.refresh();
-        self.source.clone()
+    /// What the session sees.
+    pub(super) const fn sight(&self) -> &Arc<Sight> {
+        &self.sight
+    }
+
+    /// `operation` as the session sees it now; `None` where it is that already.
+    pub(super) fn renewed(&self, operation: &Operation) -> Option<Operation> {
+        let Operation::Statement(statement) = operation else { return None };
+        let analysis = self.sight.renewed(statement)?;
+        Some(Operation::Statement(Statement { analysis, ..statement.clone() }))
     }
 
     /// What `operation` has to do with what is protected; `None` for one that brings no result.
     pub(super) fn of(&mut self, operation: &Operation) -> Option<Arc<Known>> {
-        if self.source.as_ref().is_some_and(|source| source.changes() != self.seen) {
-            self.refresh();
-        }
-        match operation {
-            Operation::Statement(statement) => Some(self.of_analysis(&statement.analysis)),
+        let nothing;
+        let analysis = match operation {
+            Operation::Statement(statement) => &statement.analysis,
+            // A call by number, of which nothing is known.
             Operation::FunctionCall(_) => {
-                let new = || Arc::new(Known::of(Arc::default(), Arc::clone(&self.view)));
-                Some(Arc::clone(self.call.get_or_insert_with(new)))
+                nothing = Arc::default();
+                &nothing
             }
-            Operation::Login(_) | Operation::Cancel(_) => None,
-        }
-    }
-
-    fn of_analysis(&mut self, analysis: &Arc<Analysis>) -> Arc<Known> {
-        let key = Arc::as_ptr(analysis).addr();
-        if let Some(known) = self.known.get(&key) {
-            return Arc::clone(known);
-        }
-        if self.known.len() >= KNOWN_MAX {
+            Operation::Login(_) | Operation::Cancel(_) => return None,
+        };
+        let seen = self.sight.now();
+        if seen.epoch != self.epoch || self.known.len() >= KNOWN_MAX {
             self.known.clear();
+            self.epoch = seen.epoch;
         }
-        let known = Arc::new(Known::of(Arc::clone(analysis), Arc::clone(&self.view)));
-        self.known.insert(key, Arc::clone(&known));
-        known
+        let key = Arc::as_ptr(analysis).addr();
+        let new = || Arc::new(Known::of(Arc::clone(analysis), Arc::clone(&seen.view)));
+        Some(Arc::clone(self.known.entry(key).or_insert_with(new)))
     }
-
-    /// A permitted operation is about to be sent. From now on the catalogue may be another.
-    pub(super) fn sent(&mut self, operation: &Operation) {
-        let (Some(source), Operation::Statement(statement)) = (&self.source, operation) else {
-            return;
-        };
-        if self.change.is_none() && may_define(statement) {
-            self.change = Some(source.changing());
-            self.refresh();
-        }
-    }
-
-    /// Whether DDL of this session is under way.
-    pub(super) const fn is_changing(&self) -> bool {
-        self.change.is_some()
-    }
-
-    /// No transaction is open, and nothing is under way: what was changed is there for all.
-    pub(super) fn settled(&mut self) {
-        self.change = None;
-        self.behind = true;
-        self.refresh();
-    }
-
-    /// The catalogue, where this session has changed it and has not waited for it since.
-    pub(super) fn behind(&mut self) -> Option<Arc<Source>> {
-        std::mem::take(&mut self.behind).then(|| self.source.clone()).flatten()
-    }
-
-    fn refresh(&mut self) {
-        let Some(source) = &self.source else { return };
-        self.seen = source.changes();
-        let masking = &self.site.masking;
-        self.view = match source.current() {
-            None => Arc::clone(masking.named()),
-            Some((reading, Fresh::Yes)) => masking.whole(&reading),
-            Some((reading, Fresh::No)) => masking.tables(&reading),
-        };
-        self.known.clear();
-        self.call = None;
-    }
-}
-
-/// Whether it may change what relations and functions there are, once it runs.
-fn may_define(statement: &Statement) -> bool {
-    let defines = |action| matches!(action, Action::Ddl | Action::Unknown);
-    let mut effects = statement.analysis.effects.iter();
-    statement.via != Via::Parse && effects.any(|effect| defines(effect.action))
 }
 
 impl Known {
     fn of(analysis: Arc<Analysis>, view: Arc<View>) -> Self {
         let catalogue = view.catalogue.as_deref();
-        let touched = view.protection.touched(&analysis.lineage, catalogue);
+        let mut touched = view.protection.touched(&analysis.lineage, catalogue);
+        if let Some(why) = hidden(&analysis) {
+            touched.opaque.get_or_insert_with(|| why.to_owned());
+        }
         let in_words = |numbers: &BTreeSet<usize>| {
             numbers.iter().filter_map(|at| view.policy.get(*at).cloned()).collect()
         };
@@ -235,6 +146,17 @@ impl Known {
             catalogue: self.view.catalogue.clone(),
         })
     }
+}
+
+/// Why names of a text may mean something else than its analysis took them for.
+fn hidden(analysis: &Analysis) -> Option<&'static str> {
+    let changes = |effect| defines(effect) || moves(effect);
+    if analysis.lineage.rows.is_empty() && analysis.kinds.is_empty() && analysis.effects.is_empty()
+    {
+        return Some("it calls a function by number");
+    }
+    (analysis.kinds.len() > 1 && analysis.effects.iter().any(changes))
+        .then_some("an earlier statement of the same text changes what names mean")
 }
 
 /// The duties of an operation; `None` where there is nothing to do.

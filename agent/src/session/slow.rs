@@ -50,8 +50,8 @@ impl<M: Machine<Token, Duties = Duties>> Session<M> {
         match Upstream::dial(around.server, around.verification.as_deref()).await {
             Ok(upstream) => {
                 self.upstream = Some(upstream);
-                if matches!(operation, Operation::Login(_))
-                    && let Some(catalogue) = self.gate.catalogue()
+                if let Operation::Login(login) = operation
+                    && let Some(catalogue) = self.gate.logged_in(login)
                 {
                     catalogue.first_reading().await;
                 }

@@ -238,7 +238,7 @@ impl Protection {
     fn add_output(&self, output: &Output, catalogue: Option<&Catalogue>, touched: &mut Touched) {
         match output {
             Output::Several(sources) | Output::One { sources, .. } => {
-                self.add_sources(sources, catalogue, touched)
+                self.add_sources(sources, catalogue, touched);
             }
             Output::Star(relation) => {
                 touched.shown.extend(self.of_relation(relation));

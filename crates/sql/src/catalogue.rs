@@ -88,6 +88,11 @@ impl Catalogue {
         known
     }
 
+    /// All relations, in no order.
+    pub fn relations(&self) -> impl Iterator<Item = &Arc<KnownRelation>> {
+        self.by_oid.values()
+    }
+
     /// The same without what may stand for something else by now: views have no definition, functions
     /// are gone. `version` is the new one's own.
     #[must_use]
