@@ -202,6 +202,7 @@ impl Run {
             Action::Dial | Action::StartServerTls => {
                 return Err("dials of its own accord".to_owned());
             }
+            Action::Cancel(_) => self.machine.cancel_ended(),
             Action::ToServer { .. } | Action::ToClient(_) | Action::StartClientTls => {}
         }
         Ok(())

@@ -244,6 +244,10 @@ impl Driver {
             Action::Outcome { id, outcome } => {
                 self.note(format!("outcome {} {}", id.0, outcome_text(&outcome)), &[]);
             }
+            Action::Cancel(bytes) => {
+                self.note("cancel".into(), &bytes);
+                self.machine.cancel_ended();
+            }
             Action::StartClientTls => self.note("start client TLS".into(), &[]),
             Action::Dial | Action::StartServerTls => self.note("dials".into(), &[]),
             Action::Close { ending } => self.note(format!("close: {ending:?}"), &[]),
