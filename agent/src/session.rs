@@ -9,6 +9,7 @@
 pub mod leg;
 mod outbox;
 pub mod queue;
+mod slow;
 
 use std::future::Future as _;
 use std::io;
@@ -18,12 +19,14 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
-use bytes::BytesMut;
+use bytes::{Bytes, BytesMut};
 use tidegate_event::{Ending, Operation, Outcome, Status};
 use tidegate_journal::{JournalError, SessionCounts};
-use tidegate_wire_postgres::{Action, Answer as MachineAnswer, AskId, Authority, Machine};
+use tidegate_wire::{Action, Answer as MachineAnswer, AskId, Authority, Machine};
+use tidegate_wire_postgres::Duties;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
+use crate::catalogue::Source;
 use crate::gate::{Answer, Gate, IO_ERROR, NOTHING_SENT, Token};
 use crate::tls::{HostCa, ServerVerification};
 use crate::upstream::{Clearance, Upstream};
@@ -67,9 +70,9 @@ pub struct Surroundings {
     pub stop: tokio::sync::watch::Receiver<bool>,
 }
 
-/// One session's state.
-pub struct Session {
-    machine: Machine<Token>,
+/// One session's state, over the machine of its protocol.
+pub struct Session<M> {
+    machine: M,
     gate: Gate,
     client: Option<Leg>,
     to_client: Queue,
@@ -82,6 +85,8 @@ pub struct Session {
     offer_again: bool,
     upstream: Option<Upstream>,
     outbox: Outbox,
+    /// A cancel request of the machine's own is on its way.
+    cancelling: Option<Pin<Box<dyn Future<Output = ()> + Send>>>,
     server_bytes: BytesMut,
     server_read: usize,
     server_open: bool,
@@ -105,13 +110,17 @@ enum ClientState {
 /// What the pump stops for.
 enum Event {
     Open(AskId, Operation),
+    CatchUp(AskId, Operation, Arc<Source>),
+    Cancel(Bytes),
+    Dial,
     StartClientTls,
+    StartServerTls,
     Close(Ending),
 }
 
-impl Session {
+impl<M: Machine<Token, Duties = Duties>> Session<M> {
     /// A session over an accepted connection.
-    pub fn new(machine: Machine<Token>, gate: Gate, client: Leg) -> Self {
+    pub fn new(machine: M, gate: Gate, client: Leg) -> Self {
         Self {
             machine,
             gate,
@@ -124,6 +133,7 @@ impl Session {
             offer_again: false,
             upstream: None,
             outbox: Outbox::default(),
+            cancelling: None,
             server_bytes: BytesMut::new(),
             server_read: READ_BYTES_MIN,
             server_open: true,
@@ -150,7 +160,17 @@ impl Session {
             };
             let step = match event {
                 Event::Open(id, operation) => self.open(id, &operation, around).await,
+                Event::CatchUp(id, operation, catalogue) => {
+                    self.catch_up(id, &operation, &catalogue).await;
+                    Ok(())
+                }
+                Event::Cancel(request) => {
+                    self.cancel(request, around);
+                    Ok(())
+                }
+                Event::Dial => self.dial_first(around).await,
                 Event::StartClientTls => self.start_client_tls(around).await,
+                Event::StartServerTls => self.start_server_tls(around).await,
                 Event::Close(ending) => return ending,
             };
             if let Err(ending) = step {
@@ -168,78 +188,17 @@ impl Session {
         tokio::time::timeout(limit, std::future::poll_fn(|cx| self.poll_pump(cx))).await.ok()
     }
 
-    /// Decides a login or a cancel, and dials the server once it is recorded.
-    async fn open(
-        &mut self,
-        id: AskId,
-        operation: &Operation,
-        around: &Surroundings,
-    ) -> Result<(), Ending> {
-        let mut token = match self.gate.ask(id, operation) {
-            Answer::Permit(token) => token,
-            refusal @ Answer::Refuse { .. } => {
-                self.answer(id, refusal);
-                return Ok(());
-            }
-        };
-        if let Token::Pledged(pledge) = &token {
-            let limit = Duration::from_secs(REDEEM_SECONDS_MAX);
-            let why = match tokio::time::timeout(limit, self.gate.journal().redeem(pledge)).await {
-                Ok(Ok(_)) => None,
-                Ok(Err(error)) => Some(error.to_string()),
-                Err(_) => Some(format!("not within {REDEEM_SECONDS_MAX} s")),
-            };
-            if let (Some(_), Some(receipt)) = (&why, self.gate.pass_open()) {
-                token = Token::Open(receipt);
-            } else if let Some(why) = why {
-                self.gate.outcome(id, &Outcome::without_result(Status::Skipped));
-                let message = format!("tidegate: the record did not become durable: {why}");
-                self.answer(id, Answer::Refuse { sqlstate: IO_ERROR, message, hint: None });
-                return Ok(());
-            }
-        }
-        match Upstream::dial(around.server, around.verification.as_deref()).await {
-            Ok(upstream) => {
-                self.upstream = Some(upstream);
-                self.answer(id, Answer::Permit(token));
-            }
-            Err(error) => {
-                let message = error.to_string();
-                let code = UNREACHABLE.to_owned();
-                let status = Status::Failed { code, message: message.clone() };
-                self.gate.outcome(id, &Outcome::without_result(status));
-                let message = format!("tidegate: {message}");
-                self.answer(id, Answer::Refuse { sqlstate: UNREACHABLE, message, hint: None });
-            }
-        }
-        Ok(())
-    }
-
-    async fn start_client_tls(&mut self, around: &Surroundings) -> Result<(), Ending> {
-        let limit = Duration::from_secs(HANDSHAKE_SECONDS_MAX);
-        let gone = |why: String| Ending::Gate(why);
-        let mut leg = self.client.take().ok_or_else(|| gone("the client leg is gone".into()))?;
-        let queue = &mut self.to_client;
-        let flushed = std::future::poll_fn(|cx| queue.poll_write(&mut leg, cx));
-        flushed.await.map_err(|error| gone(format!("cannot answer the client: {error}")))?;
-        let Leg::Plain(stream) = leg else {
-            return Err(gone("the client asked for TLS inside TLS".into()));
-        };
-        let accept = around.host_ca.accept(stream, around.server.ip(), &around.names);
-        let leg = tokio::time::timeout(limit, accept)
-            .await
-            .map_err(|_| gone(format!("no TLS handshake within {HANDSHAKE_SECONDS_MAX} s")))?
-            .map_err(|error| gone(error.to_string()))?;
-        self.client = Some(leg);
-        self.machine.client_tls_started();
-        self.offer_again = true;
-        Ok(())
-    }
-
     /// Moves whatever can be moved; ready when something needs the slow path.
     fn poll_pump(&mut self, cx: &mut Context<'_>) -> Poll<Event> {
         loop {
             self.tick();
+            if let Some(cancelling) = &mut self.cancelling
+                && cancelling.as_mut().poll(cx).is_ready()
+            {
+                self.cancelling = None;
+                self.machine.cancel_ended();
+                self.offer_again = true;
+            }
             while let Some(action) = self.machine.poll() {
                 if let Some(event) = self.act(action) {
                     return Poll::Ready(event);
@@ -281,30 +240,43 @@ impl Session {
             Action::Ask {
                 id,
                 operation: operation @ (Operation::Login(_) | Operation::Cancel(_)),
-            } => {
+            } if self.upstream.is_none() => {
                 return Some(Event::Open(id, operation));
             }
             Action::Ask { id, operation } => {
+                if let Some(database) = self.machine.database() {
+                    self.gate.in_database(database);
+                }
+                if let Some(catalogue) = self.gate.behind() {
+                    return Some(Event::CatchUp(id, operation, catalogue));
+                }
                 let answer = self.gate.ask(id, &operation);
                 self.answer(id, answer);
             }
             Action::Outcome { id, outcome } => self.gate.outcome(id, &outcome),
-            // Nobody dials for it yet: the rest of the result is read and dropped instead.
-            Action::Cancel(_) => self.machine.cancel_ended(),
+            Action::Cancel(request) => return Some(Event::Cancel(request)),
+            Action::Dial => return Some(Event::Dial),
             Action::StartClientTls => return Some(Event::StartClientTls),
+            Action::StartServerTls => return Some(Event::StartServerTls),
             Action::Close { ending } => return Some(Event::Close(ending)),
         }
         None
     }
 
     fn answer(&mut self, id: AskId, answer: Answer) {
-        let answer = match answer {
-            Answer::Permit(token) => MachineAnswer::Permit(token),
-            Answer::Refuse { sqlstate, message, hint } => {
-                MachineAnswer::Refuse { sqlstate, message, hint }
+        let now_ns = self.now_ns;
+        match answer {
+            Answer::Permit { token, duties: None } => {
+                self.machine.answer(now_ns, id, MachineAnswer::Permit(token));
             }
-        };
-        self.machine.answer(self.now_ns, id, answer);
+            Answer::Permit { token, duties: Some(duties) } => {
+                self.machine.permit_with(now_ns, id, token, duties);
+            }
+            Answer::Refuse { sqlstate, message, hint } => {
+                let refusal = MachineAnswer::Refuse { sqlstate, message, hint };
+                self.machine.answer(now_ns, id, refusal);
+            }
+        }
         self.offer_again = true;
     }
 
@@ -395,6 +367,9 @@ impl Session {
                 self.received.1 += as_u64(read);
                 self.server_read = next_read(self.server_read, read);
                 self.machine.from_server(self.now_ns, &mut self.server_bytes);
+                if self.gate.is_changing() && self.machine.is_idle() {
+                    self.gate.settled();
+                }
                 self.offer_again = true;
             }
         }

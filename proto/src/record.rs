@@ -69,7 +69,17 @@ pub fn operation(operation: &Operation, decided: &Decided<'_>) -> Made<v1::Opera
                 What::Cancel(v1::Cancel { backend_pid: cancel.backend_pid })
             }
         };
-        v1::Operation { decision: Some(decision), effects, effects_total: total, what: Some(what) }
+        let (unmasked, unmasked_total) = limits::list(decided.unmasked, String::as_str, cut);
+        v1::Operation {
+            decision: Some(decision),
+            effects,
+            effects_total: total,
+            what: Some(what),
+            alert: text(decided.alert, cut),
+            unmasked: unmasked.iter().map(|column| text(column, cut)).collect(),
+            unmasked_total,
+            masked: decided.masked,
+        }
     })
 }
 

@@ -151,7 +151,7 @@ fn permits(
     let set = set.with_durability(Durability::Process);
     let mut decider = Decider::new(Arc::new(set), subject);
     (0..RECORDS)
-        .map(|_| match decider.decide(operation) {
+        .map(|_| match decider.decide(operation, None) {
             Ruling::Permitted(permit) => Ok(permit),
             Ruling::Refused(_) => bail!("refused"),
         })

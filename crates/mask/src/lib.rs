@@ -15,6 +15,7 @@
 mod catalogue;
 mod copy;
 pub mod detect;
+mod duties;
 mod ff1;
 mod form;
 mod order;
@@ -26,6 +27,7 @@ mod transform;
 
 pub use copy::{CopyFormat, CopyStyle};
 pub use detect::{Cover, Detectors, Stream};
+pub use duties::Duties;
 pub use form::Format;
 pub use order::{Order, Withheld};
 pub use plan::{Field, Masker, Plan, Treatment};

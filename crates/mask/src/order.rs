@@ -77,6 +77,14 @@ impl Order {
         self.plan_rows(self.rows(statement), fields)
     }
 
+    /// The same for the rows of the cursor or prepared statement that statement number `statement` makes;
+    /// a statement that makes none is itself the prepared one.
+    pub fn plan_told(&self, statement: usize, fields: &[Field]) -> Result<Plan, Withheld> {
+        let mut later = self.analysis.lineage.later.iter();
+        let made = later.find(|later| later.statement == statement).map(|later| &later.rows);
+        self.plan_rows(made.or_else(|| self.rows(statement)), fields)
+    }
+
     /// The same for rows that were told elsewhere: those of a cursor or prepared statement.
     pub fn plan_rows(&self, rows: Option<&Rows>, fields: &[Field]) -> Result<Plan, Withheld> {
         if self.is_idle() {
@@ -110,6 +118,10 @@ impl Order {
                         format,
                         ..Field::default()
                     });
+                }
+                Output::Several(_) => {
+                    let why = "how many columns it has is not known".to_owned();
+                    return Err(Withheld { why });
                 }
                 Output::Star(relation) => match self.known(relation) {
                     Some(known) => fields.extend(known.columns.iter().map(|one| Field {
@@ -268,7 +280,7 @@ impl Order {
 
     /// Gives each field the outputs that it may be; `None` where their numbers can't agree.
     fn assign(&self, outputs: &[Output], fields: &[Field]) -> Option<Vec<Flow>> {
-        let is_star = |output: &Output| matches!(output, Output::Star(_));
+        let is_star = |output: &Output| matches!(output, Output::Star(_) | Output::Several(_));
         let Some(first) = outputs.iter().position(is_star) else {
             let same = outputs.len() == fields.len();
             return same.then(|| outputs.iter().map(|output| self.one(output)).collect());
@@ -299,7 +311,7 @@ impl Order {
                     self.add(self.protection.of_relation(relation).filter(named), true, &mut flow);
                 }
                 // It may be this one, under whatever name.
-                Output::One { .. } => {
+                Output::One { .. } | Output::Several(_) => {
                     let one = self.one(output);
                     flow.computed.extend(one.stored.into_iter().chain(one.computed));
                     flow.opaque = flow.opaque.or(one.opaque);
@@ -311,13 +323,15 @@ impl Order {
 
     fn one(&self, output: &Output) -> Flow {
         let mut flow = Flow::default();
-        let Output::One { shown, sources, .. } = output else {
-            return flow;
+        let (shown, sources) = match output {
+            Output::One { shown, sources, .. } => (*shown, sources),
+            Output::Several(sources) => (Shown::Computed, sources),
+            Output::Star(_) => return flow,
         };
         flow.opaque.clone_from(&sources.opaque);
         for reference in &sources.columns {
             // A whole row is no stored value of a column.
-            let stored = *shown == Shown::AsStored && reference.column.is_some();
+            let stored = shown == Shown::AsStored && reference.column.is_some();
             self.add(self.protection.matching(reference), stored, &mut flow);
             self.note_standing(&reference.relation, &mut flow);
         }
@@ -338,6 +352,7 @@ fn sees_through(rows: Option<&Rows>, name: &Relation) -> bool {
     let Some(Rows::Known(outputs)) = rows else { return false };
     !outputs.iter().any(|output| match output {
         Output::Star(relation) => stops(relation),
+        Output::Several(sources) => sources.columns.iter().any(|one| stops(&one.relation)),
         Output::One { sources, .. } => sources.columns.iter().any(|one| stops(&one.relation)),
     })
 }

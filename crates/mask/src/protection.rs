@@ -118,6 +118,9 @@ pub struct Touched {
     pub filtered: BTreeSet<usize>,
     /// Why more may be shown than `shown` names; `None` where all is named.
     pub opaque: Option<String>,
+    /// Why more may decide than `filtered` names; `None` where all is named, or where what can't be
+    /// told may pass.
+    pub filters_opaque: Option<String>,
 }
 
 impl Protection {
@@ -196,19 +199,29 @@ impl Protection {
     /// statements are opaque here: what they hold was asked when they were named.
     pub fn touched(&self, lineage: &Lineage, catalogue: Option<&Catalogue>) -> Touched {
         let mut touched = Touched::default();
-        for rows in &lineage.rows {
+        for rows in lineage.rows.iter().chain(lineage.later.iter().map(|later| &later.rows)) {
             self.add_rows(rows, catalogue, &mut touched);
         }
+        let mut filters_opaque = lineage.filters_opaque.clone();
         for reference in &lineage.filters {
             touched.filtered.extend(self.matching(reference));
+            let stood = catalogue.map(|known| stands(known, &reference.relation));
+            if let Some(Stands::Unresolved(why)) = stood {
+                filters_opaque.get_or_insert(why);
+            }
         }
+        // What can't be told is withheld, or it may pass: so may what decides without being shown.
+        touched.filters_opaque = filters_opaque.filter(|_| self.unresolved == Unresolved::Withhold);
         touched
     }
 
     /// Whether a statement of that lineage has to do with what is protected, as far as can be told.
     pub fn concerns(&self, lineage: &Lineage) -> bool {
         let touched = self.touched(lineage, None);
-        touched.opaque.is_some() || !touched.shown.is_empty() || !touched.filtered.is_empty()
+        touched.opaque.is_some()
+            || touched.filters_opaque.is_some()
+            || !touched.shown.is_empty()
+            || !touched.filtered.is_empty()
     }
 
     fn add_rows(&self, rows: &Rows, catalogue: Option<&Catalogue>, touched: &mut Touched) {
@@ -230,7 +243,9 @@ impl Protection {
 
     fn add_output(&self, output: &Output, catalogue: Option<&Catalogue>, touched: &mut Touched) {
         match output {
-            Output::One { sources, .. } => self.add_sources(sources, catalogue, touched),
+            Output::Several(sources) | Output::One { sources, .. } => {
+                self.add_sources(sources, catalogue, touched);
+            }
             Output::Star(relation) => {
                 touched.shown.extend(self.of_relation(relation));
                 if let Some(Stands::Unresolved(why)) =

@@ -41,6 +41,27 @@ fn errors_say_file_line_column_and_what() {
             "a second policy named \"a\"; the first is at p.cedar:1",
         ),
         (
+            "@rows_max(\"ten\") permit (principal, action, resource);",
+            "p.cedar:1:1:",
+            "@rows_max(\"ten\") is no bound: write a whole number",
+        ),
+        (
+            "@bytes_max(\"10 MiB\") forbid (principal, action, resource);",
+            "p.cedar:1:1:",
+            "@bytes_max has no use on a forbid",
+        ),
+        ("@alert(\"\") forbid (principal, action, resource);", "p.cedar:1:1:", "needs a text"),
+        (
+            "permit (principal, action == Action::\"unmask\", resource == Column::\"l/ssn\");",
+            "p.cedar:1:1:",
+            "write target/relation.column",
+        ),
+        (
+            "permit (principal, action == Action::\"filter\", resource == Relation::\"l/a\");",
+            "p.cedar:1:",
+            "",
+        ),
+        (
             "permit (principal, action == Action::\"set\", resource == Relation::\"l/a\");",
             "p.cedar:1:",
             "",
@@ -78,8 +99,10 @@ fn the_example_policies_compile_and_read_well() {
             "batch-login (batch-read-only.cedar:2) permits login to batch on ledger, when { context.db_user == \"batch\" }.",
             "batch-reads (batch-read-only.cedar:6) permits read to batch on all of ledger.",
             "batch-talks (batch-read-only.cedar:10) permits talk to batch on all of ledger.",
-            "permit-all (permit-all.cedar:3) permits every action but unknown to every account on everything.",
-            "permit-all-unknown (permit-all.cedar:6) permits unknown to every account on everything.",
+            "permit-all (permit-all.cedar:4) permits every action but unknown, unmask and filter to every account on everything.",
+            "permit-all-unknown (permit-all.cedar:8) permits unknown to every account on everything.",
+            "permit-all-unmask (permit-all.cedar:11) permits unmask to every account on everything.",
+            "permit-all-filter (permit-all.cedar:14) permits filter to every account on everything.",
         ]
     );
     let writes =

@@ -88,6 +88,22 @@ impl Catalogue {
         known
     }
 
+    /// All relations, in no order.
+    pub fn relations(&self) -> impl Iterator<Item = &Arc<KnownRelation>> {
+        self.by_oid.values()
+    }
+
+    /// The same without what may stand for something else by now: views have no definition, functions
+    /// are gone. `version` is the new one's own.
+    #[must_use]
+    pub fn only_tables(&self, version: u64) -> Self {
+        let relations = self
+            .by_oid
+            .values()
+            .map(|relation| KnownRelation { definition: None, ..KnownRelation::clone(relation) });
+        Self::new(version, relations.collect(), Vec::new())
+    }
+
     /// Which reading of the database this is.
     pub const fn version(&self) -> u64 {
         self.version

@@ -6,10 +6,12 @@
 
 use pg_query::protobuf as p;
 use pg_query::{Error, ParserOptions};
+use tidegate_event::{Lineage, Rows};
 
-use crate::collect::{Collector, Nested};
+use crate::collect::{Collector, Nested, bare};
+use crate::resolve::Names;
 use crate::walk::Walk;
-use crate::{Settings, plpgsql};
+use crate::{Settings, lineage, plpgsql};
 
 /// Longest text that is parsed; a longer one is unknown.
 pub(crate) const TEXT_BYTES_MAX: usize = 1024 * 1024;
@@ -26,14 +28,33 @@ pub(crate) struct Found {
     pub(crate) effects: Vec<tidegate_event::Effect>,
     pub(crate) unknown: Option<String>,
     pub(crate) literals_matter: bool,
+    pub(crate) lineage: Lineage,
 }
 
 /// How deep SQL may stand in strings.
 const STRINGS_DEEP_MAX: u8 = 1;
 
 /// Parses and walks a text.
-pub(crate) fn find(text: &str, settings: Settings) -> Found {
-    let mut found = statements(text, settings, 0);
+pub(crate) fn find(text: &str, settings: Settings, names: Option<Names<'_>>) -> Found {
+    let mut found = Collector::new(settings, 0);
+    let lineage = match tree(text, ParserOptions::DEFAULT, settings) {
+        Ok(tree) => {
+            walk(&tree, &mut found);
+            let names = names.map(|names| names.for_statements(&found.kinds, &found.effects));
+            let traced = lineage::of(&tree, text, settings, names);
+            found.literals_matter |= traced.literals_matter;
+            for function in traced.called {
+                found.add_on(tidegate_event::Action::Execute, Some(bare(&function)));
+            }
+            traced.lineage
+        }
+        Err(reason) => {
+            found.kinds.push("unknown");
+            let lineage = untold(&reason);
+            found.unknown(reason);
+            lineage
+        }
+    };
     if found.effects.is_empty() && !found.kinds.is_empty() {
         // `SELECT 1` reads no relation, but is a select all the same: no statement that runs may
         // be without an effect to decide on.
@@ -44,6 +65,38 @@ pub(crate) fn find(text: &str, settings: Settings) -> Found {
         effects: found.effects.into_iter().collect(),
         unknown: found.unknown,
         literals_matter: found.literals_matter,
+        lineage,
+    }
+}
+
+/// The lineage of what could not be understood.
+pub(crate) fn untold(reason: &str) -> Lineage {
+    Lineage {
+        rows: vec![Rows::Opaque(reason.to_owned())],
+        filters_opaque: Some(reason.to_owned()),
+        values_opaque: Some(reason.to_owned()),
+        ..Lineage::default()
+    }
+}
+
+/// Parses a query that the catalogue holds.
+pub(crate) fn definition(text: &str) -> Result<p::ParseResult, String> {
+    tree(text, ParserOptions::DEFAULT, Settings::default())
+}
+
+/// Parses a text, or says why it can't be.
+fn tree(text: &str, options: ParserOptions, settings: Settings) -> Result<p::ParseResult, String> {
+    let options = if settings.standard_conforming_strings {
+        options
+    } else {
+        options | ParserOptions::DISABLE_STANDARD_CONFORMING_STRINGS
+    };
+    match pg_query::parse(text, options) {
+        Ok(tree) if tree.protobuf.stmts.len() > STATEMENTS_MAX => {
+            Err(format!("more than {STATEMENTS_MAX} statements in one text"))
+        }
+        Ok(tree) => Ok(tree.protobuf),
+        Err(error) => Err(explain(&error)),
     }
 }
 
@@ -72,17 +125,9 @@ pub(crate) fn with_options(
     depth: u8,
 ) -> Collector {
     let mut found = Collector::new(settings, depth);
-    let options = if settings.standard_conforming_strings {
-        options
-    } else {
-        options | ParserOptions::DISABLE_STANDARD_CONFORMING_STRINGS
-    };
-    match pg_query::parse(text, options) {
-        Ok(tree) if tree.protobuf.stmts.len() > STATEMENTS_MAX => {
-            found.unknown(format!("more than {STATEMENTS_MAX} statements in one text"));
-        }
-        Ok(tree) => walk(&tree.protobuf, &mut found),
-        Err(error) => found.unknown(explain(&error)),
+    match tree(text, options, settings) {
+        Ok(tree) => walk(&tree, &mut found),
+        Err(reason) => found.unknown(reason),
     }
     if found.unknown.is_some() && found.kinds.is_empty() {
         found.kinds.push("unknown");

@@ -8,6 +8,7 @@ use tidegate_sql::{Analyzer, Settings};
 fn rows() -> impl Iterator<Item = &'static str> {
     include_str!("data/effects.txt")
         .lines()
+        .chain(include_str!("data/lineage.txt").lines())
         .filter(|line| !line.starts_with('#'))
         .filter_map(|line| line.split(";;").next())
 }

@@ -71,7 +71,7 @@ impl Duty {
             && let Some((_, told)) = self.told.iter().find(|(at, _)| *at == statement)
             && let Some(theirs) = &told.duties.order
         {
-            return theirs.plan(told.statement, fields);
+            return theirs.plan_told(told.statement, fields);
         }
         order.plan_rows(rows, fields)
     }

@@ -15,10 +15,10 @@
 //! Names of messages and fields are those of the PostgreSQL manual, "Message Formats".
 //! Known gaps stand in the modules: [`Machine`]'s in `machine.rs`, names in `names.rs`.
 
-mod action;
 mod analyze;
 mod config;
 mod copy_out;
+mod driven;
 mod duty;
 pub mod exercise;
 mod frame;
@@ -29,7 +29,8 @@ mod replies;
 mod rows;
 mod sql_names;
 
-pub use action::{Action, Answer, AskId, Authority, Duties, Exempt};
 pub use analyze::Analyze;
 pub use config::{ClientTls, Config, Limits};
 pub use machine::{Machine, SUBSTITUTE_NAME, SUBSTITUTE_TEXT};
+pub use tidegate_mask::Duties;
+pub use tidegate_wire::{Action, Answer, AskId, Authority, Exempt};

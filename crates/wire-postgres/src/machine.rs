@@ -43,7 +43,7 @@ use crate::message::query::substitute_query;
 use crate::message::status::Transaction;
 use crate::names::{Fate, Names};
 use crate::replies::{Copy, Op, Replies};
-use crate::{Action, Analyze, Answer, AskId, Authority, Config, Exempt};
+use crate::{Action, Analyze, Answer, AskId, Authority, Config, Duties, Exempt};
 use answer::Asking;
 use client::{ClientEnd, ClientSide};
 use guard::Guard;
@@ -251,6 +251,14 @@ impl<R: Clone> Machine<R> {
         }
     }
 
+    /// Answers a question with a permit, and what is to be done to the results.
+    pub fn permit_with(&mut self, now_ns: u64, id: AskId, receipt: R, duties: Arc<Duties>) {
+        match self.asking.take() {
+            Some(asking) if asking.id == id => self.answered_with(now_ns, asking, receipt, duties),
+            other => self.asking = other,
+        }
+    }
+
     /// The TLS handshake with the client is done; its bytes are plaintext again.
     pub fn client_tls_started(&mut self) {
         if matches!(self.phase, Phase::TlsHandshake) {
@@ -267,6 +275,14 @@ impl<R: Clone> Machine<R> {
     /// with this SQLSTATE, every operation that waits gets its outcome, and both legs close.
     pub fn abort(&mut self, now_ns: u64, sqlstate: &'static str, message: &str, hint: &str) {
         self.fail_with(now_ns, sqlstate, message, Some(hint));
+    }
+
+    /// Whether nothing is under way and no transaction is open, as far as the server has said.
+    pub fn is_idle(&self) -> bool {
+        matches!(self.phase, Phase::Session)
+            && self.asking.is_none()
+            && self.session.replies.is_empty()
+            && self.session.transaction == Transaction::Idle
     }
 
     /// Whether the client's bytes are wanted. False while a question is open, while names can't be

@@ -166,6 +166,9 @@ proptest! {
         reason in any_text(),
         policies in prop::collection::vec(any_text(), 0..40),
         verdict in 0_i32..5,
+        alert in any_text(),
+        unmasked in prop::collection::vec(any_text(), 0..40),
+        masked in any::<bool>(),
     ) {
         check(&operation, &Decided {
             verdict: Verdict::try_from(verdict).unwrap(),
@@ -173,6 +176,9 @@ proptest! {
             policies: &policies,
             policy_digest: &Digest([4; 32]),
             durability: Durability::Host,
+            alert: &alert,
+            unmasked: &unmasked,
+            masked,
         });
     }
 
@@ -235,13 +241,16 @@ fn the_largest_statement_fits_and_says_what_was_cut() {
             policies: &vec![long.clone(); 4096],
             policy_digest: &Digest([4; 32]),
             durability: Durability::Collector,
+            alert: &long,
+            unmasked: &vec![long.clone(); 4096],
+            masked: true,
         },
     );
     assert!(record.cut);
     let Some(audit_record::Body::Operation(operation)) = record.body else {
         panic!("no operation")
     };
-    assert_eq!(operation.effects_total, 4096);
+    assert_eq!((operation.effects_total, operation.unmasked_total), (4096, 4096));
     assert_eq!(operation.decision.unwrap().policies_total, 4096);
     let Some(crate::audit::v1::operation::What::Statement(statement)) = operation.what else {
         panic!("no statement")

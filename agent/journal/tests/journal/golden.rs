@@ -123,6 +123,9 @@ fn chain_text() -> String {
             policies: &["batch-writes".to_owned()],
             policy_digest: &Digest([0x55; 32]),
             durability: Durability::Host,
+            alert: "",
+            unmasked: &[],
+            masked: false,
         },
     );
     golden.record("operation", Some(&session), None, &body);

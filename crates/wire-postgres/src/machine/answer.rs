@@ -122,10 +122,6 @@ impl<R: Clone> Machine<R> {
                 let op = Op { id, released_ns: now_ns, receipt, duty: None };
                 self.permitted(op, asked, None);
             }
-            Answer::PermitWith { receipt, duties } => {
-                let op = Op { id, released_ns: now_ns, receipt, duty: None };
-                self.permitted(op, asked, Some(duties).filter(|duties| !duties.is_idle()));
-            }
             Answer::Refuse { sqlstate, message, hint } => {
                 let refusal = Refusal { sqlstate, message, hint };
                 match (&self.phase, asked) {
@@ -143,6 +139,18 @@ impl<R: Clone> Machine<R> {
                 }
             }
         }
+    }
+
+    pub(super) fn answered_with(
+        &mut self,
+        now_ns: u64,
+        asking: Asking<R>,
+        receipt: R,
+        duties: Arc<Duties>,
+    ) {
+        let Asking { id, asked } = asking;
+        let op = Op { id, released_ns: now_ns, receipt, duty: None };
+        self.permitted(op, asked, Some(duties).filter(|duties| !duties.is_idle()));
     }
 
     fn permitted(&mut self, op: Op<R>, asked: Asked<R>, duties: Option<Arc<Duties>>) {

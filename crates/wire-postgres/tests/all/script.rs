@@ -311,6 +311,7 @@ impl Driver {
                 self.machine.cancel_ended();
             }
             Action::StartClientTls => self.note("start client TLS".into(), &[]),
+            Action::Dial | Action::StartServerTls => self.note("dials".into(), &[]),
             Action::Close { ending } => self.note(format!("close: {ending:?}"), &[]),
         }
     }
@@ -322,7 +323,9 @@ impl Driver {
             Answer::Refuse { sqlstate: "42501", message: "not you".into(), hint }
         } else if let Some(protect) = &self.protect {
             let analysis = self.analysis.clone().unwrap_or_default();
-            Answer::PermitWith { receipt: id.0, duties: Arc::new(protect.duties(analysis)) }
+            let duties = Arc::new(protect.duties(analysis));
+            self.machine.permit_with(self.now_ns, id, id.0, duties);
+            return;
         } else {
             Answer::Permit(id.0)
         };

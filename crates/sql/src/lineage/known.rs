@@ -1,0 +1,143 @@
+//! What a catalogue adds: the columns of relations, and what stands behind views and functions.
+//!
+//! Promises: a view is followed to the columns of base relations, however deep views stand on each
+//! other, and never round in circles. A relation that the catalogue doesn't have is opaque, since it
+//! may be a view made since; so are functions but for those in SQL that are one query with every
+//! name qualified.
+//!
+//! Limits: [`DEEP_MAX`] definitions inside each other.
+//!
+//! Known gaps: the conditions of a view count as filters of who uses it. Inherited tables and
+//! partitions stand for themselves. `COPY t TO` leaves generated columns out, which the catalogue
+//! doesn't tell apart: their number then differs from the result's.
+
+use std::rc::Rc;
+
+use pg_query::NodeEnum as N;
+use tidegate_event::Relation;
+
+use super::Tracer;
+use super::flow::{Flow, Item, union};
+use crate::catalogue::{KnownRelation, RelationKind};
+use crate::parse;
+use crate::resolve::Names;
+
+/// Definitions of views and functions inside each other.
+const DEEP_MAX: usize = 32;
+
+impl<'a> Tracer<'a> {
+    /// The columns of a relation by the catalogue; `None` without one, or where the relation is one
+    /// of the system's that isn't in it.
+    pub(super) fn known(&mut self, relation: &Relation) -> Option<Vec<Item>> {
+        let names = self.names?;
+        let Some(known) = names.relation(relation) else {
+            if is_system(relation) {
+                return None;
+            }
+            let mut row = Flow::row(relation);
+            row.add(Flow::opaque(format!("{relation} is not in the catalogue")));
+            return Some(vec![Item::Several(row)]);
+        };
+        Some(match known.kind {
+            RelationKind::Table | RelationKind::Foreign => {
+                let column =
+                    |name: &String| Item::One(Some(name.clone()), Flow::column(&known.name, name));
+                known.columns.iter().map(|known| column(&known.name)).collect()
+            }
+            RelationKind::View | RelationKind::MaterializedView => self.view(known),
+        })
+    }
+
+    fn view(&mut self, known: &'a KnownRelation) -> Vec<Item> {
+        if let Some((_, items)) = self.views.iter().find(|(oid, _)| *oid == known.oid) {
+            return items.to_vec();
+        }
+        // While it is followed, it is what can't be told: that ends every circle.
+        let circle = opaque_view(known, "is defined by itself");
+        let at = self.views.len();
+        self.views.push((known.oid, Rc::new(circle)));
+        let items = match known.definition.as_deref() {
+            Some(definition) => self.definition(known, definition),
+            None => opaque_view(known, "has no definition in the catalogue"),
+        };
+        if let Some((_, remembered)) = self.views.get_mut(at) {
+            *remembered = Rc::new(items.clone());
+        }
+        items
+    }
+
+    fn definition(&mut self, known: &'a KnownRelation, definition: &str) -> Vec<Item> {
+        let Some(items) = self.inside(definition) else {
+            return opaque_view(known, "has a definition that can't be followed");
+        };
+        let spelt = items.iter().all(|item| matches!(item, Item::One(..)));
+        if !spelt || items.len() != known.columns.len() {
+            return opaque_view(known, "has other columns than its definition");
+        }
+        let named = items.into_iter().zip(&known.columns);
+        named.map(|(item, column)| Item::One(Some(column.name.clone()), item.flow())).collect()
+    }
+
+    /// What a query that is not of the statement returns: a view's, a function's.
+    fn inside(&mut self, text: &str) -> Option<Vec<Item>> {
+        if self.deep >= DEEP_MAX || text.len() > parse::NESTED_BYTES_MAX {
+            return None;
+        }
+        let tree = parse::definition(text).ok()?;
+        let [only] = tree.stmts.as_slice() else {
+            return None;
+        };
+        let Some(N::SelectStmt(select)) = only.stmt.as_deref().and_then(|stmt| stmt.node.as_ref())
+        else {
+            return None;
+        };
+        if !self.spend(text.len() / 16) {
+            return None;
+        }
+        let names = self.names.map(Names::qualified_only);
+        let outer = (
+            std::mem::take(&mut self.levels),
+            std::mem::take(&mut self.ctes),
+            self.literals.take(),
+            std::mem::replace(&mut self.names, names),
+            std::mem::replace(&mut self.nested, true),
+        );
+        self.deep += 1;
+        let items = self.select(select);
+        self.deep -= 1;
+        (self.levels, self.ctes, self.literals, self.names, self.nested) = outer;
+        Some(items)
+    }
+
+    /// What a function returns besides what it is given, where its body tells.
+    pub(super) fn body(&mut self, function: &Relation) -> Option<Flow> {
+        let names = self.names?;
+        let [known] = names.functions(function) else {
+            return None;
+        };
+        let source = known.source.as_deref().filter(|_| known.language == "sql")?;
+        if self.functions.contains(&known.oid) {
+            return None;
+        }
+        self.functions.push(known.oid);
+        let items = self.inside(source);
+        self.functions.pop();
+        Some(union(items?.iter().map(Item::flow)).computed())
+    }
+}
+
+fn opaque_view(known: &KnownRelation, why: &str) -> Vec<Item> {
+    let flow = || {
+        let mut flow = Flow::row(&known.name);
+        flow.add(Flow::opaque(format!("{} {why}", known.name)));
+        flow
+    };
+    known.columns.iter().map(|column| Item::One(Some(column.name.clone()), flow())).collect()
+}
+
+fn is_system(relation: &Relation) -> bool {
+    match relation.schema.as_deref() {
+        Some(schema) => schema == "pg_catalog" || schema == "information_schema",
+        None => relation.name.starts_with("pg_"),
+    }
+}
