@@ -103,11 +103,12 @@ impl Known {
         let in_words = |numbers: &BTreeSet<usize>| {
             numbers.iter().filter_map(|at| view.policy.get(*at).cloned()).collect()
         };
-        let asked = Arc::new(Asked::new(
+        let asked = Asked::new(
             in_words(&touched.shown),
             in_words(&touched.filtered),
             touched.opaque.is_some(),
-        ));
+        );
+        let asked = Arc::new(asked.with_filters_opaque(touched.filters_opaque.is_some()));
         let values = values(&analysis, &view, &touched);
         Self { analysis, view, touched, asked, values }
     }
@@ -218,6 +219,7 @@ fn values(analysis: &Analysis, view: &View, touched: &Touched) -> Values {
     let is_told = touched.opaque.is_none() && lineage.values_opaque.is_none();
     let concerns = !touched.shown.is_empty()
         || !touched.filtered.is_empty()
+        || touched.filters_opaque.is_some()
         || touched.opaque.is_some()
         || names_protected(analysis, view);
     if !is_told && concerns {

@@ -118,6 +118,9 @@ pub struct Touched {
     pub filtered: BTreeSet<usize>,
     /// Why more may be shown than `shown` names; `None` where all is named.
     pub opaque: Option<String>,
+    /// Why more may decide than `filtered` names; `None` where all is named, or where what can't be
+    /// told may pass.
+    pub filters_opaque: Option<String>,
 }
 
 impl Protection {
@@ -199,23 +202,26 @@ impl Protection {
         for rows in lineage.rows.iter().chain(lineage.later.iter().map(|later| &later.rows)) {
             self.add_rows(rows, catalogue, &mut touched);
         }
-        let mut any_filters = lineage.filters_opaque.is_some();
+        let mut filters_opaque = lineage.filters_opaque.clone();
         for reference in &lineage.filters {
             touched.filtered.extend(self.matching(reference));
             let stood = catalogue.map(|known| stands(known, &reference.relation));
-            any_filters |= matches!(stood, Some(Stands::Unresolved(_)));
+            if let Some(Stands::Unresolved(why)) = stood {
+                filters_opaque.get_or_insert(why);
+            }
         }
         // What can't be told is withheld, or it may pass: so may what decides without being shown.
-        if any_filters && self.unresolved == Unresolved::Withhold {
-            touched.filtered = (0..self.columns.len()).collect();
-        }
+        touched.filters_opaque = filters_opaque.filter(|_| self.unresolved == Unresolved::Withhold);
         touched
     }
 
     /// Whether a statement of that lineage has to do with what is protected, as far as can be told.
     pub fn concerns(&self, lineage: &Lineage) -> bool {
         let touched = self.touched(lineage, None);
-        touched.opaque.is_some() || !touched.shown.is_empty() || !touched.filtered.is_empty()
+        touched.opaque.is_some()
+            || touched.filters_opaque.is_some()
+            || !touched.shown.is_empty()
+            || !touched.filtered.is_empty()
     }
 
     fn add_rows(&self, rows: &Rows, catalogue: Option<&Catalogue>, touched: &mut Touched) {

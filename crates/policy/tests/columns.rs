@@ -205,6 +205,12 @@ const ROWS: &[(&str, &str, &str, &str)] = &[
         "",
     ),
     (
+        r#"permit (principal, action == Action::"unmask", resource == Target::"ledger");"#,
+        "+c.ssn *",
+        "",
+        "",
+    ),
+    (
         r#"permit (principal, action == Action::"unmask", resource);
            forbid (principal, action == Action::"unmask", resource in Class::"card");"#,
         "+c.ssn *",

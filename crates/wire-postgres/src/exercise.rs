@@ -9,12 +9,18 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use bytes::BytesMut;
-use tidegate_event::{Action as Does, Analysis, Effect, StatementKind, Unknown};
+use tidegate_event::{
+    Action as Does, Analysis, ColumnRef, Effect, Lineage, Output, Relation, Rows, Shown, Sources,
+    StatementKind, Unknown,
+};
 use tidegate_sql::Settings;
 
 use crate::{Action, Analyze, Answer, AskId, Authority, ClientTls, Config, Limits, Machine};
 
-/// An analyser that knows first words only, so that inputs stay small and runs fast.
+/// An analyser that knows first words only, so that inputs stay small and runs fast. What a statement
+/// returns stands in its comment, as columns of the relation `t`: `/*ssn,=name,+,*,!*/` is the stored
+/// column `ssn`, something computed from `name`, something of no column, a star, and something unknown;
+/// `/*cursor c*/`, `/*prepared p*/` and `/*none*/` are what they say.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct FirstWord;
 
@@ -39,10 +45,19 @@ impl Analyze for FirstWord {
             .then(|| Unknown { reason: "not a word of the exercise".to_owned() });
         let action = if unknown.is_some() { Does::Unknown } else { action };
         let effects = vec![Effect { action, relation: None, bounded: true }];
+        let statements =
+            || text.split(|byte| *byte == b';').filter(|one| !one.trim_ascii().is_empty());
+        let kind = |one: &[u8]| {
+            let one = one.trim_ascii_start();
+            let word = one.split(|byte| !byte.is_ascii_alphabetic()).next().unwrap_or_default();
+            StatementKind(String::from_utf8_lossy(word).to_ascii_uppercase())
+        };
+        let rows = statements().map(|one| rows(&String::from_utf8_lossy(one))).collect();
         Arc::new(Analysis {
-            kinds: vec![StatementKind(word)],
+            kinds: statements().map(kind).collect(),
             effects,
             unknown,
+            lineage: Lineage { rows, ..Lineage::default() },
             ..Analysis::default()
         })
     }
@@ -50,6 +65,35 @@ impl Analyze for FirstWord {
     fn too_long(&self, _bytes: u64) -> Arc<Analysis> {
         self.analyze(b"", Settings::default())
     }
+}
+
+fn rows(statement: &str) -> Rows {
+    let comment = statement.split_once("/*").and_then(|(_, rest)| rest.split_once("*/"));
+    let Some((comment, _)) = comment else {
+        return Rows::Opaque("no lineage in an exercise".to_owned());
+    };
+    match comment.split_once(' ') {
+        Some(("cursor", name)) => return Rows::Cursor(name.to_owned()),
+        Some(("prepared", name)) => return Rows::Prepared(name.to_owned()),
+        _ if comment == "none" => return Rows::None,
+        _ => {}
+    }
+    let t = || Relation { schema: None, name: "t".to_owned() };
+    let output = |item: &str| {
+        let (shown, column) = match item.strip_prefix('=') {
+            Some(column) => (Shown::Computed, column),
+            None => (Shown::AsStored, item),
+        };
+        let source = ColumnRef { relation: t(), column: Some(column.to_owned()) };
+        let (columns, opaque) = match item {
+            "*" => return Output::Star(t()),
+            "+" => (BTreeSet::new(), None),
+            "!" => (BTreeSet::new(), Some("unknown in an exercise".to_owned())),
+            _ => (BTreeSet::from([source]), None),
+        };
+        Output::One { name: None, shown, sources: Sources { columns, opaque } }
+    };
+    Rows::Known(comment.split(',').map(output).collect())
 }
 
 /// Limits small enough for short inputs to reach them.

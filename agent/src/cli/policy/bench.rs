@@ -111,12 +111,8 @@ fn touched(protection: &Protection, lineage: &Lineage, catalogue: Option<&Catalo
         columns.map(column).collect()
     };
     let touched = Touched::new(named(&found.shown), named(&found.filtered), found.opaque.is_some())
-        .with_filters_opaque(lineage.filters_opaque.is_some());
-    Protected {
-        touched: Some(touched),
-        opaque: found.opaque,
-        filters_opaque: lineage.filters_opaque.clone(),
-    }
+        .with_filters_opaque(found.filters_opaque.is_some());
+    Protected { touched: Some(touched), opaque: found.opaque, filters_opaque: found.filters_opaque }
 }
 
 fn column(column: &tidegate_mask::ProtectedColumn) -> ProtectedColumn {

@@ -142,9 +142,10 @@ impl Judge<'_> {
         if touched.opaque() {
             let question = request::target_question(self.set, self.subject, asked, UNMASK);
             let questions = question.map(|question| vec![question]);
-            // All are asked, so that each forbid that stands in the way can be told.
             let granted = self.grants(About::UnmaskUnseen, questions, tally);
-            tally.unseen_unmasked = granted && self.unmask_forbid().is_none();
+            // What is masked where it is named must not be clear where it is not.
+            tally.unseen_unmasked =
+                granted && tally.masked.is_empty() && self.unmask_forbid().is_none();
         }
     }
 

@@ -15,6 +15,7 @@
 mod fake;
 mod golden;
 mod hostile;
+mod protect;
 mod script;
 mod splits;
 mod sync;
