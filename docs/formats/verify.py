@@ -6,6 +6,7 @@ computed here in plain Python (RFC 8032), so that nothing has to be installed: a
 
     verify.py --log DIR --keys keys.json [--policy policy.txt] [--checkpoint FILE ..] [--range A..B]
     verify.py --bundle DIR [--keys keys.json] [--policy policy.txt]
+    verify.py --golden DIR    checks itself against docs/formats/golden
     verify.py --batch FILE    one JSON array of such arguments a line; one JSON object a line comes back
 
 Exit code: 0 verified, 10 with declared gaps, 20 tampering, 30 cannot be decided.
@@ -996,7 +997,53 @@ def run(arguments):
     }
 
 
+def check_golden(directory):
+    """This program against the golden files: how many values agree."""
+    read = lambda name: read_text(os.path.join(directory, name))
+    values = lambda text: dict(line.split(" = ", 1) for line in text.split("\n") if " = " in line)
+    chain, tree, witness = (values(read(name)) for name in ("chain.txt", "checkpoint.txt", "witness.txt"))
+    checks = []
+    for name in ("genesis", "operation", "outcome"):
+        record = Record(bytes.fromhex(chain[name]))
+        checks += [record.value.hex() == chain[f"{name}.chain_value"], record.chain.hex() == chain["chain_id"]]
+    checks.append(Record(bytes.fromhex(chain["genesis"])).genesis[4].hex() == chain["audit_key.public"])
+    facts, signed, signature = read_seal(bytes.fromhex(chain["seal"]))
+    checks.append(ed25519(bytes.fromhex(chain["audit_key.public"]), signed, signature))
+    checks.append((facts[0].hex(), facts[3].hex()) == (chain["chain_id"], chain["outcome.chain_value"]))
+    checks.append(read_entry(bytes.fromhex(chain["entry.genesis"]))[3].hex() == chain["genesis"])
+    log_key, leaves = read_vkey(tree["vkey"], 1), Tree()
+    for leaf in tree["leaves"].replace("[empty]", "").split(" "):
+        leaves.push(bytes.fromhex(leaf))
+    note = read("checkpoint.txt").partition("to the end of the file\n")[2].rstrip("\n") + "\n"
+    checks += [leaves.root().hex() == tree["root"], open_checkpoint(note, log_key) == (5, leaves.root())]
+    body, signature = bytes.fromhex(tree["receipt.body"]), bytes.fromhex(tree["receipt.signature"])
+    checks.append(ed25519(log_key[1], b"tidegate/receipt/v1\0" + body, signature))
+    cosigned, policy = json.loads(witness["cosigned"]), Policy(json.loads(witness["policy"]))
+    checks += [policy.logs == [log_key], policy.is_met(cosigned_by(cosigned, policy.witnesses)), not policy.is_met(set())]
+    checks.append(read_vkey(witness["vkey"], 4) == policy.witnesses["audit"])
+    check_proof(json.loads(witness["proof.3"]), 3, bytes.fromhex(witness["leaf.3"]), cosigned, 5, leaves.root())
+    heartbeat = dict(fields(dict(fields(bytes.fromhex(witness["body.heartbeat"])))[HEARTBEAT]))
+    checks.append(heartbeat[10].decode() == note)
+    missing = dict(fields(dict(fields(bytes.fromhex(witness["body.missing"])))[MISSING]))
+    checks.append((missing[3], missing[4]) == (3, 5))
+    segment = list(marks_and_frames(os.path.join(directory, "segment-v1.bin")))
+    checks.append(len(segment) > 0)
+    print(f"{sum(checks)} values agree, {len(checks) - sum(checks)} do not")
+    return 0 if all(checks) else 1
+
+
+def marks_and_frames(path):
+    with open(path, "rb") as file:
+        data = file.read()
+    offset = 80
+    while found := frame_at(data, offset):
+        yield found
+        offset = found[2]
+
+
 def main():
+    if sys.argv[1:2] == ["--golden"]:
+        return check_golden(sys.argv[2])
     if sys.argv[1:2] == ["--batch"]:
         with open(sys.argv[2], encoding="utf-8") as lines:
             for line in lines:
