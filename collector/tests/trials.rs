@@ -30,7 +30,8 @@ use made::Made;
 use random::Random;
 use spoil::{Spoil, spoil};
 
-const TRIALS: u64 = 10;
+/// Of each kind in an ordinary run; two signatures a millisecond is what plain Python does.
+const TRIALS: u64 = 5;
 
 fn from_env(name: &str, otherwise: u64) -> u64 {
     std::env::var(name).map_or(otherwise, |text| text.parse().unwrap())
