@@ -16,6 +16,8 @@ mod bundle;
 mod enrolment;
 #[path = "collector/export.rs"]
 mod export;
+#[path = "collector/golden.rs"]
+mod golden;
 #[path = "collector/home.rs"]
 mod home;
 #[path = "collector/ingest.rs"]
