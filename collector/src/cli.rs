@@ -1,6 +1,7 @@
 //! The command line.
 
 mod show;
+mod ui;
 
 use std::io::{self, IsTerminal as _, Write};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -92,6 +93,8 @@ enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// The review pages: who may come in
+    Ui(ui::Ui),
     /// Print a completion script
     Completions {
         /// Which shell
@@ -204,6 +207,7 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::Status { config, json } => {
             show::status(&Config::load(&config.config)?, json, &mut io::stdout().lock())?;
         }
+        Command::Ui(command) => ui::run(&command, &mut io::stdout().lock())?,
         Command::Completions { shell } => {
             let mut script = Vec::new();
             clap_complete::generate(shell, &mut Cli::command(), "tidegate-collector", &mut script);
@@ -230,7 +234,8 @@ fn run_serve(config: &Config) -> anyhow::Result<()> {
         let mut terminate = signal(SignalKind::terminate())?;
         let mut interrupt = signal(SignalKind::interrupt())?;
         let mut running = serve::start(config).await?;
-        writeln!(io::stdout(), "ready: uplink={}", running.uplink)?;
+        let pages = running.ui.map(|at| format!(" ui={at}")).unwrap_or_default();
+        writeln!(io::stdout(), "ready: uplink={}{pages}", running.uplink)?;
         io::stdout().flush()?;
         tokio::select! {
             error = running.failed() => return Err(error),
@@ -295,6 +300,7 @@ fn run_query(query: &Query) -> anyhow::Result<()> {
         since_ns: time(&query.since)?,
         until_ns: time(&query.until)?,
         limit: query.limit,
+        ..Filter::default()
     };
     let db = index::open_for_reading(&config.paths().index())?;
     let answers = ask(&db, &filter)?;

@@ -27,6 +27,9 @@ pub struct Config {
     /// How the log is kept.
     #[serde(default)]
     pub log: Log,
+    /// The review pages; without it there are none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ui: Option<Ui>,
     /// Receivers of the OTLP feed.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub export: Vec<Export>,
@@ -63,6 +66,25 @@ pub struct Log {
 impl Default for Log {
     fn default() -> Self {
         Self { segment_bytes: SEGMENT_BYTES }
+    }
+}
+
+/// `[ui]`
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Ui {
+    /// Address and port of the review pages.
+    pub listen: SocketAddr,
+    /// Whether they are served over TLS, with the uplink's certificate. Unset: everywhere but on
+    /// loopback. `false` is for loopback only.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tls: Option<bool>,
+}
+
+impl Ui {
+    /// Whether TLS is spoken.
+    pub fn over_tls(&self) -> bool {
+        self.tls.unwrap_or(!self.listen.ip().is_loopback())
     }
 }
 
@@ -136,6 +158,13 @@ impl Config {
 
     fn check(&self) -> anyhow::Result<()> {
         check_origin(&self.collector.origin)?;
+        if let Some(ui) = &self.ui {
+            anyhow::ensure!(
+                ui.over_tls() || ui.listen.ip().is_loopback(),
+                "ui.tls = false with ui.listen = {}: without TLS the pages are for loopback only",
+                ui.listen
+            );
+        }
         let mut names = std::collections::BTreeSet::new();
         for export in &self.export {
             anyhow::ensure!(
@@ -214,6 +243,10 @@ paths! {
     lock = "lock";
     /// Where the uplink really listens, while `serve` runs.
     uplink_address = "uplink.addr";
+    /// Accounts, sessions, looks and sign-offs of the review pages.
+    ui = "ui.db";
+    /// Where the review pages really listen, while `serve` runs.
+    ui_address = "ui.addr";
     /// What receivers refused for good.
     dead_letters = "dead-letters";
 }

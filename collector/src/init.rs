@@ -49,6 +49,7 @@ pub fn init(options: &Options<'_>) -> anyhow::Result<()> {
         collector: Collector { origin: options.origin.to_owned(), data_dir: ".".into() },
         uplink: Uplink { listen: options.listen, name },
         log: Log::default(),
+        ui: None,
         export: Vec::new(),
     };
     let text = format!("{HEAD}{}{EXPORT_EXAMPLE}", toml::to_string(&config)?);
@@ -57,6 +58,10 @@ pub fn init(options: &Options<'_>) -> anyhow::Result<()> {
 
 const HEAD: &str = "# Configuration of tidegate-collector. Unknown keys are refused.\n\n";
 const EXPORT_EXAMPLE: &str = "
+# The review pages; without TLS on loopback only (docs/REVIEWING.md).
+# [ui]
+# listen = \"127.0.0.1:7480\"
+
 # A receiver of the OTLP feed; protocol is \"grpc\" or \"http\".
 # [[export]]
 # name = \"siem\"

@@ -4,7 +4,9 @@
 //! sync, receipt; a checkpoint each second) -> `index` (a projection, rebuilt at any time) ->
 //! `query`, `export`. `verify` walks the log and trusts nothing but the public keys.
 //!
-//! What is not here yet: the web UI, retention, witnesses, and the collector's own chain of
+//! `ui` serves the review pages, through the same questions as the command line.
+//!
+//! What is not here yet: retention, witnesses, and the collector's own chain of
 //! administrative acts (who enrolled an agent, who asked which question).
 
 pub mod access;
@@ -22,4 +24,5 @@ pub mod pki;
 pub mod query;
 pub mod serve;
 pub mod state;
+pub mod ui;
 pub mod verify;

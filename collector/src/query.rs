@@ -157,6 +157,23 @@ pub fn ask(db: &Connection, filter: &Filter) -> anyhow::Result<Vec<Answer>> {
     Ok(answers.split_off(surplus))
 }
 
+/// The answers at these log indexes, in the order of the log; what is not in the index is left out.
+pub fn at(db: &Connection, indexes: &[u64]) -> anyhow::Result<Vec<Answer>> {
+    let mut answers = Vec::new();
+    for index in indexes {
+        let mut statement = db.prepare_cached(&format!("{OPERATIONS} WHERE o.idx = ?1"))?;
+        let found = statement.query_map([index], operation_row)?;
+        answers.extend(found.collect::<Result<Vec<_>, _>>()?);
+    }
+    for answer in &mut answers {
+        if let Some(operation) = &mut answer.operation {
+            operation.effects = effects(db, answer.index)?;
+        }
+    }
+    answers.sort_by_key(|answer| answer.index);
+    Ok(answers)
+}
+
 fn select(
     db: &Connection,
     columns: &str,

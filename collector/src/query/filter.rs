@@ -8,6 +8,8 @@ use rusqlite::types::Value;
 pub struct Filter {
     /// Principal or database user, exactly.
     pub who: Option<String>,
+    /// Executable of the session's process: its whole path, or its file name.
+    pub executable: Option<String>,
     /// Target, exactly.
     pub target: Option<String>,
     /// Relation: `name`, or `schema.name`, which also finds statements that name no schema.
@@ -59,6 +61,12 @@ impl Filter {
         if let Some(who) = &self.who {
             all.add("(o.who = ? OR s.db_user = ?)", who.clone());
         }
+        if let Some(executable) = &self.executable {
+            all.add(
+                "(s.executable = ? OR substr(s.executable, -length(?) - 1) = '/' || ?)",
+                executable.clone(),
+            );
+        }
         if let Some(verdict) = &self.verdict {
             all.add("o.verdict = ?", verdict.clone());
         }
@@ -87,7 +95,7 @@ impl Filter {
 
     /// The condition on everything else; `None` where the question is about operations only.
     pub fn lifecycle(&self) -> Option<(String, Vec<Value>)> {
-        if self.verdict.is_some() || self.table.is_some() {
+        if self.verdict.is_some() || self.table.is_some() || self.executable.is_some() {
             return None;
         }
         let mut all = self.common();
