@@ -13,7 +13,7 @@ use axum::response::{Html, IntoResponse as _, Response};
 use maud::html;
 
 use super::routes::{Context, Fields, Problem, Reply, cookie_name, filled, is_same_site};
-use super::store::LINK_SECONDS;
+use super::store::{LINK_SECONDS, Look};
 use super::{Ui, page};
 use crate::clock;
 
@@ -60,7 +60,7 @@ pub async fn enter(ui: Arc<Ui>, request: Request) -> Response {
         return page::problem(StatusCode::BAD_REQUEST, SPENT, None);
     };
     let tls = ui.tls;
-    let entered = tokio::task::spawn_blocking(move || ui.store.enter(&token, clock::now_ns()));
+    let entered = tokio::task::spawn_blocking(move || spend(&ui, &token));
     match entered.await {
         Ok(Ok(Some(cookie))) => {
             let cookie = set_cookie(tls, &cookie);
@@ -72,6 +72,15 @@ pub async fn enter(ui: Arc<Ui>, request: Request) -> Response {
             page::problem(StatusCode::SERVICE_UNAVAILABLE, "The link cannot be checked now.", None)
         }
     }
+}
+
+/// Spends the link; the cookie, once the beginning of the session is kept.
+fn spend(ui: &Ui, token: &str) -> anyhow::Result<Option<String>> {
+    let now_ns = clock::now_ns();
+    let Some(cookie) = ui.store.enter(token, now_ns)? else { return Ok(None) };
+    let Some(user) = ui.store.user(&cookie, now_ns)? else { return Ok(None) };
+    ui.store.keep_look(&user, "/enter", &Look { page: "enter", ..Look::default() }, now_ns)?;
+    Ok(Some(cookie))
 }
 
 fn set_cookie(tls: bool, value: &str) -> String {

@@ -28,7 +28,7 @@ pub struct Page {
 const NAVIGATION: [(&str, &str, &[Role]); 6] = [
     ("/ask", "Ask", &[Role::Reviewer, Role::Examiner]),
     ("/review", "Review queue", &[Role::Reviewer, Role::Examiner]),
-    ("/integrity", "Integrity and coverage", &Role::ALL),
+    ("/integrity", "Integrity", &Role::ALL),
     ("/policies", "Policies", &Role::ALL),
     ("/exam", "Exam pack", &[Role::Reviewer, Role::Examiner]),
     ("/people", "People and looks", &[Role::Admin]),

@@ -52,7 +52,7 @@ pub fn page(context: &Context) -> Result<Reply, Problem> {
         ("Scope", false),
         ("Begun (UTC)", false),
         ("Last request (UTC)", false),
-        ("", false),
+        ("End", false),
     ];
     let body = html! {
         p.sentence {

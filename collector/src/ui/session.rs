@@ -15,7 +15,7 @@ use super::read::{Facts, Reader, SESSION_ANSWERS_MAX, newest_checkpoint};
 use super::routes::{Context, Problem, Reply};
 use super::store::Look;
 use super::{ask, export, text, words};
-use crate::query::{Answer, Operation};
+use crate::query::{Answer, Filter, Operation};
 
 /// A session as pages show it.
 struct Seen {
@@ -42,6 +42,11 @@ fn see(context: &Context) -> Result<Seen, Problem> {
 }
 
 impl Seen {
+    /// Log index of the last entry of it, its seal among them.
+    fn last(&self) -> u64 {
+        self.extract.leaves.last().map_or(self.facts.opened, |leaf| leaf.index)
+    }
+
     fn look(&self, page: &'static str) -> Look {
         Look { page, ..ask::looked(&self.answers) }
     }
@@ -53,11 +58,18 @@ pub fn page(context: &Context) -> Result<Reply, Problem> {
     let walk = context.ui.walks.fresh(&context.ui.paths)?;
     let body = html! {
         p.sentence { (sentence(&seen)) }
+        p.sentence {
+            (words::state(walk.as_deref().map_or(State::NotRun, |walk| walk.state(seen.last()))))
+            @if !seen.same { " " strong { "The index does not say what the log says." } }
+            ": log entries " (seen.facts.opened) " to " (seen.last()) ". "
+            a href="#integrity" { "How it was checked" } ", "
+            a href="#who" { "who it was" } "."
+        }
+        (timeline(&seen, walk.as_deref()))
         div.columns {
             (identity(&seen.facts))
             (integrity(context, &seen, walk.as_deref())?)
         }
-        (timeline(&seen, walk.as_deref()))
         p.actions {
             a href={ "/session/" (seen.id) "/export.csv" } { "This session as CSV" }
             " "
@@ -114,13 +126,14 @@ fn identity(facts: &Facts) -> Markup {
 
 fn integrity(context: &Context, seen: &Seen, walk: Option<&Walk>) -> anyhow::Result<Markup> {
     let facts = &seen.facts;
-    let last = seen.extract.leaves.last().map_or(facts.opened, |leaf| leaf.index);
+    let last = seen.last();
     let seqs: Vec<u64> = seen.answers.iter().map(|answer| answer.seq).collect();
     let reader = Reader::open(&context.ui, &context.user.scope)?;
     let (low, high) =
         (seqs.iter().min().copied().unwrap_or(0), seqs.iter().max().copied().unwrap_or(0));
     let seals = reader.seals(&facts.chain, low, high)?;
     let checkpoint = newest_checkpoint(&context.ui.paths)?;
+    let gaps = gaps(&reader, facts)?;
     let state = walk.map_or(State::NotRun, |walk| walk.state(last));
     Ok(html! {
         section.integrity aria-labelledby="integrity" {
@@ -148,6 +161,7 @@ fn integrity(context: &Context, seen: &Seen, walk: Option<&Walk>) -> anyhow::Res
                     } @else { "none yet" }
                 }
                 dt { "Verified" } dd { (walked(walk)) }
+                dt { "Gaps" } dd { (gaps) }
                 dt { "This page and the log" }
                 dd {
                     @if seen.same {
@@ -168,6 +182,31 @@ fn integrity(context: &Context, seen: &Seen, walk: Option<&Walk>) -> anyhow::Res
                     session holds its entries and their inclusion proofs."
                 }
             }
+        }
+    })
+}
+
+/// What this agent itself said to be missing, in any of its chains.
+fn gaps(reader: &Reader<'_>, facts: &Facts) -> anyhow::Result<Markup> {
+    let mut found = 0;
+    for kind in ["gap", "bypass", "recovered"] {
+        let filter = Filter {
+            agent: Some(facts.agent.clone()),
+            kind: Some(kind.to_owned()),
+            limit: SESSION_ANSWERS_MAX,
+            ..Filter::default()
+        };
+        found += reader.ask(filter)?.len();
+    }
+    let outcomes = "Every outcome that came is beside its operation.";
+    Ok(html! {
+        @if found == 0 {
+            "This agent declared no gap, no bypass and no unclean end. " (outcomes)
+        } @else {
+            strong { (found) } " records of this agent tell of gaps, bypasses or unclean ends: "
+            a href={ "/ask?for=any&kind=gap&agent=" (page::encode(&facts.agent)) "#answers" } { "gaps" } ", "
+            a href={ "/ask?for=any&kind=bypass&agent=" (page::encode(&facts.agent)) "#answers" } { "bypasses" } ", "
+            a href={ "/ask?for=any&kind=recovered&agent=" (page::encode(&facts.agent)) "#answers" } { "unclean ends" } "."
         }
     })
 }

@@ -134,6 +134,7 @@ async fn texts_of_evidence_cannot_act() {
 async fn every_look_is_recorded_before_it_is_shown() {
     let site = Site::start().await;
     let rita = site.person("rita", Role::Reviewer).await;
+    assert_eq!((site.looks()[0].page.as_str(), site.looks()[0].who.as_str()), ("enter", "rita"));
     for (path, page, answers) in [
         ("/ask", "ask", 0),
         ("/ask?from=2026-11-21+02:15&for=1m&table=customers", "ask", 2),
