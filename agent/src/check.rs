@@ -6,6 +6,8 @@
 //!
 //! Known gaps: whether names resolve, servers answer and the kernel can is `doctor`'s to say.
 
+mod masking;
+
 use std::fmt::Write as _;
 
 use tidegate_event::{Durability, Mode, OnFailure};
@@ -83,6 +85,7 @@ fn target_words(config: &Config, target: &TargetConfig) -> Vec<String> {
         ),
     });
     words.push(tls_words(target));
+    words.extend(masking::words(target));
     words
 }
 
@@ -181,6 +184,7 @@ fn target_warnings(target: &TargetConfig, warnings: &mut Vec<String>) {
             target.open_ms_max / 1000
         ));
     }
+    masking::warnings(target, warnings);
     let local = |destination: &Destination| match destination {
         Destination::Net { addr, .. } => addr.is_loopback(),
         Destination::Name { host, .. } => host == "localhost",

@@ -18,6 +18,7 @@ use tidegate_event::{Digest, Durability, Mode, OnFailure, Principal, Protocol, T
 
 mod destination;
 mod error;
+pub mod masking;
 mod raw;
 mod size;
 #[cfg(test)]
@@ -26,6 +27,7 @@ mod validate;
 
 pub use destination::Destination;
 pub use error::{ConfigError, ConfigErrors};
+pub use masking::{CatalogueConfig, MaskingConfig, ProtectConfig};
 pub use size::print as print_size;
 pub use validate::{Accounts, SystemAccounts};
 
@@ -34,6 +36,9 @@ pub const STATE_DIR_DEFAULT: &str = "/var/lib/tidegate/agent";
 
 /// Where the control socket lies.
 pub const RUN_DIR_DEFAULT: &str = "/run/tidegate";
+
+/// Name of the file below `state_dir` with the key behind hashes and tokens.
+pub const MASK_KEY_FILE: &str = "mask.key";
 
 /// Port of the gate on 127.0.0.1 and ::1.
 pub const GATE_PORT_DEFAULT: u16 = 15432;
@@ -171,6 +176,12 @@ pub struct TargetConfig {
     pub open_ms_max: u64,
     /// TLS on both legs.
     pub tls: TargetTls,
+    /// Its protected columns.
+    pub protect: Vec<ProtectConfig>,
+    /// How its results are masked.
+    pub masking: MaskingConfig,
+    /// How the agent learns what its databases hold; `None` where it does not.
+    pub catalogue: Option<CatalogueConfig>,
 }
 
 /// TLS on both legs of a target's connections.
@@ -245,6 +256,11 @@ impl Config {
         self.state_dir.join("enrolment.json")
     }
 
+    /// Where the key behind hashes and tokens lies.
+    pub fn mask_key_file(&self) -> PathBuf {
+        self.state_dir.join(MASK_KEY_FILE)
+    }
+
     /// Where the control socket lies.
     pub fn control_socket(&self) -> PathBuf {
         self.run_dir.join(crate::control::SOCKET_NAME)
@@ -252,7 +268,7 @@ impl Config {
 }
 
 /// Reads a text file of at most `bytes_max` bytes; the error is a reason in words.
-fn read_capped(path: &Path, bytes_max: u64) -> Result<String, String> {
+pub(crate) fn read_capped(path: &Path, bytes_max: u64) -> Result<String, String> {
     use std::io::Read as _;
     let file = std::fs::File::open(path).map_err(|error| format!("cannot be opened: {error}"))?;
     let mut bytes = Vec::new();

@@ -8,10 +8,12 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use tidegate_event::{Executable, Mode, OnFailure, Operation, Outcome, Principal, Seq, TargetName};
+use tidegate_event::{
+    Executable, Mode, OnFailure, Operation, Outcome, Principal, Protocol, Seq, TargetName,
+};
 use tidegate_journal::{Journal, JournalError, Pledge, Receipt, SessionLog};
 use tidegate_policy::{Decider, Decision, PolicySet, Ruling, Subject, Verdict};
-use tidegate_wire_postgres::AskId;
+use tidegate_wire::AskId;
 use tokio::sync::watch;
 
 use crate::telemetry::{Decided, Labels, Metrics};
@@ -76,6 +78,8 @@ pub struct Standing {
     pub cgroup: Option<String>,
     /// To which target.
     pub target: TargetName,
+    /// By which protocol.
+    pub protocol: Protocol,
     /// Whether decisions bind.
     pub mode: Mode,
     /// What happens when nothing can be recorded.
@@ -159,6 +163,14 @@ impl Gate {
         answer
     }
 
+    /// What is asked from now on is read in this database.
+    pub fn in_database(&mut self, database: &str) {
+        if self.login.1 != database {
+            database.clone_into(&mut self.login.1);
+            self.decider = None;
+        }
+    }
+
     /// Records what became of a permitted operation.
     pub fn outcome(&mut self, id: AskId, outcome: &Outcome) {
         let Some(at) = self.pending.iter().position(|(asked, _)| *asked == id) else { return };
@@ -209,7 +221,7 @@ impl Gate {
                 executable: standing.executable.path().map(str::to_owned),
                 cgroup: standing.cgroup.clone(),
                 target: standing.target.clone(),
-                protocol: tidegate_event::Protocol::Postgres,
+                protocol: standing.protocol,
                 mode: standing.mode,
                 db_user: login.0.clone(),
                 database: login.1.clone(),

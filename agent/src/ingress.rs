@@ -197,6 +197,7 @@ fn admit(
         executable: capture.process.executable.clone(),
         cgroup: capture.process.cgroup.clone(),
         target: target.name.clone(),
+        protocol: target.protocol,
         mode: target.mode,
         on_failure: target.on_failure,
     };

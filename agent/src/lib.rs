@@ -5,7 +5,9 @@
 //! `uplink` (to the collector).
 
 pub mod app;
+pub mod budget;
 pub mod capture;
+pub mod catalogue;
 pub mod check;
 pub mod cli;
 pub mod config;
@@ -15,6 +17,7 @@ pub mod drain;
 pub mod gate;
 pub mod ingress;
 pub mod lanes;
+pub mod mask_key;
 pub mod resolve;
 pub mod session;
 pub mod telemetry;

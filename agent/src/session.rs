@@ -21,7 +21,7 @@ use std::time::{Duration, Instant};
 use bytes::BytesMut;
 use tidegate_event::{Ending, Operation, Outcome, Status};
 use tidegate_journal::{JournalError, SessionCounts};
-use tidegate_wire_postgres::{Action, Answer as MachineAnswer, AskId, Authority, Machine};
+use tidegate_wire::{Action, Answer as MachineAnswer, AskId, Authority, Machine};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 use crate::gate::{Answer, Gate, IO_ERROR, NOTHING_SENT, Token};
@@ -67,9 +67,9 @@ pub struct Surroundings {
     pub stop: tokio::sync::watch::Receiver<bool>,
 }
 
-/// One session's state.
-pub struct Session {
-    machine: Machine<Token>,
+/// One session's state, over the machine of its protocol.
+pub struct Session<M> {
+    machine: M,
     gate: Gate,
     client: Option<Leg>,
     to_client: Queue,
@@ -105,13 +105,15 @@ enum ClientState {
 /// What the pump stops for.
 enum Event {
     Open(AskId, Operation),
+    Dial,
     StartClientTls,
+    StartServerTls,
     Close(Ending),
 }
 
-impl Session {
+impl<M: Machine<Token>> Session<M> {
     /// A session over an accepted connection.
-    pub fn new(machine: Machine<Token>, gate: Gate, client: Leg) -> Self {
+    pub fn new(machine: M, gate: Gate, client: Leg) -> Self {
         Self {
             machine,
             gate,
@@ -150,7 +152,9 @@ impl Session {
             };
             let step = match event {
                 Event::Open(id, operation) => self.open(id, &operation, around).await,
+                Event::Dial => self.dial_first(around).await,
                 Event::StartClientTls => self.start_client_tls(around).await,
+                Event::StartServerTls => self.start_server_tls(around).await,
                 Event::Close(ending) => return ending,
             };
             if let Err(ending) = step {
@@ -210,6 +214,70 @@ impl Session {
                 self.gate.outcome(id, &Outcome::without_result(status));
                 let message = format!("tidegate: {message}");
                 self.answer(id, Answer::Refuse { sqlstate: UNREACHABLE, message, hint: None });
+            }
+        }
+        Ok(())
+    }
+
+    /// Dials a server that speaks first: only its greeting is read before the login is decided.
+    async fn dial_first(&mut self, around: &Surroundings) -> Result<(), Ending> {
+        match Upstream::dial_plain(around.server).await {
+            Ok(upstream) => {
+                self.upstream = Some(upstream);
+                self.machine.server_connected();
+            }
+            Err(error) => {
+                let message = format!("tidegate: {error}");
+                self.machine.abort(self.now_ns, UNREACHABLE, &message, NOTHING_SENT);
+            }
+        }
+        Ok(())
+    }
+
+    /// Starts TLS towards the server, where the target asks for it and the protocol has agreed on it:
+    /// once the login's record is durable and the request for TLS has left.
+    async fn start_server_tls(&mut self, around: &Surroundings) -> Result<(), Ending> {
+        let gone = |why: String| Ending::Gate(why);
+        let Some(mut upstream) = self.upstream.take() else {
+            return Err(gone("the server leg is gone".into()));
+        };
+        let limit = Duration::from_secs(REDEEM_SECONDS_MAX);
+        let (outbox, journal) = (&mut self.outbox, self.gate.journal());
+        let release = std::future::poll_fn(|cx| {
+            if let Err(error) = outbox.poll_release(cx, journal, &mut upstream) {
+                return Poll::Ready(Err(error));
+            }
+            match upstream.poll_write(cx) {
+                Poll::Ready(Ok(())) if outbox.is_empty() => Poll::Ready(Ok(())),
+                Poll::Ready(Err(_)) => Poll::Ready(Ok(())),
+                _ => Poll::Pending,
+            }
+        });
+        let released = tokio::time::timeout(limit, release).await;
+        self.upstream = Some(upstream);
+        match released {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => {
+                self.not_durable(&error);
+                return Ok(());
+            }
+            Err(_) => return Err(gone(format!("no record within {REDEEM_SECONDS_MAX} s"))),
+        }
+        let secured = match (self.upstream.take(), around.verification.as_deref()) {
+            (Some(upstream), Some(verification)) => {
+                upstream.start_tls(around.server, verification).await
+            }
+            _ => return Err(gone("TLS was asked for where none is spoken".into())),
+        };
+        match secured {
+            Ok(upstream) => {
+                self.upstream = Some(upstream);
+                self.machine.server_tls_started();
+                self.offer_again = true;
+            }
+            Err(error) => {
+                let message = format!("tidegate: {error}");
+                self.machine.abort(self.now_ns, UNREACHABLE, &message, NOTHING_SENT);
             }
         }
         Ok(())
@@ -281,15 +349,20 @@ impl Session {
             Action::Ask {
                 id,
                 operation: operation @ (Operation::Login(_) | Operation::Cancel(_)),
-            } => {
+            } if self.upstream.is_none() => {
                 return Some(Event::Open(id, operation));
             }
             Action::Ask { id, operation } => {
+                if let Some(database) = self.machine.database() {
+                    self.gate.in_database(database);
+                }
                 let answer = self.gate.ask(id, &operation);
                 self.answer(id, answer);
             }
             Action::Outcome { id, outcome } => self.gate.outcome(id, &outcome),
+            Action::Dial => return Some(Event::Dial),
             Action::StartClientTls => return Some(Event::StartClientTls),
+            Action::StartServerTls => return Some(Event::StartServerTls),
             Action::Close { ending } => return Some(Event::Close(ending)),
         }
         None

@@ -77,6 +77,7 @@ pub struct Metrics {
     operations: Count,
     refused: Count,
     would_refuse: Count,
+    catalogue_failures: Count,
     sessions_ended: AtomicU64,
     sessions_active: UpDownCounter<i64>,
 }
@@ -134,6 +135,10 @@ impl Metrics {
                 "tidegate.operations.would_refuse",
                 "Operations that passed in shadow mode only.",
             ),
+            catalogue_failures: count(
+                "tidegate.catalogue.failures",
+                "Readings of a database's catalogue that failed.",
+            ),
             sessions_ended: AtomicU64::new(0),
             sessions_active: meter
                 .i64_up_down_counter("tidegate.sessions.active")
@@ -157,6 +162,11 @@ impl Metrics {
     /// A connection got no session.
     pub fn session_refused(&self) {
         self.sessions_refused.add(&[]);
+    }
+
+    /// A database's catalogue could not be read.
+    pub fn catalogue_failed(&self) {
+        self.catalogue_failures.add(&[]);
     }
 
     /// An operation was decided.

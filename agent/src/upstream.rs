@@ -13,7 +13,7 @@ use std::time::Duration;
 use bytes::{Bytes, BytesMut};
 use socket2::{SockRef, TcpKeepalive};
 use tidegate_journal::Receipt;
-use tidegate_wire_postgres::Exempt;
+use tidegate_wire::Exempt;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
@@ -94,24 +94,30 @@ impl Upstream {
         address: SocketAddr,
         verification: Option<&ServerVerification>,
     ) -> Result<Self, DialError> {
+        Ok(Self { leg: dial(address, verification).await?, queue: Queue::default() })
+    }
+
+    /// Dials `address` without TLS, for a protocol in which the server speaks first and TLS begins later.
+    pub async fn dial_plain(address: SocketAddr) -> Result<Self, DialError> {
+        Ok(Self { leg: Leg::Plain(connect(address).await?), queue: Queue::default() })
+    }
+
+    /// Begins TLS on a connection without it, and verifies the server; the protocol has asked for it.
+    pub async fn start_tls(
+        self,
+        address: SocketAddr,
+        verification: &ServerVerification,
+    ) -> Result<Self, DialError> {
+        let Leg::Plain(stream) = self.leg else {
+            return Err(DialError::NoTls { address });
+        };
         let limit = Duration::from_secs(DIAL_SECONDS_MAX);
-        let stream = tokio::time::timeout(limit, TcpStream::connect(address))
+        let name = verification.name_for(address);
+        let tls = tokio::time::timeout(limit, verification.connector().connect(name, stream))
             .await
             .map_err(|_| DialError::TimedOut { address })?
-            .map_err(|source| DialError::Connect { address, source })?;
-        stay_alive(&stream).map_err(|source| DialError::Connect { address, source })?;
-        if address.ip().is_loopback() {
-            unpaced(&SockRef::from(&stream));
-        }
-        let leg = match verification {
-            None => Leg::Plain(stream),
-            Some(verification) => {
-                tokio::time::timeout(limit, secure(stream, address, verification))
-                    .await
-                    .map_err(|_| DialError::TimedOut { address })??
-            }
-        };
-        Ok(Self { leg, queue: Queue::default() })
+            .map_err(|source| DialError::Tls { address, source })?;
+        Ok(Self { leg: Leg::Tls(Box::new(tls.into())), queue: self.queue })
     }
 
     /// Queues bytes for the server. The clearance is what makes this call possible.
@@ -142,6 +148,35 @@ impl Upstream {
     pub async fn close(&mut self) -> std::io::Result<()> {
         self.leg.shutdown().await
     }
+}
+
+/// A stream to `address`, under TLS where `verification` asks for it. What a client asks goes through an
+/// [`Upstream`] alone; this is for what the agent itself asks a server (its catalogue, a cancel request).
+pub(crate) async fn dial(
+    address: SocketAddr,
+    verification: Option<&ServerVerification>,
+) -> Result<Leg, DialError> {
+    let stream = connect(address).await?;
+    let limit = Duration::from_secs(DIAL_SECONDS_MAX);
+    match verification {
+        None => Ok(Leg::Plain(stream)),
+        Some(verification) => tokio::time::timeout(limit, secure(stream, address, verification))
+            .await
+            .map_err(|_| DialError::TimedOut { address })?,
+    }
+}
+
+async fn connect(address: SocketAddr) -> Result<TcpStream, DialError> {
+    let limit = Duration::from_secs(DIAL_SECONDS_MAX);
+    let stream = tokio::time::timeout(limit, TcpStream::connect(address))
+        .await
+        .map_err(|_| DialError::TimedOut { address })?
+        .map_err(|source| DialError::Connect { address, source })?;
+    stay_alive(&stream).map_err(|source| DialError::Connect { address, source })?;
+    if address.ip().is_loopback() {
+        unpaced(&SockRef::from(&stream));
+    }
+    Ok(stream)
 }
 
 /// The client's own keepalives end at the gate, so the gate watches the way to the server.

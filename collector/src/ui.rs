@@ -11,15 +11,16 @@
 //! kept -> the answer.
 //!
 //! Limits: named in [`server`], [`store`], [`proof`] and the pages.
-//! Known gaps: logins are by one-time link only, OIDC is not there yet; looks and sign-offs are
-//! kept in `ui.db` and are not yet entries of the log, so that who can write that file can change
-//! them; `verify` is run over the whole log for a page, which is right for one machine only.
+//! Known gaps: logins are by one-time link only, OIDC is not there yet; a look is in the log a second after
+//! its answer, and whoever can write `state.db` within that second can remove it; `verify` is run over the
+//! whole log for a page, which is right for one machine only.
 
 mod ask;
 mod enter;
 mod exam;
 mod export;
 mod integrity;
+pub(crate) mod looks;
 mod page;
 mod people;
 mod policies;
@@ -52,7 +53,7 @@ use crate::state::State;
 const PAGES_AT_ONCE_MAX: usize = 4;
 
 /// What all pages share.
-struct Ui {
+pub(crate) struct Ui {
     config: Config,
     paths: Paths,
     state: Arc<State>,

@@ -6,8 +6,12 @@
     reason = "tests: a failure here is the test's verdict"
 )]
 
+#[path = "collector/acts.rs"]
+mod acts;
 #[path = "collector/agent.rs"]
 mod agent;
+#[path = "collector/bundle.rs"]
+mod bundle;
 #[path = "collector/enrolment.rs"]
 mod enrolment;
 #[path = "collector/export.rs"]
@@ -20,3 +24,5 @@ mod ingest;
 mod restart;
 #[path = "collector/verify.rs"]
 mod verify;
+#[path = "collector/witness.rs"]
+mod witness;

@@ -11,7 +11,7 @@ use tidegate_proto::audit::v1::{self, audit_record::Body, bypass::Phase};
 use tidegate_proto::write;
 use tidegate_spool::{Files, Level};
 
-use crate::writer::{About, Shared, Writer};
+use crate::writer::{About, Shared, Work, Writer};
 use crate::{Journal, JournalError, Receipt};
 
 /// An open bypass of one target.
@@ -38,7 +38,7 @@ impl<F: Files> Journal<F> {
         }
         bypass.operations += 1;
         writer.bypasses.insert(target.0.clone(), bypass);
-        writer.wake.dirty = true;
+        writer.wake.ask(Work::Later);
         drop(writer);
         self.shared.woken.notify_one();
         Some(Receipt::open())
@@ -106,7 +106,7 @@ impl<F: Files> Shared<F> {
                 writer.bypasses.insert(target, bypass);
                 return;
             }
-            writer.wake.dirty = true;
+            writer.wake.ask(Work::Later);
         }
     }
 

@@ -14,7 +14,7 @@ use tidegate_event::Seq;
 use tidegate_ledger::seal::{self, SealFacts};
 use tidegate_spool::{Files, Kind};
 
-use crate::writer::{Shared, Unsealed, Writer};
+use crate::writer::{Shared, Unsealed, Work, Writer};
 use crate::{JournalError, SYNC_AFTER_MS_MAX};
 
 /// How often the thread looks whether a bypass may end, in milliseconds.
@@ -76,44 +76,46 @@ impl<F: Files> Shared<F> {
     }
 
     /// Waits until there is something to sync; `false` when the thread shall end.
+    ///
+    /// Behind a commit the thread stays up for one period: what is appended meanwhile finds it
+    /// [`armed`](crate::writer::Wake::armed), and need not wake it only to be told to wait.
     fn wait_for_work(&self) -> bool {
+        let period = Duration::from_millis(SYNC_AFTER_MS_MAX);
+        let mut due = Instant::now() + period;
+        let bypasses_due = Instant::now() + Duration::from_millis(BYPASS_CHECK_MS);
         let mut writer = self.lock();
-        let mut due: Option<Instant> = None;
         loop {
             if writer.wake.stop {
                 return false;
             }
-            if writer.wake.urgent {
+            if writer.wake.work == Work::Now {
                 break;
             }
             let now = Instant::now();
-            let wait = if writer.wake.dirty {
-                let due = *due.get_or_insert(now + Duration::from_millis(SYNC_AFTER_MS_MAX));
-                let left = due.saturating_duration_since(now);
-                if left.is_zero() {
-                    break;
-                }
-                Some(left)
+            writer.wake.armed = now < due;
+            let until = if writer.wake.armed {
+                Some(due)
+            } else if writer.wake.work > Work::None {
+                break;
             } else if writer.bypasses.is_empty() {
                 None
+            } else if now >= bypasses_due {
+                break;
             } else {
-                let due = *due.get_or_insert(now + Duration::from_millis(BYPASS_CHECK_MS));
-                let left = due.saturating_duration_since(now);
-                if left.is_zero() {
-                    break;
-                }
-                Some(left)
+                Some(bypasses_due)
             };
-            writer = match wait {
-                Some(left) => {
-                    let waited = self.woken.wait_timeout(writer, left);
+            writer = match until {
+                Some(until) => {
+                    let waited = self.woken.wait_timeout(writer, until - now);
                     waited.unwrap_or_else(PoisonError::into_inner).0
                 }
                 None => self.woken.wait(writer).unwrap_or_else(PoisonError::into_inner),
             };
+            if !writer.wake.armed {
+                due = Instant::now() + period;
+            }
         }
-        writer.wake.dirty = false;
-        writer.wake.urgent = false;
+        writer.wake.work = Work::None;
         true
     }
 
@@ -131,7 +133,7 @@ impl<F: Files> Shared<F> {
                 let failed: Arc<str> = error.to_string().into();
                 self.progress.send_modify(|progress| progress.failed = Some(failed));
                 let mut writer = self.lock();
-                writer.wake.dirty = true;
+                writer.wake.ask(Work::Later);
             }
         }
         result.map(|_| ())

@@ -74,9 +74,29 @@ pub(crate) struct Writer {
 /// What the sync thread is asked.
 #[derive(Debug, Default)]
 pub(crate) struct Wake {
-    pub(crate) dirty: bool,
-    pub(crate) urgent: bool,
+    pub(crate) work: Work,
+    /// It looks again by itself within [`SYNC_AFTER_MS_MAX`](crate::SYNC_AFTER_MS_MAX).
+    pub(crate) armed: bool,
     pub(crate) stop: bool,
+}
+
+/// What waits for a sync.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
+pub(crate) enum Work {
+    /// Nothing.
+    #[default]
+    None,
+    /// Records that nobody waits for.
+    Later,
+    /// Somebody.
+    Now,
+}
+
+impl Wake {
+    /// Asks for this work, beside what was asked before.
+    pub(crate) fn ask(&mut self, work: Work) {
+        self.work = self.work.max(work);
+    }
 }
 
 /// How a record is appended.
@@ -230,11 +250,11 @@ impl<F: Files> Shared<F> {
             make(body);
             let mut writer = self.lock();
             let seq = self.append_body(&mut writer, about, body)?;
-            let urgent = about.push == Push::Sync;
-            if !writer.wake.dirty || (urgent && !writer.wake.urgent) {
-                writer.wake.dirty = true;
-                writer.wake.urgent |= urgent;
-                drop(writer);
+            let work = if about.push == Push::Sync { Work::Now } else { Work::Later };
+            let wakes = work > writer.wake.work && (work == Work::Now || !writer.wake.armed);
+            writer.wake.ask(work);
+            drop(writer);
+            if wakes {
                 self.woken.notify_one();
             }
             Ok(seq)
@@ -257,7 +277,7 @@ impl<F: Files> Shared<F> {
             Err(error) => {
                 let failed: Arc<str> = error.to_string().into();
                 self.progress.send_modify(|progress| progress.failed = Some(failed));
-                self.lock().wake.dirty = true;
+                self.lock().wake.ask(Work::Later);
                 self.woken.notify_one();
                 Err(error.into())
             }

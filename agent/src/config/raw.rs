@@ -33,6 +33,8 @@ pub(super) struct Raw {
     pub principals: Vec<Spanned<RawPrincipal>>,
     #[serde(default)]
     pub targets: Vec<Spanned<RawTarget>>,
+    #[serde(default)]
+    pub protect: Vec<Spanned<RawProtect>>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -95,6 +97,34 @@ pub(super) struct RawTarget {
     pub open_seconds_max: Option<Number>,
     #[serde(default)]
     pub tls: RawTls,
+    #[serde(default)]
+    pub masking: RawMasking,
+    pub catalogue: Option<RawCatalogue>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawMasking {
+    pub detectors: Option<Spanned<Vec<Text>>>,
+    pub unresolved: Option<Text>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawCatalogue {
+    pub user: Text,
+    pub password_file: Option<Text>,
+    pub refresh_seconds: Option<Number>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawProtect {
+    pub target: Text,
+    pub columns: Spanned<Vec<Text>>,
+    pub class: Text,
+    pub mask: Text,
+    pub keep_last: Option<Number>,
 }
 
 #[derive(Debug, Default, Deserialize)]

@@ -5,6 +5,7 @@ use std::path::Path;
 
 use tidegate_event::{Durability, Mode, OnFailure, TargetName};
 
+use super::masking::{DetectorName, MaskConfig, UnresolvedConfig};
 use super::{Accounts, ClientTls, Config, Destination, ServerTls};
 
 /// A host with one user.
@@ -367,11 +368,111 @@ fn the_shipped_example_is_valid_and_names_every_key() {
         "server",
         "ca_file",
         "server_name",
+        "unresolved",
+        "detectors",
+        "password_file",
+        "refresh_seconds",
+        "target",
+        "columns",
+        "class",
+        "mask",
+        "keep_last",
     ] {
         let is_key = |line: &str| {
             let line = line.trim_start_matches(['#', ' ']);
             line == key || line.starts_with(&format!("{key} ="))
         };
         assert!(example.lines().any(is_key), "dist/agent.toml does not show {key}");
+    }
+}
+
+#[test]
+fn what_is_protected_says_what_it_means() {
+    let dir = dir();
+    std::fs::write(dir.path().join("pw"), "secret\n").unwrap();
+    let text = format!(
+        "{TARGET}destinations = [\"10.0.0.5:1\"]\ncatalogue = {{ user = \"u\", password_file = \
+         \"pw\" }}\n[[targets]]\nname = \"o\"\nprotocol = \"postgres\"\ndestinations = \
+         [\"10.0.0.6:1\"]\nmasking.unresolved = \"detect\"\n[[protect]]\ntarget = \
+         \"t\"\ncolumns = [\"c.ssn\", \"s.C.x\"]\nclass = \"ssn\"\nmask = \
+         \"partial\"\n[[protect]]\ntarget = \"t\"\ncolumns = [\"c.card\"]\nclass = \
+         \"card\"\nmask = \"hash\"\n"
+    );
+    let config = parse(dir.path(), &format!("{HEAD}{text}")).unwrap();
+    let [t, o] = config.targets.as_slice() else { panic!("two targets") };
+    let masks: Vec<MaskConfig> = t.protect.iter().map(|entry| entry.mask).collect();
+    assert_eq!(masks, [MaskConfig::Partial { keep_last: 4 }, MaskConfig::Hash]);
+    let columns: Vec<String> = t.protect[0].columns.iter().map(ToString::to_string).collect();
+    assert_eq!(columns, ["c.ssn", "s.c.x"]);
+    assert_eq!(t.masking.unresolved, UnresolvedConfig::Withhold);
+    let catalogue = t.catalogue.as_ref().unwrap();
+    assert_eq!((catalogue.user.as_str(), catalogue.refresh_ms), ("u", 60_000));
+    assert_eq!(catalogue.password_file, Some(dir.path().join("pw")));
+    assert!(o.protect.is_empty() && o.catalogue.is_none());
+    assert_eq!(o.masking.unresolved, UnresolvedConfig::Detect);
+    assert_eq!(o.masking.detectors, DetectorName::ALL);
+}
+
+#[test]
+fn what_is_protected_is_refused_where_it_means_nothing() {
+    let to = "destinations = [\"10.0.0.5:1\"]\n";
+    let entry = "[[protect]]\ntarget = \"t\"\nclass = \"c\"\n";
+    for (text, expected) in [
+        (
+            "masking.unresolved = \"pass\"".to_owned(),
+            "12:22: masking.unresolved can't be \"pass\"; use \"withhold\" or \"detect\" or \
+             \"clear\"",
+        ),
+        (
+            "masking.detectors = [\"card\"]".to_owned(),
+            "12:21: masking.detectors has no effect without masking.unresolved = \"detect\"; leave \
+             it out, or set unresolved",
+        ),
+        (
+            "masking = { unresolved = \"detect\", detectors = [] }".to_owned(),
+            "12:48: masking.detectors is empty, so nothing would be found; name some, or leave the \
+             key out to mean all",
+        ),
+        (
+            "catalogue = { user = \"\" }".to_owned(),
+            "12:22: catalogue.user is no database user; write a name of 1 to 63 bytes",
+        ),
+        (
+            "catalogue = { user = \"u\", refresh_seconds = 1 }".to_owned(),
+            "12:45: catalogue.refresh_seconds = 1 is out of bounds; use 5 to 3600",
+        ),
+        (
+            "catalogue = { user = \"u\", password_file = \"p.cedar\" }".to_owned(),
+            "12:43: catalogue.password_file \"p.cedar\" is empty; name a file that holds the \
+             password and nothing else",
+        ),
+        (
+            format!("{entry}columns = []\nmask = \"null\""),
+            "15:11: this entry protects 0 columns; give it 1 to 1024",
+        ),
+        (
+            format!("{entry}columns = [\"a\"]\nmask = \"null\""),
+            "15:12: column \"a\" has not two or three parts; write relation.column or \
+             schema.relation.column, names that are not all lower case in double quotes",
+        ),
+        (
+            format!("{entry}columns = [\"a.b\", \"A.B\"]\nmask = \"null\""),
+            "15:19: column a.b is protected already; a column has one mask: keep one of them",
+        ),
+        (
+            format!("{entry}columns = [\"a.b\"]\nmask = \"blur\""),
+            "16:8: mask can't be \"blur\"; use \"redact\" or \"partial\" or \"hash\" or \
+             \"tokenise\" or \"null\"",
+        ),
+        (
+            format!("{entry}columns = [\"a.b\"]\nmask = \"null\"\nkeep_last = 4"),
+            "17:13: keep_last has no effect without mask = \"partial\"; leave it out",
+        ),
+        (
+            format!("{entry}columns = [\"a.b\"]\nmask = \"null\"").replace("\"t\"", "\"x\""),
+            "13:10: there is no target \"x\"; add a [[targets]] entry of that name, or correct it",
+        ),
+    ] {
+        check(&format!("{TARGET}{to}{text}"), &[&format!("agent.toml:{expected}")]);
     }
 }

@@ -13,6 +13,7 @@ use super::{
 };
 
 mod files;
+mod protect;
 mod target;
 
 /// Which user has which uid, and who we are.
@@ -77,7 +78,8 @@ pub(super) fn validate(raw: &Raw, context: &Context<'_>) -> Result<Config, Confi
     let spool = check.spool(&raw.spool);
     let policy = check.policy(&raw.policy, raw.collector.is_some());
     let principals = check.principals(&raw.principals);
-    let targets = check.targets(&raw.targets, &principals, &gate);
+    let mut targets = check.targets(&raw.targets, &principals, &gate);
+    check.masking(&raw.protect, &raw.targets, &mut targets);
     if check.errors.is_empty() {
         return Ok(Config {
             path: context.path.to_owned(),

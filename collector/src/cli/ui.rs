@@ -8,6 +8,8 @@ use clap::{Args, Subcommand};
 use crate::clock;
 use crate::config::{Config, is_plain_name};
 use crate::query::parse_time;
+use crate::state::State;
+use crate::ui::looks::{self, LinkMade};
 use crate::ui::roles::{Role, Scope};
 use crate::ui::store::{Invitation, LINK_SECONDS, Store};
 
@@ -74,6 +76,13 @@ pub fn run(ui: &Ui, out: &mut impl Write) -> anyhow::Result<()> {
     };
     let invitation =
         Invitation { name: &link.name, role: link.role, scope: &scope, operates: &link.operates };
+    let made = LinkMade {
+        name: &link.name,
+        role: link.role.name(),
+        scope: &scope,
+        operates: &link.operates,
+    };
+    looks::link_made(&State::open(&config.paths().state())?, &made)?;
     let token = Store::open(&config.paths().ui())?.invite(&invitation, now_ns)?;
     writeln!(out, "{base}/enter?token={token}")?;
     let minutes = LINK_SECONDS / 60;

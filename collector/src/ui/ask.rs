@@ -10,11 +10,11 @@ use maud::{Markup, html};
 pub use self::question::{Question, SPANS, whole_seconds};
 
 use self::question::NAMES;
+use super::looks::Look;
 use super::page::{self, Page, count, moment, table};
 use super::proof::{State, Walk};
 use super::read::Reader;
 use super::routes::{Context, Fields, Problem, Reply};
-use super::store::Look;
 use super::{export, text, words};
 use crate::query::Answer;
 
@@ -37,7 +37,7 @@ pub fn page(context: &Context) -> Result<Reply, Problem> {
     if context.query.is_empty() {
         let body = html! { (form(&Fields::new(), true)) (offers()) };
         let page = Page { title: "Ask".into(), here: "/ask", body };
-        let look = Look { page: "ask", ..Look::default() };
+        let look = Look::at("ask");
         return Ok(Reply::page(look, page));
     }
     let question = match Question::read(&context.query, context.now()) {
@@ -48,7 +48,8 @@ pub fn page(context: &Context) -> Result<Reply, Problem> {
         return Ok(Reply::see("ask", format!("/ask?{}", question.url())));
     }
     let (answers, more) = answers(context, &question)?;
-    let walk = context.ui.walks.fresh(&context.ui.paths)?;
+    let newest = answers.last().map_or(0, |answer| answer.index);
+    let walk = context.ui.walks.fresh(&context.ui.config, newest)?;
     let body = html! {
         (form(&shown_fields(context, &question), false))
         section aria-labelledby="answers" {
@@ -70,7 +71,7 @@ pub fn page(context: &Context) -> Result<Reply, Problem> {
             }
         }
     };
-    let look = Look { page: "ask", ..looked(&answers) };
+    let look = Look { page: "ask".into(), ..looked(&answers) };
     Ok(Reply::page(look, Page { title: "Ask".into(), here: "/ask", body }))
 }
 
@@ -80,7 +81,7 @@ fn not_understood(context: &Context, error: &anyhow::Error) -> Reply {
         (form(&context.query, true))
         (offers())
     };
-    let look = Look { page: "ask", ..Look::default() };
+    let look = Look::at("ask");
     Reply::page(look, Page { title: "Ask".into(), here: "/ask", body })
 }
 
@@ -102,9 +103,9 @@ pub fn looked(answers: &[Answer]) -> Look {
     let first = answers.first().map(|answer| answer.index);
     let last = answers.last().map(|answer| answer.index);
     Look {
-        page: "",
         answers: u64::try_from(answers.len()).unwrap_or(u64::MAX),
         range: first.zip(last),
+        ..Look::default()
     }
 }
 
@@ -275,6 +276,7 @@ const fn example(name: &str) -> &'static str {
         b"exe" => "python3.11",
         b"target" => "core",
         b"kind" => "select, login, gap",
+        b"action" => "select, update",
         _ => "",
     }
 }
@@ -296,7 +298,7 @@ fn offers() -> Markup {
 pub fn csv(context: &Context) -> Result<Reply, Problem> {
     let (_, answers) = asked(context)?;
     let bytes = export::answers_csv(&answers).into_bytes();
-    let look = Look { page: "ask, export as CSV", ..looked(&answers) };
+    let look = Look { page: "ask, export as CSV".into(), ..looked(&answers) };
     Ok(Reply::file(look, "answers.csv", export::CSV, bytes))
 }
 
@@ -307,7 +309,7 @@ pub fn json(context: &Context) -> Result<Reply, Problem> {
     let extract = super::proof::entries(&context.ui.paths, &indexes)?;
     let asked = format!("/ask?{}", question.url());
     let bundle = export::bundle(context, &asked, &answers, &extract)?;
-    let look = Look { page: "ask, export as JSON", ..looked(&answers) };
+    let look = Look { page: "ask, export as JSON".into(), ..looked(&answers) };
     let bytes = export::pretty(&bundle)?;
     Ok(Reply::file(look, "answers.json", export::JSON, bytes))
 }

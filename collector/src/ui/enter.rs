@@ -12,8 +12,9 @@ use axum::http::{StatusCode, header};
 use axum::response::{Html, IntoResponse as _, Response};
 use maud::html;
 
+use super::looks::{self, Look};
 use super::routes::{Context, Fields, Problem, Reply, cookie_name, filled, is_same_site};
-use super::store::{LINK_SECONDS, Look};
+use super::store::LINK_SECONDS;
 use super::{Ui, page};
 use crate::clock;
 
@@ -79,7 +80,7 @@ fn spend(ui: &Ui, token: &str) -> anyhow::Result<Option<String>> {
     let now_ns = clock::now_ns();
     let Some(cookie) = ui.store.enter(token, now_ns)? else { return Ok(None) };
     let Some(user) = ui.store.user(&cookie, now_ns)? else { return Ok(None) };
-    ui.store.keep_look(&user, "/enter", &Look { page: "enter", ..Look::default() }, now_ns)?;
+    looks::keep(&ui.state, &user, "/enter", &Look::at("enter"))?;
     Ok(Some(cookie))
 }
 

@@ -16,13 +16,13 @@ mod log;
 use maud::{Markup, html};
 use serde_json::json;
 
+use super::looks::Look;
 use super::page::{self, Page, encode};
 use super::proof::Walk;
 use super::read::{Reader, newest_checkpoint};
 use super::review::{self, Draw, Period};
 use super::roles::Scope;
 use super::routes::{Context, Problem, Reply};
-use super::store::Look;
 use super::{export, proof, session, text};
 use crate::clock::rfc3339;
 use crate::query::Answer;
@@ -79,7 +79,8 @@ impl<'a> Exam<'a> {
             since_ns: mine.since_ns.max(Some(period.from_ns)),
             until_ns: Some(mine.until_ns.map_or(period.until_ns, |end| end.min(period.until_ns))),
         };
-        let walk = context.ui.walks.fresh(&context.ui.paths)?;
+        let newest = Reader::open(&context.ui, &scope)?.indexed()?.saturating_sub(1);
+        let walk = context.ui.walks.fresh(&context.ui.config, newest)?;
         Ok(Self { context, period, scope, draw, walk })
     }
 
@@ -170,7 +171,7 @@ pub fn choose(_context: &Context) -> Result<Reply, Problem> {
         }
         (missing())
     };
-    let look = Look { page: "exam", ..Look::default() };
+    let look = Look::at("exam");
     let title = "Exam pack".into();
     Ok(Reply::page(look, Page { title, here: "/exam", body }))
 }
@@ -206,7 +207,7 @@ pub fn pack(context: &Context) -> Result<Reply, Problem> {
         (missing())
         (foot(&exam, root.as_ref()))
     };
-    let look = Look { page: "exam pack", ..super::ask::looked(&exam.sample()?) };
+    let look = Look { page: "exam pack".into(), ..super::ask::looked(&exam.sample()?) };
     let title = "Exam pack".into();
     Ok(Reply::page(look, Page { title, here: "/exam", body }))
 }
@@ -243,7 +244,7 @@ fn foot(exam: &Exam<'_>, root: Option<&(u64, String)>) -> Markup {
         div.print-foot aria-hidden="true" {
             (text::short(&exam.context.ui.config.collector.origin))
             @if let Some((size, root)) = root { " · entries 0 to " (size.saturating_sub(1)) " · root " (root) }
-            " · no witness"
+            " · " (exam.context.ui.config.witnesses.len()) " witnesses"
         }
     }
 }
@@ -298,7 +299,7 @@ pub fn csv(context: &Context) -> Result<Reply, Problem> {
         csv += &export::line(row.iter().map(String::as_str));
     }
     let answers = u64::try_from(artifact.rows.len()).unwrap_or(u64::MAX);
-    let look = Look { page: "exam, artifact as CSV", answers, range: None };
+    let look = Look { answers, ..Look::at("exam, artifact as CSV") };
     Ok(Reply::file(look, format!("{id}.csv"), export::CSV, csv.into_bytes()))
 }
 
@@ -333,6 +334,6 @@ pub fn json(context: &Context) -> Result<Reply, Problem> {
         "sample": export::bundle(context, &asked, &sample, &extract)?,
     });
     let bytes = export::pretty(&pack)?;
-    let look = Look { page: "exam pack, export as JSON", ..super::ask::looked(&sample) };
+    let look = Look { page: "exam pack, export as JSON".into(), ..super::ask::looked(&sample) };
     Ok(Reply::file(look, "exam-pack.json", export::JSON, bytes))
 }

@@ -13,7 +13,7 @@ use super::read::newest_checkpoint;
 use super::routes::Context;
 use super::words;
 use crate::clock::rfc3339;
-use crate::query::Answer;
+use crate::query::{Answer, Proofs};
 
 /// Media type of CSV.
 pub const CSV: &str = "text/csv; charset=utf-8";
@@ -125,6 +125,10 @@ pub fn bundle(
             json!({ "index": leaf.index, "entry": hex::encode(&leaf.bytes), "inclusion": proof })
         })
         .collect();
+    let keys = crate::keys::Keys::read(&context.ui.paths.keys())?;
+    let policy = context.ui.config.policy(keys.verifier()?)?;
+    let mut answers = answers.to_vec();
+    Proofs::of(&context.ui.paths.log(), &keys.verifier()?, &policy).mark(&mut answers);
     Ok(json!({
         "v": 1,
         "what": "Answers of a Tidegate collector, with the log's entries behind them. An entry's \
@@ -137,7 +141,7 @@ pub fn bundle(
         "made": rfc3339(context.now()),
         "origin": context.ui.config.collector.origin,
         "checkpoint": checkpoint.map(|(_, note)| note),
-        "log_key": crate::keys::Keys::read(&context.ui.paths.keys())?.log_key,
+        "log_key": keys.log_key,
         "proofs_left_out": left_out,
         "answers": answers,
         "entries": entries,

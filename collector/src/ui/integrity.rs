@@ -9,12 +9,12 @@
 use maud::{Markup, html};
 use rusqlite::params;
 
+use super::looks::Look;
 use super::page::{self, Page, count, table};
 use super::proof::Walk;
 use super::read::{Reader, newest_checkpoint};
 use super::roles::Scope;
 use super::routes::{Context, Problem, Reply};
-use super::store::Look;
 use super::{session, text, words};
 use crate::log::notes::NEWEST;
 
@@ -116,9 +116,9 @@ pub fn page(context: &Context) -> Result<Reply, Problem> {
 
 /// The page after a new verification.
 pub fn verify(context: &Context) -> Result<Reply, Problem> {
-    let walk = context.ui.walks.now(&context.ui.paths)?;
+    let walk = context.ui.walks.now(&context.ui.config)?;
     let mut reply = show(context, Some(&walk))?;
-    reply.look.page = "integrity, verified";
+    reply.look.page = "integrity, verified".into();
     Ok(reply)
 }
 
@@ -137,14 +137,33 @@ fn show(context: &Context, walk: Option<&Walk>) -> Result<Reply, Problem> {
                     counters: no record between two heartbeats means no traffic through the gate." }
                 li { "A gap is a hole that an agent itself declared. A fork is a batch that contradicts what the log \
                     has: look at it at once." }
-                li { "Witnesses: none are configured, so nobody but the agents would notice if this \
-                    collector's whole directory were replaced by an older one. Keep checkpoints elsewhere." }
+                li { (witnesses(context, walk)) }
+                li {
+                    "Records that the collector was told of and does not have, and forks, are records of its own: "
+                    a href="/ask?for=any&kind=missing#answers" { "missing records" } ", "
+                    a href="/ask?for=any&kind=equivocation#answers" { "forks" } "."
+                }
             }
         }
     };
-    let look = Look { page: "integrity", ..Look::default() };
+    let look = Look::at("integrity");
     let title = "Integrity and coverage".into();
     Ok(Reply::page(look, Page { title, here: "/integrity", body }))
+}
+
+fn witnesses(context: &Context, walk: Option<&Walk>) -> Markup {
+    let config = &context.ui.config;
+    let all = config.witnesses.len();
+    let witnessed = walk.map_or(0, |walk| walk.report.witnessed_size);
+    html! {
+        @if all == 0 {
+            "Witnesses: none are configured, so nobody but the agents would notice if this collector's \
+            whole directory were replaced by an older one. Keep checkpoints elsewhere."
+        } @else {
+            "Witnesses: " (all) ", of which " (config.quorum()) " must sign. The last verification found \
+            their signatures over the first " (count(witnessed)) " entries."
+        }
+    }
 }
 
 fn log(context: &Context) -> anyhow::Result<Markup> {

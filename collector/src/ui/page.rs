@@ -42,7 +42,7 @@ pub fn home(context: &Context) -> Result<Reply, Problem> {
 }
 
 /// The whole document.
-pub fn document(context: &Context, page: &Page, look: i64) -> Html<String> {
+pub fn document(context: &Context, page: &Page, look: u64) -> Html<String> {
     let user = &context.user;
     let origin = &context.ui.config.collector.origin;
     let body = html! {
@@ -78,7 +78,7 @@ pub fn document(context: &Context, page: &Page, look: i64) -> Html<String> {
         }
         footer.foot {
             p {
-                "Made " (time(context.now())) " UTC. This look is kept as number " (look) ". "
+                "Made " (time(context.now())) " UTC. This look is act " (look) " of the collector's own record. "
                 "Everything on this page is produced from the log " (text::short(origin)) "; what proves \
                 it is the log, by "
                 code { "tidegate-collector verify" } ", not this page."

@@ -4,20 +4,22 @@
 
 use maud::{Markup, html};
 
+use super::looks::{self, Kept, Look};
 use super::page::{self, Page, count, table};
 use super::routes::{Context, Problem, Reply, filled};
-use super::store::{KeptLook, Look};
 use super::text;
 
 /// Looks on the page.
-const LOOKS_MAX: u64 = 200;
+const LOOKS_MAX: usize = 200;
 
 /// The page.
 pub fn page(context: &Context) -> Result<Reply, Problem> {
     let store = &context.ui.store;
     let accounts = store.accounts()?;
     let sessions = store.sessions(context.now_ns)?;
-    let (looks, total) = store.looks(i64::MIN, i64::MAX, LOOKS_MAX)?;
+    let mut looks = looks::looks(&context.ui, None, None)?;
+    let total = looks.len();
+    looks.truncate(LOOKS_MAX);
     let account_rows = html! {
         @for (name, role, made, used) in &accounts {
             tr {
@@ -61,17 +63,17 @@ pub fn page(context: &Context) -> Result<Reply, Problem> {
         }
         (table("Accounts", "accounts", &account_heads, &account_rows))
         (table("Sessions that are open", "sessions", &session_heads, &session_rows))
-        @if total > LOOKS_MAX { p.note { "The newest " (LOOKS_MAX) " of " (count(total)) " looks." } }
+        @if total > LOOKS_MAX { p.note { "The newest " (LOOKS_MAX) " of " (count(total)) " looks; ask for the kind administration to see more." } }
         (looks_table(&looks))
     };
-    let look = Look { page: "people", ..Look::default() };
+    let look = Look::at("people");
     let title = "People and looks".into();
     Ok(Reply::page(look, Page { title, here: "/people", body }))
 }
 
-fn looks_table(looks: &[KeptLook]) -> Markup {
+fn looks_table(looks: &[Kept<Look>]) -> Markup {
     let heads = [
-        ("Look", true),
+        ("Entry", true),
         ("Time (UTC)", false),
         ("Who", false),
         ("Role", false),
@@ -83,12 +85,13 @@ fn looks_table(looks: &[KeptLook]) -> Markup {
     let rows = html! {
         @for look in looks {
             tr {
-                td.n { (look.id) }
+                td.n { @if let Some(index) = look.index { (index) } @else { "soon" } }
                 td.time { (page::time(look.at_ns)) }
-                td { (text::short(&look.who)) } td { (text::short(&look.role)) }
-                td { (text::short(&look.page)) } td { code { (text::short(&look.question)) } }
-                td.n { (count(look.answers)) }
-                td { @if let Some((first, last)) = look.range { (first) " to " (last) } }
+                td { (text::short(&look.who)) } td { (text::short(&look.what.role)) }
+                td { (text::short(&look.what.page)) }
+                td { code { (text::short(&look.what.question)) } }
+                td.n { (count(look.what.answers)) }
+                td { @if let Some((first, last)) = look.what.range { (first) " to " (last) } }
             }
         }
     };

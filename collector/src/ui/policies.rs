@@ -7,10 +7,10 @@ use std::collections::BTreeMap;
 
 use maud::html;
 
+use super::looks::Look;
 use super::page::{self, Page, count, table};
 use super::read::Reader;
 use super::routes::{Context, Problem, Reply};
-use super::store::Look;
 use super::{export, text, words};
 
 /// One digest at one agent.
@@ -117,7 +117,7 @@ pub fn page(context: &Context) -> Result<Reply, Problem> {
         (table("Policy sets in force, by agent", "digests", &digest_heads, &digest_rows))
         (table("What each policy decided", "decided", &decided_heads, &decided_rows))
     };
-    let look = Look { page: "policies", ..Look::default() };
+    let look = Look::at("policies");
     let title = "Policies".into();
     Ok(Reply::page(look, Page { title, here: "/policies", body }))
 }

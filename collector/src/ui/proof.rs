@@ -25,11 +25,12 @@ use tidegate_segment::scan;
 
 use super::read::{Facts, Reader, newest_checkpoint};
 use super::roles::Scope;
-use crate::config::Paths;
+use crate::config::{Config, Paths};
 use crate::keys::Keys;
 use crate::log::SEGMENTS;
 use crate::query::Answer;
-use crate::{clock, index, verify};
+use crate::verify::{Against, verify_against};
+use crate::{clock, index};
 
 /// Entries of a log that a page walks by itself: a second or two.
 pub const WALK_ENTRIES_MAX: u64 = 1_000_000;
@@ -52,6 +53,8 @@ pub struct Walk {
 /// How one entry is proven.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum State {
+    /// The walk found it whole, sealed, under a checkpoint, and the quorum of witnesses signed one over it.
+    Witnessed,
     /// The walk found it whole, sealed and under a checkpoint.
     Verified,
     /// In the log, not yet under a checkpoint that a walk has seen.
@@ -68,6 +71,7 @@ impl State {
     /// Glyph, words, style.
     pub const fn words(self) -> (&'static str, &'static str, &'static str) {
         match self {
+            Self::Witnessed => ("✓", "verified, witnessed", "good"),
             Self::Verified => ("✓", "verified", "good"),
             Self::Pending => ("…", "not yet under a checkpoint", "wait"),
             Self::Undecided => ("?", "cannot be decided", "warn"),
@@ -83,6 +87,7 @@ impl Walk {
         match self.report.findings.iter().map(|finding| finding.class).max() {
             Some(Class::Tampering) => State::Tampered,
             Some(Class::Undecided) => State::Undecided,
+            _ if index < self.report.witnessed_size => State::Witnessed,
             _ if index < self.report.bound_size => State::Verified,
             _ => State::Pending,
         }
@@ -103,29 +108,37 @@ impl Walks {
         self.last.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// A walk for a page: a new one where the log is small enough, else the last, if any.
-    pub fn fresh(&self, paths: &Paths) -> anyhow::Result<Option<Arc<Walk>>> {
-        let size = newest_checkpoint(paths)?.map_or(0, |(checkpoint, _)| checkpoint.size);
+    /// A walk for a page that shows entries up to `newest`: a new one where the log is small enough, else
+    /// the last, if any.
+    pub fn fresh(&self, config: &Config, newest: u64) -> anyhow::Result<Option<Arc<Walk>>> {
+        let head = newest_checkpoint(&config.paths())?;
+        let size = head.map_or(0, |(checkpoint, _)| checkpoint.size);
         if size > WALK_ENTRIES_MAX {
             return Ok(self.last());
         }
+        let needed = newest.saturating_add(1).min(size);
         let _one = self.busy.lock().unwrap_or_else(PoisonError::into_inner);
         let since = clock::now_ns().saturating_sub(WALK_SECONDS_FRESH * 1_000_000_000);
         match self.last() {
-            Some(walk) if walk.at_ns >= since && walk.report.bound_size >= size => Ok(Some(walk)),
-            _ => self.walk(paths).map(Some),
+            Some(walk) if walk.at_ns >= since && walk.report.bound_size >= needed => Ok(Some(walk)),
+            _ => self.walk(config).map(Some),
         }
     }
 
     /// A new one, however long it takes.
-    pub fn now(&self, paths: &Paths) -> anyhow::Result<Arc<Walk>> {
+    pub fn now(&self, config: &Config) -> anyhow::Result<Arc<Walk>> {
         let _one = self.busy.lock().unwrap_or_else(PoisonError::into_inner);
-        self.walk(paths)
+        self.walk(config)
     }
 
-    fn walk(&self, paths: &Paths) -> anyhow::Result<Arc<Walk>> {
+    fn walk(&self, config: &Config) -> anyhow::Result<Arc<Walk>> {
         let begun = Instant::now();
-        let report = verify::verify(&paths.log(), &Keys::read(&paths.keys())?)?;
+        let (paths, mut against) = (config.paths(), Against::default());
+        let keys = Keys::read(&paths.keys())?;
+        if !config.witnesses.is_empty() {
+            against.policy = Some(config.policy(keys.verifier()?)?);
+        }
+        let report = verify_against(&paths.log(), &keys, &against)?;
         let took_ms = u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX);
         let walk = Arc::new(Walk { at_ns: clock::now_ns(), took_ms, report });
         *self.last.lock().unwrap_or_else(PoisonError::into_inner) = Some(Arc::clone(&walk));

@@ -12,11 +12,12 @@ use rusqlite::params;
 use sha2::{Digest as _, Sha256};
 
 use super::ask::{SPANS, whole_seconds};
+use super::looks::{self, Kept, Look, SignOff};
 use super::page::{self, Page, count, encode, moment, table};
 use super::read::Reader;
 use super::roles::{Role, Scope};
 use super::routes::{Context, Problem, Reply, filled};
-use super::store::{Look, SignOff, User};
+use super::store::User;
 use super::{ask, export, text, words};
 use crate::query::Answer;
 
@@ -33,7 +34,7 @@ pub const SAMPLE_DEFAULT: usize = 25;
 /// Largest sample.
 pub const SAMPLE_MAX: usize = 200;
 /// Longest comment, in characters.
-const COMMENT_CHARS_MAX: usize = 4_000;
+const COMMENT_CHARS_MAX: usize = 500;
 
 /// A period: from, until, and how it stands in an URL.
 pub struct Period {
@@ -167,7 +168,7 @@ pub fn queue(context: &Context) -> Result<Reply, Problem> {
     let scope = &context.user.scope;
     let reader = Reader::open(&context.ui, scope)?;
     let span = (period.from_ns, period.until_ns);
-    let signed = context.ui.store.sign_offs(0, u64::MAX)?;
+    let signed = looks::sign_offs(&context.ui)?;
     let mut sections = Vec::new();
     let mut seen: Vec<Answer> = Vec::new();
     for (name, why, condition) in CATEGORIES {
@@ -194,13 +195,13 @@ pub fn queue(context: &Context) -> Result<Reply, Problem> {
         }
         @for section in &sections { (section) }
     };
-    let look = Look { page: "review", ..ask::looked(&seen) };
+    let look = Look { page: "review".into(), ..ask::looked(&seen) };
     let title = "Review queue".into();
     Ok(Reply::page(look, Page { title, here: "/review", body }))
 }
 
-fn is_signed(signed: &[SignOff], index: u64) -> bool {
-    signed.iter().any(|sign| sign.index == index)
+fn is_signed(signed: &[Kept<SignOff>], index: u64) -> bool {
+    signed.iter().any(|sign| sign.what.entry == index)
 }
 
 fn form(context: &Context, period: &Period, draw: &Draw) -> Markup {
@@ -240,7 +241,7 @@ pub fn period_fields(from: &str, span: &str) -> Markup {
     }
 }
 
-fn section(name: &str, why: &str, answers: &[Answer], signed: &[SignOff]) -> Markup {
+fn section(name: &str, why: &str, answers: &[Answer], signed: &[Kept<SignOff>]) -> Markup {
     let id = name.to_lowercase().replace(' ', "-");
     let heads = [
         ("Entry", false),
@@ -263,9 +264,9 @@ fn section(name: &str, why: &str, answers: &[Answer], signed: &[SignOff]) -> Mar
     }
 }
 
-fn row(answer: &Answer, signed: &[SignOff]) -> Markup {
+fn row(answer: &Answer, signed: &[Kept<SignOff>]) -> Markup {
     let operation = answer.operation.as_ref();
-    let last = signed.iter().rev().find(|sign| sign.index == answer.index);
+    let last = signed.iter().rev().find(|sign| sign.what.entry == answer.index);
     html! {
         tr {
             th scope="row" { a href={ "/review/" (answer.index) } { "Entry " (answer.index) } }
@@ -281,7 +282,7 @@ fn row(answer: &Answer, signed: &[SignOff]) -> Markup {
                 @match last {
                     None => (words::tag(("○", "open", "wait"))),
                     Some(sign) => {
-                        (words::tag(outcome_words(&sign.outcome))) br;
+                        (words::tag(outcome_words(&sign.what.outcome))) br;
                         span.dim { "by " (text::short(&sign.who)) }
                     }
                 }
@@ -320,7 +321,8 @@ fn entry(context: &Context) -> Result<Answer, Problem> {
 /// One entry, with its sign-offs and the form for one more.
 pub fn one(context: &Context) -> Result<Reply, Problem> {
     let answer = entry(context)?;
-    let signed = context.ui.store.sign_offs(answer.index, answer.index)?;
+    let mut signed = looks::sign_offs(&context.ui)?;
+    signed.retain(|sign| sign.what.entry == answer.index);
     let operation = answer.operation.clone().unwrap_or_default();
     let body = html! {
         p.sentence {
@@ -341,20 +343,21 @@ pub fn one(context: &Context) -> Result<Reply, Problem> {
         (sign_offs(&signed))
         @if context.user.role == Role::Reviewer { (sign_form(context, &answer)) }
     };
-    let look = Look { page: "review, one entry", ..ask::looked(std::slice::from_ref(&answer)) };
+    let look =
+        Look { page: "review, one entry".into(), ..ask::looked(std::slice::from_ref(&answer)) };
     let title = format!("Review of entry {}", answer.index);
     Ok(Reply::page(look, Page { title, here: "/review", body }))
 }
 
-fn sign_offs(signed: &[SignOff]) -> Markup {
+fn sign_offs(signed: &[Kept<SignOff>]) -> Markup {
     let heads = [("Time (UTC)", false), ("Who", false), ("Outcome", false), ("Comment", false)];
     let rows = html! {
         @for sign in signed {
             tr {
                 td.time { (page::time(sign.at_ns)) }
                 td { (text::short(&sign.who)) }
-                td { (words::tag(outcome_words(&sign.outcome))) }
-                td { (text::short(&sign.comment)) }
+                td { (words::tag(outcome_words(&sign.what.outcome))) }
+                td { (text::short(&sign.what.comment)) }
             }
         }
     };
@@ -396,14 +399,9 @@ pub fn sign(context: &Context) -> Result<Reply, Problem> {
     if comment.is_empty() || comment.chars().count() > COMMENT_CHARS_MAX {
         return Err(Problem::Bad(format!("A comment of 1 to {COMMENT_CHARS_MAX} characters.")));
     }
-    context.ui.store.sign_off(&SignOff {
-        at_ns: context.now(),
-        who: context.user.name.clone(),
-        index: answer.index,
-        principal: answer.who.clone(),
-        outcome,
-        comment,
-    })?;
-    let look = Look { page: "review, sign-off", ..ask::looked(std::slice::from_ref(&answer)) };
+    let sign = SignOff { entry: answer.index, principal: answer.who.clone(), outcome, comment };
+    looks::sign_off(&context.ui.state, &context.user, &sign)?;
+    let look =
+        Look { page: "review, sign-off".into(), ..ask::looked(std::slice::from_ref(&answer)) };
     Ok(Reply { look, ..Reply::see("", format!("/review/{}", answer.index)) })
 }

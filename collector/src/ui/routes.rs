@@ -18,9 +18,10 @@ use axum::response::{IntoResponse as _, Response};
 use axum::routing::{MethodRouter, get, post};
 use sha2::{Digest as _, Sha256};
 
+use super::looks::{self, Look};
 use super::page::{self, Page};
 use super::roles::Role;
-use super::store::{Look, User};
+use super::store::User;
 use super::{Ui, ask, enter, exam, integrity, people, policies, review, session};
 use crate::clock;
 
@@ -108,7 +109,7 @@ impl Reply {
 
     /// Another URL; `page` says what the look was at.
     pub fn see(page: &'static str, url: impl Into<String>) -> Self {
-        Self { look: Look { page, ..Look::default() }, content: Content::See(url.into()) }
+        Self { look: Look::at(page), content: Content::See(url.into()) }
     }
 }
 
@@ -233,10 +234,10 @@ fn answer(context: &Context, make: Make, roles: &[Role]) -> Response {
     };
     let (look, sent) = match result {
         Ok(reply) => (reply.look, Ok(reply.content)),
-        Err(problem) => (Look { page: "refused", ..Look::default() }, Err(problem)),
+        Err(problem) => (Look::at("refused"), Err(problem)),
     };
     let question = context.uri.path_and_query().map_or("/", |part| part.as_str());
-    let kept = context.ui.store.keep_look(&context.user, question, &look, context.now_ns);
+    let kept = looks::keep(&context.ui.state, &context.user, question, &look);
     let number = match kept {
         Ok(number) => number,
         Err(error) => return failed(&error),

@@ -9,11 +9,11 @@
 
 use maud::{Markup, html};
 
+use super::looks::Look;
 use super::page::{self, Page, count, moment, table};
 use super::proof::{self, Extract, State, Walk};
 use super::read::{Facts, Reader, SESSION_ANSWERS_MAX, newest_checkpoint};
 use super::routes::{Context, Problem, Reply};
-use super::store::Look;
 use super::{ask, export, text, words};
 use crate::query::{Answer, Filter, Operation};
 
@@ -48,14 +48,14 @@ impl Seen {
     }
 
     fn look(&self, page: &'static str) -> Look {
-        Look { page, ..ask::looked(&self.answers) }
+        Look { page: page.into(), ..ask::looked(&self.answers) }
     }
 }
 
 /// The page.
 pub fn page(context: &Context) -> Result<Reply, Problem> {
     let seen = see(context)?;
-    let walk = context.ui.walks.fresh(&context.ui.paths)?;
+    let walk = context.ui.walks.fresh(&context.ui.config, seen.last())?;
     let body = html! {
         p.sentence { (sentence(&seen)) }
         p.sentence {
@@ -354,7 +354,7 @@ pub fn json(context: &Context) -> Result<Reply, Problem> {
     };
     let asked = format!("/session/{}", seen.id);
     let bundle = export::bundle(context, &asked, &seen.answers, &extract)?;
-    let look = Look { page: "session, export as JSON", ..ask::looked(&seen.answers) };
+    let look = Look { page: "session, export as JSON".into(), ..ask::looked(&seen.answers) };
     Ok(Reply::file(
         look,
         format!("session-{}.json", seen.id),

@@ -1,11 +1,10 @@
-//! `ui.db`: one-time links, sessions, looks and sign-offs. SQLite, synced in full.
+//! `ui.db`: one-time links and sessions. SQLite, synced in full.
 //!
 //! Promises: a link is good once and for [`LINK_SECONDS`]; only hashes of links and cookies are
-//! kept; looks and sign-offs are only ever added. A session ends after [`IDLE_SECONDS_MAX`] without
+//! kept. A session ends after [`IDLE_SECONDS_MAX`] without
 //! a request and after [`SESSION_SECONDS_MAX`] in any case.
 //!
-//! Known gap: these tables are not evidence. Who can write the file can change them, and that
-//! will show nowhere until looks are records of the collector's own chain in the log.
+//! Nothing here is evidence: looks, sign-offs and the making of links are acts in the log (`looks`).
 
 use std::path::Path;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -40,15 +39,6 @@ const SCHEMA: &str = "
         id INTEGER PRIMARY KEY, token_hash BLOB NOT NULL UNIQUE, name TEXT NOT NULL,
         role TEXT NOT NULL, scope TEXT NOT NULL, operates TEXT NOT NULL,
         begun_ns INTEGER NOT NULL, seen_ns INTEGER NOT NULL, ended_ns INTEGER) STRICT;
-    CREATE TABLE IF NOT EXISTS looks (
-        id INTEGER PRIMARY KEY AUTOINCREMENT, at_ns INTEGER NOT NULL, who TEXT NOT NULL,
-        role TEXT NOT NULL, page TEXT NOT NULL, question TEXT NOT NULL, answers INTEGER NOT NULL,
-        first_idx INTEGER, last_idx INTEGER) STRICT;
-    CREATE TABLE IF NOT EXISTS signoffs (
-        id INTEGER PRIMARY KEY AUTOINCREMENT, at_ns INTEGER NOT NULL, who TEXT NOT NULL,
-        idx INTEGER NOT NULL, principal TEXT NOT NULL, outcome TEXT NOT NULL,
-        comment TEXT NOT NULL) STRICT;
-    CREATE INDEX IF NOT EXISTS signoffs_idx ON signoffs (idx);
 ";
 
 /// A person who has come in.
@@ -76,53 +66,6 @@ pub struct Invitation<'a> {
     pub scope: &'a Scope,
     /// Principals that this person runs.
     pub operates: &'a [String],
-}
-
-/// One look at something: a page, a question, an export.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Look {
-    /// Which page.
-    pub page: &'static str,
-    /// How many answers were shown.
-    pub answers: u64,
-    /// First and last log index of what was shown.
-    pub range: Option<(u64, u64)>,
-}
-
-/// A look as kept.
-pub struct KeptLook {
-    /// Its number.
-    pub id: i64,
-    /// When.
-    pub at_ns: i64,
-    /// Who.
-    pub who: String,
-    /// In which role.
-    pub role: String,
-    /// Which page.
-    pub page: String,
-    /// The whole question: path and query of the URL.
-    pub question: String,
-    /// How many answers were shown.
-    pub answers: u64,
-    /// First and last log index of them.
-    pub range: Option<(u64, u64)>,
-}
-
-/// A sign-off.
-pub struct SignOff {
-    /// When.
-    pub at_ns: i64,
-    /// Who.
-    pub who: String,
-    /// Of which entry.
-    pub index: u64,
-    /// Whose statement it was.
-    pub principal: String,
-    /// `as_expected` or `follow_up`.
-    pub outcome: String,
-    /// Why.
-    pub comment: String,
 }
 
 /// A session, for the page of the admin.
@@ -287,78 +230,6 @@ impl Store {
             rows.query_map([], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?)))?;
         Ok(rows.collect::<Result<_, _>>()?)
     }
-
-    /// Keeps a look; durable when it returns. Its number.
-    pub fn keep_look(
-        &self,
-        user: &User,
-        question: &str,
-        look: &Look,
-        now_ns: u64,
-    ) -> anyhow::Result<i64> {
-        let db = self.db();
-        db.execute(
-            "INSERT INTO looks (at_ns, who, role, page, question, answers, first_idx, last_idx)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
-            params![
-                signed_ns(now_ns),
-                user.name,
-                user.role.name(),
-                look.page,
-                question,
-                look.answers,
-                look.range.map(|(first, _)| first),
-                look.range.map(|(_, last)| last),
-            ],
-        )?;
-        Ok(db.last_insert_rowid())
-    }
-
-    /// Looks in this time, the newest first, and how many there were in all.
-    pub fn looks(&self, since: i64, until: i64, max: u64) -> anyhow::Result<(Vec<KeptLook>, u64)> {
-        let db = self.db();
-        let total = db.query_row(
-            "SELECT count(*) FROM looks WHERE at_ns >= ?1 AND at_ns < ?2",
-            [since, until],
-            |row| row.get(0),
-        )?;
-        let mut rows = db.prepare(
-            "SELECT id, at_ns, who, role, page, question, answers, first_idx, last_idx
-             FROM looks WHERE at_ns >= ?1 AND at_ns < ?2 ORDER BY id DESC LIMIT ?3",
-        )?;
-        let rows = rows.query_map(params![since, until, max], read_look)?;
-        Ok((rows.collect::<Result<_, _>>()?, total))
-    }
-
-    /// Keeps a sign-off; durable when it returns.
-    pub fn sign_off(&self, sign: &SignOff) -> anyhow::Result<()> {
-        self.db().execute(
-            "INSERT INTO signoffs (at_ns, who, idx, principal, outcome, comment)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
-            params![sign.at_ns, sign.who, sign.index, sign.principal, sign.outcome, sign.comment],
-        )?;
-        Ok(())
-    }
-
-    /// Sign-offs of these entries, or all where there is no range, oldest first.
-    pub fn sign_offs(&self, from: u64, to: u64) -> anyhow::Result<Vec<SignOff>> {
-        let db = self.db();
-        let mut rows = db.prepare(
-            "SELECT at_ns, who, idx, principal, outcome, comment FROM signoffs
-             WHERE idx BETWEEN ?1 AND ?2 ORDER BY id",
-        )?;
-        let rows = rows.query_map([signed_ns(from), signed_ns(to)], |row| {
-            Ok(SignOff {
-                at_ns: row.get(0)?,
-                who: row.get(1)?,
-                index: row.get(2)?,
-                principal: row.get(3)?,
-                outcome: row.get(4)?,
-                comment: row.get(5)?,
-            })
-        })?;
-        Ok(rows.collect::<Result<_, _>>()?)
-    }
 }
 
 fn read_user(row: &Row<'_>) -> rusqlite::Result<anyhow::Result<User>> {
@@ -375,20 +246,6 @@ fn read_user(row: &Row<'_>) -> rusqlite::Result<anyhow::Result<User>> {
         })
     };
     Ok(read())
-}
-
-fn read_look(row: &Row<'_>) -> rusqlite::Result<KeptLook> {
-    let (first, last): (Option<u64>, Option<u64>) = (row.get(7)?, row.get(8)?);
-    Ok(KeptLook {
-        id: row.get(0)?,
-        at_ns: row.get(1)?,
-        who: row.get(2)?,
-        role: row.get(3)?,
-        page: row.get(4)?,
-        question: row.get(5)?,
-        answers: row.get(6)?,
-        range: first.zip(last),
-    })
 }
 
 fn new_token() -> anyhow::Result<String> {

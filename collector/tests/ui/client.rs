@@ -5,14 +5,16 @@ use std::net::SocketAddr;
 
 use tidegate_collector::clock;
 use tidegate_collector::config::Ui;
+use tidegate_collector::index;
+use tidegate_collector::query::{self, Filter};
 use tidegate_collector::serve::Running;
 use tidegate_collector::ui::roles::{Role, Scope};
-use tidegate_collector::ui::store::{Invitation, KeptLook, Store};
+use tidegate_collector::ui::store::{Invitation, Store};
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
 use crate::demo;
-use crate::home::{Home, within};
+use crate::home::{Home, indexed, within};
 
 pub struct Answer {
     pub status: u16,
@@ -104,9 +106,26 @@ impl Site {
         exchange(stream, line, cookie, extra, form).await
     }
 
-    /// All looks that are kept, the newest first.
-    pub fn looks(&self) -> Vec<KeptLook> {
-        self.store().looks(i64::MIN, i64::MAX, 1_000).unwrap().0
+    /// All acts of this name that are in the log: who, and what; once every act has its place there.
+    pub async fn acts(&self, act: &str) -> Vec<(String, serde_json::Value)> {
+        while !self.home.state().waiting_acts(0, 1).unwrap().is_empty() {
+            tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+        }
+        indexed(&self.running).await;
+        let db = index::open_for_reading(&self.home.config.paths().index()).unwrap();
+        let filter = Filter { admin: true, limit: 1_000, ..Filter::default() };
+        let answers = query::ask(&db, &filter).unwrap();
+        let acts = answers.into_iter().filter_map(|answer| {
+            let detail = answer.text.strip_prefix(act)?.strip_prefix(' ')?;
+            Some((answer.who, serde_json::from_str(detail).ok()?))
+        });
+        acts.collect()
+    }
+
+    /// The log index of the newest operation that this question finds.
+    pub async fn entry(&self, person: &Person<'_>, query: &str) -> u64 {
+        let csv = person.page(&format!("/ask.csv?for=any&{query}")).await;
+        csv.lines().last().unwrap().split(',').next().unwrap().parse().unwrap()
     }
 }
 

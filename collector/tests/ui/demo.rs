@@ -269,7 +269,7 @@ pub async fn fill(home: &Home, running: &Running) {
     let newest = home.log().join("checkpoint");
     let over_all = || {
         let note = std::fs::read_to_string(&newest).unwrap_or_default();
-        note.lines().nth(1) == Some(entries.to_string().as_str())
+        note.lines().nth(1).is_some_and(|size| size.parse::<u64>().unwrap() >= entries)
     };
     while !over_all() {
         tokio::time::sleep(std::time::Duration::from_millis(20)).await;

@@ -57,6 +57,8 @@ async fn each_page_is_for_its_roles_and_each_answer_carries_the_headers() {
         site.person("ada", Role::Admin).await,
     ];
     let seen = session(demo::STATEMENTS);
+    let refused =
+        format!("/review/{}", site.entry(&people[0], "text=reported+%3D+true&verdict=deny").await);
     let rows: [(&str, [u16; 3]); 20] = [
         ("/", [303, 303, 303]),
         ("/ask", [200, 200, 403]),
@@ -69,7 +71,7 @@ async fn each_page_is_for_its_roles_and_each_answer_carries_the_headers() {
         (&format!("{seen}/export.json"), [200, 200, 403]),
         ("/session/00", [404, 404, 403]),
         ("/review?from=2026-11-21&for=24h", [200, 200, 403]),
-        ("/review/16", [200, 200, 403]),
+        (&refused, [200, 200, 403]),
         ("/review/1", [404, 404, 403]),
         ("/integrity", [200, 200, 200]),
         ("/policies", [200, 200, 200]),
@@ -124,8 +126,9 @@ async fn a_form_counts_only_from_its_own_session() {
     let site = Site::start().await;
     let rita = site.person("rita", Role::Reviewer).await;
     let other = site.person("rob", Role::Reviewer).await;
-    let good = rita.get("/review/16").await.csrf();
-    let others = other.get("/review/16").await.csrf();
+    let path = format!("/review/{}", site.entry(&rita, "verdict=deny").await);
+    let good = rita.get(&path).await.csrf();
+    let others = other.get(&path).await.csrf();
     let fields = "outcome=as_expected&comment=seen";
     let foreign = "sec-fetch-site: same-site\r\n";
     for (csrf, extra, expected) in [
@@ -137,12 +140,12 @@ async fn a_form_counts_only_from_its_own_session() {
         (good.as_str(), "sec-fetch-site: same-origin\r\n", 303),
     ] {
         let form = format!("{fields}&csrf={csrf}");
-        let answer = site.send("POST /review/16 HTTP/1.1", &rita.cookie, extra, &form).await;
+        let answer = site.send(&format!("POST {path} HTTP/1.1"), &rita.cookie, extra, &form).await;
         assert_eq!(answer.status, expected, "{csrf} {extra}");
     }
-    assert_eq!(site.store().sign_offs(0, u64::MAX).unwrap().len(), 1);
+    assert_eq!(site.acts("signed_off").await.len(), 1);
     let long = format!("csrf={good}&comment={}", "x".repeat(70_000));
-    assert_eq!(site.post("/review/16", &rita.cookie, &long).await.status, 400, "too long");
+    assert_eq!(site.post(&path, &rita.cookie, &long).await.status, 400, "too long");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -210,6 +213,8 @@ async fn the_command_line_makes_a_link_with_its_scope() {
     let cookie = answer.header("set-cookie").split(';').next().unwrap();
     let page = site.get("/ask?for=any", cookie).await.body;
     assert!(page.contains("svc-fraud") && !page.contains("svc-reports"));
+    let acts = site.acts("link_made").await;
+    assert_eq!((acts.len(), &acts[0].1["name"]), (1, &"emil".into()), "it is an act in the log");
     assert!(!run(&["--role", "examiner", "--name", "a b"]).0);
     assert!(!run(&["--role", "root", "--name", "a"]).0);
 }

@@ -37,7 +37,6 @@ async fn who_read_a_customer_record_at_0215() {
         "refused",
         "a policy forbids select on cards.card_numbers",
         "they alone give exactly what this page shows",
-        "entries 20 to 58",
         "the client said goodbye",
     ] {
         assert!(page.contains(needed), "no {needed} in {page}");
@@ -67,6 +66,9 @@ async fn every_filter_narrows() {
         ("text=POSTINGS", 5),
         ("who=svc-fraud&table=customers", 0),
         ("limit=3", 3),
+        ("action=insert", 1),
+        ("action=select&table=accounts", 5),
+        ("rows=1000", 1),
     ] {
         let page = rita.page(&format!("/ask?from=2026-11-20&for=7d&{query}")).await;
         let rows = page.matches("<td class=\"what\">").count();
@@ -107,7 +109,7 @@ async fn texts_of_evidence_cannot_act() {
         session(demo::HOSTILE),
         "/ask?from=2026-11-21+04:00&for=1h".to_owned(),
         "/review?from=2026-11-21&for=24h&seed=%3Cscript%3E".to_owned(),
-        "/review/50".to_owned(),
+        format!("/review/{}", site.entry(&rita, "text=onerror").await),
         "/exam/pack?from=2026-11-21&for=24h&seed=%3Cscript%3E".to_owned(),
         "/ask?from=2026-11-21&for=24h&who=%22%3E%3Cscript%3Ealert(1)".to_owned(),
         "/ask?from=%3Cscript%3E&for=24h".to_owned(),
@@ -134,34 +136,38 @@ async fn texts_of_evidence_cannot_act() {
 async fn every_look_is_recorded_before_it_is_shown() {
     let site = Site::start().await;
     let rita = site.person("rita", Role::Reviewer).await;
-    assert_eq!((site.looks()[0].page.as_str(), site.looks()[0].who.as_str()), ("enter", "rita"));
-    for (path, page, answers) in [
-        ("/ask", "ask", 0),
-        ("/ask?from=2026-11-21+02:15&for=1m&table=customers", "ask", 2),
-        ("/ask.csv?from=2026-11-21+02:15&for=1m&table=customers", "ask, export as CSV", 2),
-        ("/ask.json?from=2026-11-21+02:15&for=1m&table=customers", "ask, export as JSON", 2),
-        (&session(demo::STATEMENTS), "session", 9),
-        (&format!("{}/export.json", session(demo::STATEMENTS)), "session, export as JSON", 9),
-        ("/review?from=2026-11-21&for=24h", "review", 25),
-        ("/review/16", "review, one entry", 1),
-        ("/integrity", "integrity", 0),
-        ("/policies", "policies", 0),
-        ("/exam/pack?from=2026-11-01&for=31d&n=7", "exam pack", 7),
-        ("/people", "refused", 0),
-        ("/session/00", "refused", 0),
-    ] {
-        let before = site.looks().len();
+    let denied = site.entry(&rita, "verdict=deny").await;
+    let done = site.acts("looked").await;
+    assert_eq!((done[0].0.as_str(), &done[0].1["page"]), ("rita", &"enter".into()));
+    let rows = [
+        ("/ask".to_owned(), "ask", 0),
+        ("/ask?from=2026-11-21+02:15&for=1m&table=customers".into(), "ask", 2),
+        ("/ask.csv?from=2026-11-21+02:15&for=1m&table=customers".into(), "ask, export as CSV", 2),
+        ("/ask.json?from=2026-11-21+02:15&for=1m&table=customers".into(), "ask, export as JSON", 2),
+        (session(demo::STATEMENTS), "session", 11),
+        (format!("{}/export.json", session(demo::STATEMENTS)), "session, export as JSON", 11),
+        ("/review?from=2026-11-21&for=24h".into(), "review", 25),
+        (format!("/review/{denied}"), "review, one entry", 1),
+        ("/integrity".into(), "integrity", 0),
+        ("/policies".into(), "policies", 0),
+        ("/exam/pack?from=2026-11-01&for=31d&n=7".into(), "exam pack", 7),
+        ("/people".into(), "refused", 0),
+        ("/session/00".into(), "refused", 0),
+    ];
+    for (path, ..) in &rows {
         rita.get(path).await;
-        let looks = site.looks();
-        assert_eq!(looks.len(), before + 1, "{path}");
-        let look = &looks[0];
-        assert_eq!((look.who.as_str(), look.role.as_str()), ("rita", "reviewer"));
-        assert_eq!((look.page.as_str(), look.question.as_str()), (page, path));
-        assert_eq!(look.answers, answers, "{path}");
-        assert_eq!(look.range.is_some(), answers > 0, "{path}");
     }
-    let file = site.home.config.paths().ui();
-    rusqlite::Connection::open(file).unwrap().execute("DROP TABLE looks", []).unwrap();
+    let looks = site.acts("looked").await;
+    assert_eq!(looks.len(), done.len() + rows.len(), "each once");
+    for ((path, page, answers), (who, look)) in rows.into_iter().zip(&looks[done.len()..]) {
+        assert_eq!((who.as_str(), &look["role"]), ("rita", &"reviewer".into()));
+        assert_eq!((&look["page"], &look["question"]), (&page.into(), &path.clone().into()));
+        assert_eq!(look["answers"], answers, "{path}");
+        assert_eq!(look["range"].is_array(), answers > 0, "{path}");
+    }
+    assert_eq!(site.home.verify().exit_code(), 0);
+    let file = site.home.config.paths().state();
+    rusqlite::Connection::open(file).unwrap().execute("DROP TABLE acts", []).unwrap();
     let answer = rita.get(&session(demo::STATEMENTS)).await;
     assert_eq!(answer.status, 503);
     assert!(!answer.body.contains("customers"), "no record, no answer");
@@ -195,8 +201,11 @@ async fn an_examiner_sees_the_scope_and_nothing_else() {
             assert!(!body.contains(hidden), "{path}: {hidden}");
         }
     }
-    assert_eq!(emil.get("/review/16").await.status, 404);
-    assert_eq!(emil.get("/review/65").await.status, 200);
+    let rita = site.person("rita", Role::Reviewer).await;
+    for (query, status) in [("verdict=deny", 404), ("who=svc-fraud", 200)] {
+        let entry = site.entry(&rita, query).await;
+        assert_eq!(emil.get(&format!("/review/{entry}")).await.status, status, "{query}");
+    }
     let path = "/exam/pack?from=2026-11-01&for=31d&target=core";
     assert_eq!(emil.get(path).await.status, 403);
 

@@ -47,6 +47,9 @@ async fn a_sample_can_be_drawn_again_by_its_seed() {
 async fn nobody_signs_off_what_is_theirs() {
     let site = Site::start().await;
     let all = Scope::default();
+    let rita = site.person("rita", Role::Reviewer).await;
+    let entry = site.entry(&rita, "text=reported+%3D+true&verdict=deny").await;
+    let path = format!("/review/{entry}");
     for (name, role, operates, expected) in [
         ("rita", Role::Reviewer, &[][..], 303),
         ("svc-reports", Role::Reviewer, &[], 403),
@@ -58,27 +61,33 @@ async fn nobody_signs_off_what_is_theirs() {
         ("ada", Role::Admin, &[], 403),
     ] {
         let person = site.scoped(name, role, &all, operates).await;
-        let page = if role == Role::Admin { "/people" } else { "/review/16" };
+        let page = if role == Role::Admin { "/people" } else { path.as_str() };
         let fields = "outcome=follow_up&comment=why+without+WHERE";
-        let answer = person.submit("/review/16", page, fields).await;
+        let answer = person.submit(&path, page, fields).await;
         assert_eq!(answer.status, expected, "{name} {operates:?}");
     }
-    let rita = site.person("rita", Role::Reviewer).await;
     for fields in [
         "outcome=as_expected&comment=+",
         "outcome=perhaps&comment=x",
         "comment=x",
         "outcome=as_expected",
     ] {
-        assert_eq!(rita.submit("/review/16", "/review/16", fields).await.status, 400, "{fields}");
+        assert_eq!(rita.submit(&path, &path, fields).await.status, 400, "{fields}");
     }
-    let signed = site.store().sign_offs(0, u64::MAX).unwrap();
-    let signed: Vec<_> = signed.iter().map(|sign| (sign.who.as_str(), sign.index)).collect();
-    assert_eq!(signed, [("rita", 16), ("otto", 16)]);
-    let page = rita.page("/review/16").await;
+    let page = rita.page(&path).await;
+    assert_eq!(page.matches("why without WHERE").count(), 2, "at once, before they are in the log");
+    let signed = site.acts("signed_off").await;
+    let signed: Vec<_> =
+        signed.iter().map(|(who, sign)| (who.as_str(), sign["entry"].as_u64().unwrap())).collect();
+    assert_eq!(signed, [("rita", entry), ("otto", entry)], "and in the log");
+    let page = rita.page(&path).await;
+    assert_eq!(page.matches("why without WHERE").count(), 2, "each once");
     assert!(page.contains("why without WHERE") && page.contains("follow up"));
     let csv = rita.page("/exam/csv/REV-01?from=2026-11-21&for=24h").await;
-    assert!(csv.contains("rita,16,svc-reports,yes,follow_up,why without WHERE"), "{csv}");
+    assert!(
+        csv.contains(&format!("rita,{entry},svc-reports,yes,follow_up,why without WHERE")),
+        "{csv}"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]

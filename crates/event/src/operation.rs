@@ -67,8 +67,13 @@ pub enum Via {
     Simple,
     /// `Parse`: prepared, not run.
     Parse,
-    /// `Execute` of a portal.
+    /// `Execute` of a portal, or of a prepared statement.
     Execute,
+    /// More rows of a cursor that an `Execute` opened (MySQL's `COM_STMT_FETCH`).
+    Fetch,
+    /// A command of the protocol that is no SQL (MySQL's `COM_INIT_DB` and the like). The text is the
+    /// command's name with its argument.
+    Command,
 }
 
 impl Via {
@@ -78,6 +83,8 @@ impl Via {
             Self::Simple => "query",
             Self::Parse => "parse",
             Self::Execute => "execute",
+            Self::Fetch => "fetch",
+            Self::Command => "command",
         }
     }
 }

@@ -21,6 +21,8 @@ impl fmt::Display for TargetName {
 pub enum Protocol {
     /// PostgreSQL v3.
     Postgres,
+    /// MySQL and MariaDB.
+    Mysql,
 }
 
 impl Protocol {
@@ -28,6 +30,7 @@ impl Protocol {
     pub const fn name(self) -> &'static str {
         match self {
             Self::Postgres => "postgresql",
+            Self::Mysql => "mysql",
         }
     }
 }

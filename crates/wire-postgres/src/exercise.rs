@@ -199,6 +199,9 @@ impl Run {
                 return Err(format!("receipt {receipt} was never given"));
             }
             Action::Close { .. } => self.closed = true,
+            Action::Dial | Action::StartServerTls => {
+                return Err("dials of its own accord".to_owned());
+            }
             Action::ToServer { .. } | Action::ToClient(_) | Action::StartClientTls => {}
         }
         Ok(())

@@ -15,9 +15,9 @@
 //! Names of messages and fields are those of the PostgreSQL manual, "Message Formats".
 //! Known gaps stand in the modules: [`Machine`]'s in `machine.rs`, names in `names.rs`.
 
-mod action;
 mod analyze;
 mod config;
+mod driven;
 pub mod exercise;
 mod frame;
 mod machine;
@@ -26,7 +26,7 @@ mod names;
 mod replies;
 mod sql_names;
 
-pub use action::{Action, Answer, AskId, Authority, Exempt};
 pub use analyze::Analyze;
 pub use config::{ClientTls, Config, Limits};
 pub use machine::{Machine, SUBSTITUTE_NAME, SUBSTITUTE_TEXT};
+pub use tidegate_wire::{Action, Answer, AskId, Authority, Exempt};

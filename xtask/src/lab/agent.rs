@@ -39,6 +39,8 @@ pub struct AgentOptions {
     pub spool_bytes_max: &'static str,
     /// Size of one spool segment, as in agent.toml.
     pub segment_bytes: &'static str,
+    /// TOML put behind the target: its `[targets.masking]` and `[targets.catalogue]`, `[[protect]]`.
+    pub toml: String,
 }
 
 impl Default for AgentOptions {
@@ -52,6 +54,7 @@ impl Default for AgentOptions {
             server_tls: "off",
             spool_bytes_max: "2 GiB",
             segment_bytes: "16 MiB",
+            toml: String::new(),
         }
     }
 }
@@ -267,7 +270,7 @@ on_failure = "{on_failure}"
 [targets.tls]
 client = "offer"
 server = "{server_tls}"
-{ca}"#,
+{ca}{more}"#,
             id = self.site.id,
             gate = self.gate_port,
             cgroup = self.site.cgroup.display(),
@@ -283,6 +286,7 @@ server = "{server_tls}"
                 _ => String::new(),
             },
             server_tls = options.server_tls,
+            more = options.toml,
         )
     }
 }

@@ -27,7 +27,6 @@ PAGES = {
     "session": f"/session/{SESSION}",
     "hostile": f"/session/{HOSTILE}",
     "review": "/review?from=2026-11-21&for=24h&seed=examiner-7&n=5",
-    "entry": "/review/16",
     "integrity": "/integrity",
     "policies": "/policies",
     "exam-empty": "/exam",
@@ -60,7 +59,7 @@ def keyboard(browser, demo, problems):
     press("Tab")
     press("Home")  # 1 minute
     press("Tab")
-    press("Tab")
+    press("Tab")  # past the account
     page.keyboard.type("customers")
     press("Enter")  # first step: ask
     page.wait_for_url("**/ask?*for=1m*#answers")

@@ -10,6 +10,7 @@ use tidegate_event::{Mode, OnFailure, Principal, Protocol, TargetName};
 
 use super::Check;
 use crate::config::destination::is_host_name;
+use crate::config::masking::{MaskingConfig, UnresolvedConfig};
 use crate::config::raw::{RawTarget, RawTls};
 use crate::config::{
     ClientTls, DESTINATIONS_MAX, Destination, GATE_ADDRESSES, GateConfig, OPEN_SECONDS_LIMIT,
@@ -66,6 +67,12 @@ impl Check<'_> {
                 on_failure,
                 open_ms_max,
                 tls,
+                protect: Vec::new(),
+                masking: MaskingConfig {
+                    detectors: Vec::new(),
+                    unresolved: UnresolvedConfig::Clear,
+                },
+                catalogue: None,
             });
         }
         targets

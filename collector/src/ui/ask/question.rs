@@ -33,14 +33,16 @@ pub const SPANS: [(&str, &str, i64); 8] = [
 const SPAN_DEFAULT: &str = "1h";
 
 /// The fields that name a part of an answer: in the URL, for people.
-pub const NAMES: [(&str, &str); 8] = [
+pub const NAMES: [(&str, &str); 10] = [
     ("who", "Account or database user"),
     ("table", "Table or view"),
+    ("action", "Action on it"),
     ("exe", "Program"),
     ("target", "Target"),
     ("verdict", "Verdict"),
     ("kind", "Kind of statement or record"),
     ("agent", "Agent"),
+    ("rows", "At least so many rows"),
     ("text", "Words in the statement"),
 ];
 
@@ -73,6 +75,9 @@ impl Question {
                 .filter(|limit| (1..=ANSWERS_MAX).contains(limit))
                 .with_context(|| format!("limit: a number from 1 to {ANSWERS_MAX}"))?,
         };
+        if let Some(rows) = filled(query, "rows") {
+            rows.parse::<i64>().ok().context("At least so many rows: give a number")?;
+        }
         let named =
             NAMES.iter().filter_map(|(name, _)| Some(((*name).to_owned(), filled(query, name)?)));
         let mut question = Self {
@@ -107,6 +112,8 @@ impl Question {
             executable: field("exe"),
             target: field("target"),
             table: field("table"),
+            action: field("action"),
+            rows_min: field("rows").and_then(|rows| rows.parse().ok()),
             verdict: field("verdict"),
             kind: field("kind"),
             text: field("text"),
@@ -226,6 +233,7 @@ mod tests {
             &[("limit", "0")],
             &[("limit", "100000")],
             &[("limit", "many")],
+            &[("rows", "many")],
         ] {
             assert!(read(pairs).is_err(), "{pairs:?}");
         }

@@ -4,8 +4,9 @@ use std::collections::BTreeMap;
 
 use rusqlite::params_from_iter;
 
-use super::{Artifact, Exam, ROWS_MAX};
+use super::{Artifact, Exam};
 use crate::clock::rfc3339;
+use crate::ui::looks;
 use crate::ui::roles::Role;
 
 /// The scope's condition on sessions `s`, by the time of their opening.
@@ -64,39 +65,32 @@ pub fn shared(exam: &Exam<'_>) -> anyhow::Result<Artifact> {
 
 /// LOG-06: who looked at evidence.
 pub fn looks(exam: &Exam<'_>) -> anyhow::Result<Artifact> {
-    let max = u64::try_from(ROWS_MAX).unwrap_or(u64::MAX);
-    let store = &exam.context.ui.store;
-    let (looks, total) = store.looks(exam.period.from_ns, exam.period.until_ns, max)?;
-    let mut rows: Vec<Vec<String>> = looks
+    let (from, until) = (exam.period.from_ns, exam.period.until_ns);
+    let rows = looks::looks(&exam.context.ui, Some(from), Some(until))?
         .into_iter()
         .map(|look| {
-            let range = look.range.map(|(first, last)| format!("{first} to {last}"));
+            let range = look.what.range.map(|(first, last)| format!("{first} to {last}"));
             vec![
-                look.id.to_string(),
+                look.index.map_or_else(|| "in a second".to_owned(), |index| index.to_string()),
                 rfc3339(look.at_ns),
                 look.who,
-                look.role,
-                look.page,
-                look.question,
-                look.answers.to_string(),
+                look.what.role,
+                look.what.page,
+                look.what.question,
+                look.what.answers.to_string(),
                 range.unwrap_or_default(),
             ]
         })
         .collect();
-    if total > max {
-        let mut row = vec![format!("{} earlier looks are left out", total - max)];
-        row.resize(8, String::new());
-        rows.push(row);
-    }
     Ok(Artifact {
         id: "LOG-06",
         title: "Every look at evidence through the review pages",
         expectation: "procedure 35.b: restrict access to log files; procedure 27.a: applications “provide … audit \
             trails of security and access changes, and user activity logs”",
         crosswalk: "NIST CSF 2.0 PR.AA-05, DE.CM-03",
-        limits: "reading the files on the collector's own machine; these looks are kept in a table beside the log, \
-            not yet in it",
-        heads: vec!["Look", "Time", "Who", "Role", "Page", "Question", "Answers", "Log entries"],
+        limits: "reading the files on the collector's own machine by other programs; looks by the command line, which are \
+            acts of their own in the log (ask for the kind administration)",
+        heads: vec!["Entry", "Time", "Who", "Role", "Page", "Question", "Answers", "Log entries"],
         rows,
     })
 }
@@ -106,21 +100,21 @@ pub fn reviews(exam: &Exam<'_>) -> anyhow::Result<Artifact> {
     let period = exam.period.from_ns..exam.period.until_ns;
     let reader = exam.reader()?;
     let mut rows = Vec::new();
-    for sign in exam.context.ui.store.sign_offs(0, u64::MAX)? {
+    for sign in looks::sign_offs(&exam.context.ui)? {
         let signed_in = period.contains(&sign.at_ns);
-        let about_it = !reader.at(&[sign.index])?.is_empty();
+        let about_it = !reader.at(&[sign.what.entry])?.is_empty();
         if !signed_in && !about_it {
             continue;
         }
-        let independent = if sign.who == sign.principal { "NO" } else { "yes" };
+        let independent = if sign.who == sign.what.principal { "NO" } else { "yes" };
         rows.push(vec![
             rfc3339(sign.at_ns),
             sign.who,
-            sign.index.to_string(),
-            sign.principal,
+            sign.what.entry.to_string(),
+            sign.what.principal,
             independent.to_owned(),
-            sign.outcome,
-            sign.comment,
+            sign.what.outcome,
+            sign.what.comment,
         ]);
     }
     Ok(Artifact {

@@ -245,6 +245,7 @@ impl Driver {
                 self.note(format!("outcome {} {}", id.0, outcome_text(&outcome)), &[]);
             }
             Action::StartClientTls => self.note("start client TLS".into(), &[]),
+            Action::Dial | Action::StartServerTls => self.note("dials".into(), &[]),
             Action::Close { ending } => self.note(format!("close: {ending:?}"), &[]),
         }
     }

@@ -1,4 +1,6 @@
-//! What the machine wants done, and what it is told.
+//! What a machine wants done, and what it is told: the same words for every protocol.
+//!
+//! Promise: no byte of an operation comes out before its [`Action::Ask`] was answered with a permit.
 
 use bytes::Bytes;
 use tidegate_event::{Ending, Operation, Outcome};
@@ -34,8 +36,13 @@ pub enum Action<R> {
         /// What became of it.
         outcome: Outcome,
     },
+    /// Connect to the server, without TLS, then say `server_connected`. Only of a protocol in which
+    /// the server speaks first; no byte goes to it before the login is permitted.
+    Dial,
     /// Flush what goes to the client, then start TLS as its server, then say `client_tls_started`.
     StartClientTls,
+    /// Flush what goes to the server, then start TLS as its client, then say `server_tls_started`.
+    StartServerTls,
     /// Flush both legs, then close both. The last action of a machine.
     Close {
         /// Why.
@@ -57,8 +64,10 @@ pub enum Authority<R> {
 pub enum Exempt {
     /// The client's part of the authentication exchange, after the login's own permit.
     Handshake,
-    /// Sync, Flush, Terminate, Close and Describe; a Bind to a statement that the gate did not see
-    /// prepared and that is not executed in the same breath; the substitute for a refused text.
+    /// What runs nothing. PostgreSQL: Sync, Flush, Terminate, Close and Describe; a Bind to a statement
+    /// that the gate did not see prepared and that is not executed in the same breath; the
+    /// substitute for a refused text. MySQL: COM_PING, COM_QUIT, COM_STMT_CLOSE, COM_STMT_RESET, and
+    /// the empty packet that stands for a refused local file.
     Framing,
 }
 
@@ -67,9 +76,10 @@ pub enum Exempt {
 pub enum Answer<R> {
     /// Permitted and recorded.
     Permit(R),
-    /// Refused. A login's refusal goes out as FATAL, any other as ERROR.
+    /// Refused. A login's refusal ends the session, any other leaves it alive.
     Refuse {
-        /// Five characters (manual, appendix A): 42501 for statements, 28000 for logins.
+        /// Five characters (PostgreSQL manual, appendix A): 42501 for statements, 28000 for logins. A
+        /// machine of another protocol puts its own code in its place.
         sqlstate: &'static str,
         /// For the person who reads it.
         message: String,

@@ -1,0 +1,125 @@
+//! What is protected at a target, in words.
+
+use tidegate_event::Mode;
+
+use crate::config::TargetConfig;
+use crate::config::masking::{MaskConfig, UnresolvedConfig};
+
+/// What leaves masked, and what becomes of what can't be told.
+pub(super) fn words(target: &TargetConfig) -> Vec<String> {
+    let mut words = Vec::new();
+    for entry in &target.protect {
+        let columns: Vec<String> = entry.columns.iter().map(ToString::to_string).collect();
+        words.push(format!(
+            "  Protected as {}: {}; {}.",
+            entry.class,
+            columns.join(", "),
+            mask_words(entry.mask)
+        ));
+    }
+    if let Some(catalogue) = &target.catalogue {
+        words.push(format!(
+            "  Views and functions are seen through: user {} reads each database's catalogue, anew \
+             every {} seconds and after DDL.",
+            catalogue.user,
+            catalogue.refresh_ms / 1000
+        ));
+    }
+    let detectors: Vec<&str> =
+        target.masking.detectors.iter().map(|detector| detector.name()).collect();
+    match (target.masking.unresolved, target.protect.is_empty()) {
+        (UnresolvedConfig::Withhold, _) => words.push(
+            "  Results of which it can't be told whether protected columns are in them are withheld."
+                .to_owned(),
+        ),
+        (UnresolvedConfig::Detect, _) => words.push(format!(
+            "  Results of which it can't be told: what looks like {} is masked.",
+            detectors.join(", ")
+        )),
+        (UnresolvedConfig::Clear, false) => words.push(
+            "  Results of which it can't be told whether protected columns are in them pass as they \
+             are."
+                .to_owned(),
+        ),
+        (UnresolvedConfig::Clear, true) => {}
+    }
+    words
+}
+
+fn mask_words(mask: MaskConfig) -> String {
+    match mask {
+        MaskConfig::Redact => "a fixed text stands in their place".to_owned(),
+        MaskConfig::Partial { keep_last } => format!("the last {keep_last} characters stay"),
+        MaskConfig::Hash => "a keyed hash stands in their place".to_owned(),
+        MaskConfig::Tokenise => "another value of the same form stands in their place".to_owned(),
+        MaskConfig::Null => "NULL stands in their place".to_owned(),
+    }
+}
+
+/// What a careful operator would want to know.
+pub(super) fn warnings(target: &TargetConfig, warnings: &mut Vec<String>) {
+    let name = &target.name;
+    if target.protect.is_empty() {
+        return;
+    }
+    if target.masking.unresolved != UnresolvedConfig::Withhold {
+        warnings.push(format!(
+            "target \"{name}\" has protected columns, and results that can't be told are not \
+             withheld: protected values may pass"
+        ));
+    }
+    if target.catalogue.is_none() {
+        warnings.push(format!(
+            "target \"{name}\" has protected columns and no [targets.catalogue]: what reads them \
+             through a view or a function of the database can't be told"
+        ));
+    }
+    if target.mode == Mode::Shadow {
+        warnings.push(format!(
+            "target \"{name}\" is in shadow mode: protected values pass as they are, \
+             and are masked in the record only"
+        ));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::explain;
+    use crate::config::{Config, SystemAccounts};
+
+    #[test]
+    fn what_is_protected_stands_there_in_words() {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::write(dir.path().join("p.cedar"), "").unwrap();
+        let text = r#"
+[agent]
+id = "a"
+[policy]
+files = ["p.cedar"]
+[[targets]]
+name = "t"
+protocol = "postgres"
+destinations = ["10.0.0.5:1"]
+tls.server_name = "db"
+mode = "shadow"
+masking.unresolved = "detect"
+[[protect]]
+target = "t"
+columns = ["s.c.card"]
+class = "card"
+mask = "partial"
+"#;
+        let config = Config::parse(&dir.path().join("agent.toml"), text, &SystemAccounts).unwrap();
+        let explained = explain(&config, &[]);
+        for expected in [
+            "  Protected as card: s.c.card; the last 4 characters stay.",
+            "what looks like card, ssn, iban, email, phone, secret is masked.",
+            "\"t\" has protected columns and no [targets.catalogue]",
+            "results that can't be told are not withheld",
+            "is in shadow mode: protected values pass as they are",
+        ] {
+            let all = [explained.words.join("\n"), explained.warnings.join("\n")].join("\n");
+            assert!(all.contains(expected), "{expected} is not in:\n{all}");
+        }
+    }
+}

@@ -1,0 +1,57 @@
+//! What every protocol machine can do, so that one driver runs them all.
+//!
+//! The driver's part:
+//! - After each call, [`Machine::poll`] until `None`.
+//! - Bytes that a call leaves in the buffer belong at its front next time. Offer the client's
+//!   buffer again, even an empty one, whenever [`Machine::reads_client`] is true after any other call.
+//! - Call `client_closed` and `server_closed` once each, after the last bytes were offered.
+
+use bytes::BytesMut;
+
+use crate::{Action, Answer, AskId};
+
+/// A sans-IO machine between one client and one server. `R` is the driver's receipt.
+#[expect(clippy::wrong_self_convention, reason = "bytes come from the client, not the machine")]
+pub trait Machine<R> {
+    /// Takes what it can from the front of the client's bytes.
+    fn from_client(&mut self, now_ns: u64, bytes: &mut BytesMut);
+
+    /// Takes what it can from the front of the server's bytes.
+    fn from_server(&mut self, now_ns: u64, bytes: &mut BytesMut);
+
+    /// The client will send no more.
+    fn client_closed(&mut self, now_ns: u64);
+
+    /// The server will send no more.
+    fn server_closed(&mut self, now_ns: u64);
+
+    /// The next thing to do.
+    fn poll(&mut self) -> Option<Action<R>>;
+
+    /// Answers a question. An answer to another one than the open one is dropped.
+    fn answer(&mut self, now_ns: u64, id: AskId, answer: Answer<R>);
+
+    /// The TLS handshake with the client is done; its bytes are plaintext again.
+    fn client_tls_started(&mut self);
+
+    /// [`Action::Dial`] is done.
+    fn server_connected(&mut self) {}
+
+    /// [`Action::StartServerTls`] is done; the server's bytes are plaintext again.
+    fn server_tls_started(&mut self) {}
+
+    /// Ends the session over something that is not the protocol's: the client is told, every operation
+    /// that waits gets its outcome, and both legs close.
+    fn abort(&mut self, now_ns: u64, sqlstate: &'static str, message: &str, hint: &str);
+
+    /// Whether the client's bytes are wanted.
+    fn reads_client(&self) -> bool;
+
+    /// Whether the server's bytes are wanted.
+    fn reads_server(&self) -> bool;
+
+    /// The database that statements are read in now, where the protocol lets a session change it.
+    fn database(&self) -> Option<&str> {
+        None
+    }
+}
