@@ -21,5 +21,5 @@ pub use effect::{Action, Analysis, Effect, Relation, StatementKind, Unknown};
 pub use id::{ChainId, Digest, IdError, Seq, SessionId};
 pub use lineage::{ColumnRef, Later, Lineage, Output, Rows, Shown, Sources, ValueAt, ValueUse};
 pub use operation::{Cancel, FunctionCall, Login, Operation, Parameter, Statement, Via};
-pub use outcome::{Copied, Ending, Outcome, Status};
+pub use outcome::{Copied, Ending, Masked, Outcome, Status, Stopped};
 pub use target::{Durability, Mode, OnFailure, Protocol, TargetName};

@@ -70,6 +70,7 @@ pub struct KnownFunction {
 pub struct Catalogue {
     version: u64,
     by_name: HashMap<Relation, Arc<KnownRelation>>,
+    by_bare_name: HashMap<String, Vec<Arc<KnownRelation>>>,
     by_oid: HashMap<u32, Arc<KnownRelation>>,
     functions: HashMap<Relation, Vec<Arc<KnownFunction>>>,
     /// Names of temporary relations, of whichever session.
@@ -86,12 +87,30 @@ impl Catalogue {
                 known.temporary.insert(relation.name.name.clone());
             }
             known.by_oid.insert(relation.oid, Arc::clone(&relation));
+            let bare = known.by_bare_name.entry(relation.name.name.clone()).or_default();
+            bare.push(Arc::clone(&relation));
             known.by_name.insert(relation.name.clone(), relation);
         }
         for function in functions.into_iter().map(Arc::new) {
             known.functions.entry(function.name.clone()).or_default().push(function);
         }
         known
+    }
+
+    /// All relations, in no order.
+    pub fn relations(&self) -> impl Iterator<Item = &Arc<KnownRelation>> {
+        self.by_oid.values()
+    }
+
+    /// The same without what may stand for something else by now: views have no definition, functions
+    /// are gone. `version` is the new one's own.
+    #[must_use]
+    pub fn only_tables(&self, version: u64) -> Self {
+        let relations = self
+            .by_oid
+            .values()
+            .map(|relation| KnownRelation { definition: None, ..KnownRelation::clone(relation) });
+        Self::new(version, relations.collect(), Vec::new())
     }
 
     /// Which reading of the database this is.
@@ -102,6 +121,11 @@ impl Catalogue {
     /// The relation of that schema and name.
     pub fn relation(&self, name: &Relation) -> Option<&Arc<KnownRelation>> {
         self.by_name.get(name)
+    }
+
+    /// The relations of that name, in whatever schema.
+    pub fn named(&self, name: &str) -> &[Arc<KnownRelation>] {
+        self.by_bare_name.get(name).map_or(&[], Vec::as_slice)
     }
 
     /// The same with these enumerated types (`pg_type.typtype = 'e'`), by schema and name. To cast to
