@@ -3,7 +3,9 @@
 //! Promises: a token is good once and for one agent; the audit key is pinned only after a proof
 //! that the agent holds it; a certificate that is not the agent's newest is nobody's.
 //!
-//! Known gaps: roles for people, and the collector's own record of these acts, come later.
+//! Each enrolment is an act in the collector's own chain.
+//!
+//! Known gap: roles for people come later.
 
 use std::sync::Arc;
 
@@ -12,6 +14,7 @@ use tidegate_ledger::enrol;
 use tidegate_proto::uplink::v1::{EnrolRequest, EnrolResponse, enrolment_server};
 use tonic::{Request, Response, Status};
 
+use crate::acts::Act;
 use crate::config::{Paths, is_plain_name};
 use crate::state::{Agent, Enrolment, State};
 use crate::{clock, keys, pki};
@@ -97,6 +100,9 @@ impl Inner {
             }
             Err(error) => return Err(failed(&error)),
         }
+        let key = hex::encode(audit_key);
+        let act = Act::new("agent_enrolled", format!("agent {agent_id}, audit key {key}"));
+        self.state.act(&act).map_err(|error| failed(&error))?;
         keys::publish(&self.paths.keys(), &self.log_key, &self.state)
             .map_err(|error| failed(&error))?;
         tracing::info!(agent = %agent_id, "agent enrolled");

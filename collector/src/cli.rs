@@ -1,6 +1,10 @@
 //! The command line.
 
+mod ask;
+mod prove;
 mod show;
+mod ui;
+mod witness;
 
 use std::io::{self, IsTerminal as _, Write};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -10,13 +14,10 @@ use std::process::ExitCode;
 use anyhow::Context as _;
 use clap::{Args, CommandFactory as _, Parser, Subcommand};
 
+use crate::acts::Act;
 use crate::config::{Config, UPLINK_PORT, is_plain_name};
-use crate::query::{Filter, ask, parse_time, write_json, write_table};
 use crate::state::{State, TOKEN_SECONDS};
-use crate::{clock, files, index, init, keys, serve, verify};
-
-/// Answers of a query where no limit is given.
-const QUERY_LIMIT: usize = 100;
+use crate::{clock, files, index, init, serve, verify};
 
 #[derive(Parser)]
 #[command(
@@ -70,10 +71,19 @@ enum Command {
         seconds: u64,
     },
     /// Ask who did what
-    Query(Box<Query>),
-    /// Walk the whole log and name the first broken record; exit code 0 verified, 10 with gaps,
-    /// 20 tampered, 30 not decided
-    Verify(Verify),
+    Query(Box<ask::Query>),
+    /// Show one session as a timeline
+    Replay(ask::Replay),
+    /// Walk the whole log, a part, one record or a bundle, and name what is broken; exit code 0 verified,
+    /// 10 with gaps, 20 tampered, 30 not decided
+    Verify(prove::Verify),
+    /// Write what a question finds, with everything that proves it, for an examiner
+    ExportBundle(Box<ask::ExportBundle>),
+    /// Write the log as C2SP tlog-tiles, for any static file server
+    ExportTlog(prove::ExportTlog),
+    /// Be a witness of other logs (C2SP tlog-witness)
+    #[command(subcommand)]
+    Witness(witness::Witness),
     /// List the agents
     Agents {
         #[command(flatten)]
@@ -92,69 +102,13 @@ enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// The review pages: who may come in
+    Ui(ui::Ui),
     /// Print a completion script
     Completions {
         /// Which shell
         shell: clap_complete::Shell,
     },
-}
-
-#[derive(Args)]
-struct Query {
-    #[command(flatten)]
-    config: ConfigFile,
-    /// Principal or database user
-    #[arg(long)]
-    who: Option<String>,
-    /// Target
-    #[arg(long)]
-    target: Option<String>,
-    /// Relation: name or schema.name
-    #[arg(long)]
-    table: Option<String>,
-    /// Verdict
-    #[arg(long, value_parser = ["allow", "deny", "would_deny", "passed_open"])]
-    verdict: Option<String>,
-    /// From then on: 2026-11-21T02:15:00Z, or an age like 15m, 2h, 7d
-    #[arg(long, value_name = "TIME")]
-    since: Option<String>,
-    /// Before then
-    #[arg(long, value_name = "TIME")]
-    until: Option<String>,
-    /// Part of the statement
-    #[arg(long)]
-    text: Option<String>,
-    /// query, parse, execute, login, cancel, a statement's kind, lifecycle, heartbeat, ..
-    #[arg(long)]
-    kind: Option<String>,
-    /// Agent
-    #[arg(long)]
-    agent: Option<String>,
-    /// Session id
-    #[arg(long)]
-    session: Option<String>,
-    /// How many, the newest
-    #[arg(long, value_name = "N", default_value_t = QUERY_LIMIT)]
-    limit: usize,
-    /// One JSON object a line
-    #[arg(long)]
-    json: bool,
-}
-
-#[derive(Args)]
-struct Verify {
-    /// Configuration file of the collector
-    #[arg(long, value_name = "FILE", required_unless_present = "log")]
-    config: Option<PathBuf>,
-    /// Directory of the log, or of a copy
-    #[arg(long, value_name = "DIR", requires = "keys", conflicts_with = "config")]
-    log: Option<PathBuf>,
-    /// Public keys, best kept elsewhere than the log
-    #[arg(long, value_name = "FILE")]
-    keys: Option<PathBuf>,
-    /// For machines
-    #[arg(long)]
-    json: bool,
 }
 
 /// Runs the program.
@@ -191,19 +145,25 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::Enrol { config, agent, out, seconds } => {
             run_enrol(&Config::load(&config.config)?, &agent, &out, seconds)?;
         }
-        Command::Query(query) => run_query(&query)?,
-        Command::Verify(arguments) => return run_verify(&arguments),
+        Command::Query(query) => ask::query(&query)?,
+        Command::Replay(replay) => ask::replay(&replay)?,
+        Command::Verify(arguments) => return prove::verify(&arguments),
+        Command::ExportBundle(export) => ask::export_bundle(&export)?,
+        Command::ExportTlog(arguments) => prove::export_tlog(&arguments)?,
+        Command::Witness(witness) => witness::run(witness)?,
         Command::Agents { config, json } => {
             show::agents(&Config::load(&config.config)?, json, &mut io::stdout().lock())?;
         }
         Command::Reindex(file) => {
             let paths = Config::load(&file.config)?.paths();
+            State::open(&paths.state())?.act(&Act::new("reindexed", ""))?;
             let entries = index::rebuild(&paths.log(), &paths.index())?;
             writeln!(io::stdout(), "indexed {entries} entries")?;
         }
         Command::Status { config, json } => {
             show::status(&Config::load(&config.config)?, json, &mut io::stdout().lock())?;
         }
+        Command::Ui(command) => ui::run(&command, &mut io::stdout().lock())?,
         Command::Completions { shell } => {
             let mut script = Vec::new();
             clap_complete::generate(shell, &mut Cli::command(), "tidegate-collector", &mut script);
@@ -213,7 +173,7 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-fn run_serve(config: &Config) -> anyhow::Result<()> {
+fn log_to_stderr() {
     let filter = tracing_subscriber::EnvFilter::try_from_default_env()
         .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info"));
     tracing_subscriber::fmt()
@@ -224,13 +184,18 @@ fn run_serve(config: &Config) -> anyhow::Result<()> {
         // panic, and take the collector down.
         .log_internal_errors(false)
         .init();
+}
+
+fn run_serve(config: &Config) -> anyhow::Result<()> {
+    log_to_stderr();
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     runtime.block_on(async {
         use tokio::signal::unix::{SignalKind, signal};
         let mut terminate = signal(SignalKind::terminate())?;
         let mut interrupt = signal(SignalKind::interrupt())?;
         let mut running = serve::start(config).await?;
-        writeln!(io::stdout(), "ready: uplink={}", running.uplink)?;
+        let pages = running.ui.map(|at| format!(" ui={at}")).unwrap_or_default();
+        writeln!(io::stdout(), "ready: uplink={}{pages}", running.uplink)?;
         io::stdout().flush()?;
         tokio::select! {
             error = running.failed() => return Err(error),
@@ -264,6 +229,7 @@ fn run_enrol(
     let name = &config.uplink.name;
     let host = if name.contains(':') { format!("[{name}]") } else { name.clone() };
     let state = State::open(&paths.state())?;
+    state.act(&Act::new("token_made", format!("agent {agent}, good for {seconds} s")))?;
     let token = state.new_token(agent, clock::now_ns(), seconds)?;
     let file = serde_json::json!({
         "v": 1,
@@ -276,55 +242,4 @@ fn run_enrol(
     });
     let text = format!("{}\n", serde_json::to_string_pretty(&file)?);
     files::replace(out, text.as_bytes(), files::SECRET)
-}
-
-fn run_query(query: &Query) -> anyhow::Result<()> {
-    let config = Config::load(&query.config.config)?;
-    let now = clock::signed_ns(clock::now_ns());
-    let time =
-        |text: &Option<String>| text.as_deref().map(|text| parse_time(text, now)).transpose();
-    let filter = Filter {
-        who: query.who.clone(),
-        target: query.target.clone(),
-        table: query.table.clone(),
-        verdict: query.verdict.clone(),
-        kind: query.kind.clone(),
-        text: query.text.clone(),
-        agent: query.agent.clone(),
-        session: query.session.clone(),
-        since_ns: time(&query.since)?,
-        until_ns: time(&query.until)?,
-        limit: query.limit,
-    };
-    let db = index::open_for_reading(&config.paths().index())?;
-    let answers = ask(&db, &filter)?;
-    let mut out = io::BufWriter::new(io::stdout().lock());
-    if query.json {
-        write_json(&mut out, &answers)?;
-    } else {
-        write_table(&mut out, &answers)?;
-    }
-    out.flush()?;
-    Ok(())
-}
-
-fn run_verify(arguments: &Verify) -> anyhow::Result<ExitCode> {
-    let (log, keys_file) = match (&arguments.config, &arguments.log) {
-        (_, Some(log)) => (log.clone(), arguments.keys.clone().context("--log needs --keys")?),
-        (Some(config), None) => {
-            let paths = Config::load(config)?.paths();
-            let keys = arguments.keys.clone().unwrap_or_else(|| paths.keys());
-            (paths.log(), keys)
-        }
-        (None, None) => anyhow::bail!("give --config, or --log and --keys"),
-    };
-    let report = verify::verify(&log, &keys::Keys::read(&keys_file)?)?;
-    let mut out = io::BufWriter::new(io::stdout().lock());
-    if arguments.json {
-        writeln!(out, "{}", verify::to_json(&report))?;
-    } else {
-        verify::write_text(&mut out, &report)?;
-    }
-    out.flush()?;
-    Ok(ExitCode::from(report.exit_code()))
 }

@@ -6,6 +6,10 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
 use serde::{Deserialize, Serialize};
+use sha2::{Digest as _, Sha256};
+use tidegate_ledger::checkpoint::VerifierKey;
+use tidegate_ledger::cosignature::WitnessKey;
+use tidegate_ledger::policy::{self, Policy};
 
 /// Port of the uplink where none is given.
 pub const UPLINK_PORT: u16 = 7443;
@@ -27,9 +31,18 @@ pub struct Config {
     /// How the log is kept.
     #[serde(default)]
     pub log: Log,
+    /// The review pages; without it there are none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ui: Option<Ui>,
+    /// Who is asked to sign each checkpoint too.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub witnesses: Vec<Witness>,
     /// Receivers of the OTLP feed.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub export: Vec<Export>,
+    /// SHA-256 of the file.
+    #[serde(skip)]
+    pub digest: [u8; 32],
 }
 
 /// `[collector]`
@@ -58,11 +71,57 @@ pub struct Uplink {
 pub struct Log {
     /// Size of one segment.
     pub segment_bytes: u64,
+    /// Write the entries as C2SP bundles too, below `tlog/`: doubles the log on the disk.
+    pub entry_bundles: bool,
+    /// How many witnesses must have signed; without it, all of them.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub witness_quorum: Option<usize>,
 }
 
 impl Default for Log {
     fn default() -> Self {
-        Self { segment_bytes: SEGMENT_BYTES }
+        Self { segment_bytes: SEGMENT_BYTES, entry_bundles: false, witness_quorum: None }
+    }
+}
+
+/// `[[witnesses]]`
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Witness {
+    /// Its name in our policy.
+    pub name: String,
+    /// Where it is asked: the submission prefix of C2SP tlog-witness.
+    pub url: String,
+    /// Its verifier key.
+    pub vkey: String,
+    /// CA of its certificate; without it, those of the system.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ca_file: Option<PathBuf>,
+}
+
+impl Witness {
+    /// The key, parsed.
+    pub fn key(&self) -> anyhow::Result<WitnessKey> {
+        self.vkey.parse().map_err(|error| anyhow::anyhow!("witness {:?}: {error}", self.name))
+    }
+}
+
+/// `[ui]`
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Ui {
+    /// Address and port of the review pages.
+    pub listen: SocketAddr,
+    /// Whether they are served over TLS, with the uplink's certificate. Unset: everywhere but on
+    /// loopback. `false` is for loopback only.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tls: Option<bool>,
+}
+
+impl Ui {
+    /// Whether TLS is spoken.
+    pub fn over_tls(&self) -> bool {
+        self.tls.unwrap_or(!self.listen.ip().is_loopback())
     }
 }
 
@@ -124,11 +183,15 @@ impl Config {
         let text = crate::files::read(path)?;
         let mut config: Self =
             toml::from_str(&text).with_context(|| format!("in {}", path.display()))?;
+        config.digest = Sha256::digest(text.as_bytes()).into();
         let base = path.parent().unwrap_or(Path::new("."));
         // Collected anew, so that "." leaves no trace in messages.
         config.collector.data_dir = base.join(&config.collector.data_dir).components().collect();
         for export in &mut config.export {
             export.ca_file = export.ca_file.take().map(|file| base.join(file));
+        }
+        for witness in &mut config.witnesses {
+            witness.ca_file = witness.ca_file.take().map(|file| base.join(file));
         }
         config.check().with_context(|| format!("in {}", path.display()))?;
         Ok(config)
@@ -136,6 +199,13 @@ impl Config {
 
     fn check(&self) -> anyhow::Result<()> {
         check_origin(&self.collector.origin)?;
+        if let Some(ui) = &self.ui {
+            anyhow::ensure!(
+                ui.over_tls() || ui.listen.ip().is_loopback(),
+                "ui.tls = false with ui.listen = {}: without TLS the pages are for loopback only",
+                ui.listen
+            );
+        }
         let mut names = std::collections::BTreeSet::new();
         for export in &self.export {
             anyhow::ensure!(
@@ -152,7 +222,36 @@ impl Config {
                 export.endpoint
             );
         }
+        for witness in &self.witnesses {
+            let known = ["http://", "https://"].iter().any(|s| witness.url.starts_with(s));
+            anyhow::ensure!(known, "witness.url = {:?}: http:// or https://", witness.url);
+            anyhow::ensure!(is_plain_name(&witness.name), "witness.name = {:?}", witness.name);
+            witness.key()?;
+        }
+        let quorum = self.quorum();
+        anyhow::ensure!(
+            quorum <= self.witnesses.len(),
+            "log.witness_quorum = {quorum}, and there are {} witnesses",
+            self.witnesses.len()
+        );
         Ok(())
+    }
+
+    /// How many witnesses must have signed.
+    pub fn quorum(&self) -> usize {
+        self.log.witness_quorum.unwrap_or(self.witnesses.len())
+    }
+
+    /// Log and witnesses as a C2SP tlog-policy.
+    pub fn policy(&self, log: VerifierKey) -> anyhow::Result<Policy> {
+        let mut witnesses = Vec::new();
+        for witness in &self.witnesses {
+            let (name, key) = (witness.name.clone(), witness.key()?);
+            witnesses.push(policy::Witness { name, key, url: Some(witness.url.clone()) });
+        }
+        let policy = Policy::of(log, witnesses, self.quorum());
+        // Read again, so that what is published is one by the format's own rules.
+        policy.to_string().parse().map_err(|error| anyhow::anyhow!("witnesses: {error}"))
     }
 
     /// Paths below the data directory.
@@ -206,6 +305,14 @@ paths! {
     log = "log";
     /// Public keys that `verify` needs.
     keys = "log/keys.json";
+    /// Log key, witnesses and quorum, as C2SP tlog-policy.
+    policy = "log/policy.txt";
+    /// The log as C2SP tlog-tiles.
+    tlog = "tlog";
+    /// What others hold that this log must be able to keep: see `seen`.
+    seen = "seen.jsonl";
+    /// Signs the collector's own chain.
+    audit_key = "audit.key";
     /// Agents, tokens, export cursors.
     state = "state.db";
     /// The index.
@@ -214,6 +321,10 @@ paths! {
     lock = "lock";
     /// Where the uplink really listens, while `serve` runs.
     uplink_address = "uplink.addr";
+    /// Links and sessions of the review pages.
+    ui = "ui.db";
+    /// Where the review pages really listen, while `serve` runs.
+    ui_address = "ui.addr";
     /// What receivers refused for good.
     dead_letters = "dead-letters";
 }

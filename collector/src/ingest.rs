@@ -2,8 +2,8 @@
 //! and a receipt back.
 //!
 //! Promises: a receipt is sent only after the sync; what came twice is kept once; what contradicts
-//! the log is refused, kept aside as evidence (`state.db`, table `forks`) and told loudly; a hole
-//! is never skipped.
+//! the log is refused, kept aside as evidence (`state.db`, table `forks`), named in the collector's own
+//! chain and told loudly; a hole is never skipped.
 //!
 //! The road: [`stream`] (one task a connection) -> a bounded queue -> [`commit`] (one thread, the
 //! log's only writer, one sync for whatever waited) -> back to the stream.
@@ -19,8 +19,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use tidegate_event::{ChainId, Seq};
+use tidegate_ledger::checkpoint::Checkpoint;
 use tidegate_proto::uplink::v1::{
-    Batch, CollectorMessage, HelloAck, Refused, collector_message::Message, refused::Why,
+    Batch, CollectorMessage, HelloAck, Receipt, Refused, collector_message::Message, refused::Why,
 };
 use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
 use tonic::Status;
@@ -38,6 +39,19 @@ pub enum Job {
     Tick,
     /// A reader of the log from this index on, for a follower.
     Reader(u64, oneshot::Sender<Reader>),
+    /// The witnesses know nothing that we don't: checkpoints may be signed.
+    MaySign,
+    /// A witness knows more than we do: stop, with this error.
+    SetBack(anyhow::Error),
+}
+
+/// A checkpoint that was signed and is on the disk.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Signed {
+    /// What it says.
+    pub head: Checkpoint,
+    /// The note.
+    pub note: String,
 }
 
 /// See [`Job::Hello`].
@@ -46,6 +60,10 @@ pub struct HelloJob {
     pub agent: Arc<Agent>,
     /// Chain of the oldest record in the agent's spool, where it has one.
     pub oldest: Option<(ChainId, Seq)>,
+    /// The newest receipt of ours that the agent holds.
+    pub receipt: Option<Receipt>,
+    /// The newest checkpoint of ours that it was shown; may be empty.
+    pub checkpoint: String,
     /// Where the answer goes.
     pub reply: oneshot::Sender<Result<HelloAck, Refused>>,
 }

@@ -42,6 +42,8 @@ pub fn init(options: &Options<'_>) -> anyhow::Result<()> {
     let key = keys::generate()?;
     keys::create(&paths.log_key(), &key)?;
     let state = State::open(&paths.state())?;
+    let own = keys::own(&paths.audit_key())?;
+    state.own_key(&own.verifying_key().to_bytes())?;
     keys::publish(&paths.keys(), &keys::verifier(&key, options.origin)?, &state)?;
 
     let name = names.first().cloned().unwrap_or_else(|| "localhost".to_owned());
@@ -49,7 +51,10 @@ pub fn init(options: &Options<'_>) -> anyhow::Result<()> {
         collector: Collector { origin: options.origin.to_owned(), data_dir: ".".into() },
         uplink: Uplink { listen: options.listen, name },
         log: Log::default(),
+        ui: None,
+        witnesses: Vec::new(),
         export: Vec::new(),
+        digest: [0; 32],
     };
     let text = format!("{HEAD}{}{EXPORT_EXAMPLE}", toml::to_string(&config)?);
     files::create(&paths.dir.join("collector.toml"), text.as_bytes(), files::PUBLIC)
@@ -57,6 +62,16 @@ pub fn init(options: &Options<'_>) -> anyhow::Result<()> {
 
 const HEAD: &str = "# Configuration of tidegate-collector. Unknown keys are refused.\n\n";
 const EXPORT_EXAMPLE: &str = "
+# The review pages; without TLS on loopback only (docs/REVIEWING.md).
+# [ui]
+# listen = \"127.0.0.1:7480\"
+
+# Who signs each checkpoint too; `log.witness_quorum` says how many must have, without it all.
+# [[witnesses]]
+# name = \"audit\"
+# url = \"http://witness.example:7450\"
+# vkey = \"witness.example/audit+01234567+BA...\"
+
 # A receiver of the OTLP feed; protocol is \"grpc\" or \"http\".
 # [[export]]
 # name = \"siem\"

@@ -100,6 +100,14 @@ pub fn create(path: &Path, key: &SigningKey) -> anyhow::Result<()> {
     files::create(path, pem.as_bytes(), files::SECRET)
 }
 
+/// Reads the key of the collector's own chain, and makes it where there is none yet.
+pub fn own(path: &Path) -> anyhow::Result<SigningKey> {
+    if !path.exists() {
+        create(path, &generate()?)?;
+    }
+    load(path)
+}
+
 /// Reads a signing key.
 pub fn load(path: &Path) -> anyhow::Result<SigningKey> {
     let text = files::read(path)?;

@@ -2,13 +2,14 @@
 //!
 //! Promise: what [`Writer::commit`] has returned for is on the disk, in the order of its index;
 //! a checkpoint is signed only over what is on the disk, and is on the disk before anyone sees
-//! it. A log that is shorter than its last checkpoint, or another one, is never served.
+//! it. A log that is shorter than its last checkpoint, or than what others hold of it ([`crate::seen`]), or
+//! another one, is never served.
 //!
 //! One frame of a segment is one entry is one leaf: the frame's number is the leaf's index.
 //! Bytes: `docs/formats/log.md`.
 //!
 //! Limits: a start reads the whole log once, at the disk's speed.
-//! Known gaps: no witnesses, no tiles, no retention yet.
+//! Known gap: no retention yet.
 
 pub mod notes;
 
@@ -22,6 +23,8 @@ use tidegate_segment::os::OsFiles;
 use tidegate_segment::{Bound, Error, Log, Options};
 
 use self::notes::Notes;
+use crate::ingest::Signed;
+use crate::seen::Seen;
 
 /// Frame kind of a record entry.
 pub const FRAME_RECORD: u8 = 1;
@@ -42,6 +45,8 @@ pub struct Writer {
     frontier: Frontier,
     notes: Notes,
     signed_size: u64,
+    signed: Option<Signed>,
+    may_sign: bool,
     key: SigningKey,
     origin: String,
 }
@@ -58,6 +63,8 @@ pub struct Opening<'a> {
     pub origin: &'a str,
     /// Size of a segment.
     pub segment_bytes: u64,
+    /// What others hold of this log.
+    pub seen: Seen,
 }
 
 impl Writer {
@@ -66,7 +73,7 @@ impl Writer {
         opening: Opening<'_>,
         mut replay: impl FnMut(u64, &[u8]) -> anyhow::Result<()>,
     ) -> anyhow::Result<Self> {
-        let Opening { dir, key, verifier, origin, segment_bytes } = opening;
+        let Opening { dir, key, verifier, origin, segment_bytes, seen } = opening;
         let segments = dir.join(SEGMENTS);
         let files = OsFiles::open(&segments).map_err(|error| match error.kind() {
             std::io::ErrorKind::WouldBlock => anyhow::anyhow!(
@@ -76,8 +83,11 @@ impl Writer {
             _ => anyhow::Error::new(error).context(format!("cannot open {}", segments.display())),
         })?;
         let notes = Notes::open(dir, verifier)?;
-        let known = notes.newest().to_vec();
-        let floor = known.iter().map(|known| known.size).max().unwrap_or(0);
+        let signed = notes.newest().iter().max_by_key(|known| known.size).cloned();
+        let signed = signed.map(|head| Signed { head, note: notes.newest_text().to_owned() });
+        let known = [notes.newest(), &seen.heads].concat();
+        let signed_size = signed.as_ref().map_or(0, |signed| signed.head.size);
+        let floor = signed_size.max(seen.size);
         let mut owner = [0; 32];
         getrandom::fill(&mut owner).context("no random numbers")?;
         let options = Options {
@@ -87,7 +97,16 @@ impl Writer {
             durable_floor: floor,
             ..Options::default()
         };
-        let (log, recovery) = Log::open(files, options).map_err(|error| damaged(dir, &error))?;
+        let (log, recovery) = Log::open(files, options).map_err(|error| {
+            let error = damaged(dir, &error);
+            if seen.size <= signed_size {
+                return error;
+            }
+            error.context(format!(
+                "what others hold of it says {} entries: it was set back",
+                seen.size
+            ))
+        })?;
         if let Some(torn) = &recovery.torn {
             tracing::warn!(
                 file = %torn.file, offset = torn.offset, index = torn.index,
@@ -106,13 +125,13 @@ impl Writer {
         }
         anyhow::ensure!(
             frontier.size() >= floor,
-            "the log in {} holds {} entries but its checkpoint says {floor}: entries are missing. \
-             It is not served. Run: tidegate-collector verify",
+            "the log in {} holds {} entries but its checkpoint, or what others hold of it, says \
+             {floor}: entries are missing. It is not served. Run: tidegate-collector verify",
             dir.display(),
             frontier.size()
         );
         let origin = origin.to_owned();
-        Ok(Self { log, frontier, notes, signed_size: floor, key, origin })
+        Ok(Self { log, frontier, notes, signed_size, signed, may_sign: true, key, origin })
     }
 
     /// Appends one entry, in memory until [`Writer::commit`]; returns its index.
@@ -137,19 +156,31 @@ impl Writer {
         self.log.durable_index()
     }
 
-    /// Signs and keeps a checkpoint, where there is something new. Call it after a commit.
-    pub fn checkpoint(&mut self) -> anyhow::Result<()> {
+    /// Signs and keeps a checkpoint, where there is something new; returns whether it did. Call it after
+    /// a commit.
+    pub fn checkpoint(&mut self) -> anyhow::Result<bool> {
         let size = self.frontier.size();
-        if size == self.signed_size || size != self.log.durable_index() {
-            return Ok(());
+        if size == self.signed_size || size != self.log.durable_index() || !self.may_sign {
+            return Ok(false);
         }
         let root = self.frontier.root();
-        let checkpoint = Checkpoint { origin: self.origin.clone(), size, root };
-        let note = checkpoint::sign(&self.key, &checkpoint)
+        let head = Checkpoint { origin: self.origin.clone(), size, root };
+        let note = checkpoint::sign(&self.key, &head)
             .map_err(|error| anyhow::anyhow!("cannot sign a checkpoint: {error}"))?;
         self.notes.keep(&note)?;
         self.signed_size = size;
-        Ok(())
+        self.signed = Some(Signed { head, note });
+        Ok(true)
+    }
+
+    /// The newest checkpoint.
+    pub const fn signed(&self) -> Option<&Signed> {
+        self.signed.as_ref()
+    }
+
+    /// Whether checkpoints are signed: not before the witnesses were asked what they know.
+    pub const fn may_sign(&mut self, may: bool) {
+        self.may_sign = may;
     }
 
     /// A reader from this index on.
@@ -157,10 +188,14 @@ impl Writer {
         self.log.read_from(index, Bound::Durable)
     }
 
-    /// Ends in order: everything synced and under a checkpoint.
-    pub fn close(mut self) -> anyhow::Result<()> {
+    /// Ends in order: everything synced and under a checkpoint, which `last` is shown.
+    pub fn close(mut self, last: impl FnOnce(&Signed)) -> anyhow::Result<()> {
         self.log.sync().context("cannot sync the log")?;
-        self.checkpoint()?;
+        if self.checkpoint()?
+            && let Some(signed) = &self.signed
+        {
+            last(signed);
+        }
         self.log.close().context("cannot close the log")
     }
 }

@@ -5,15 +5,19 @@
 
 mod filter;
 mod glyphs;
+mod proof;
+mod replay;
 
 use std::io::Write;
 
 use rusqlite::types::Value;
-use rusqlite::{Connection, Row, params_from_iter};
+use rusqlite::{Connection, OptionalExtension as _, Row, params_from_iter};
 use serde::Serialize;
 
-pub use self::filter::{Filter, parse_time};
+pub use self::filter::{Filter, parse_moment, parse_time};
 pub use self::glyphs::glyphs;
+pub use self::proof::{Proof, Proofs};
+pub use self::replay::{SESSION_RECORDS_MAX, write_replay};
 use crate::clock::rfc3339;
 
 /// Characters of a statement in the table; `--json` has all of it.
@@ -44,6 +48,12 @@ pub struct Answer {
     pub kind: String,
     /// Statement text, or one line on what happened.
     pub text: String,
+    /// Index of the seal that it is under, where it is under one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub seal_index: Option<u64>,
+    /// How far it is proven, as the log's own files say; `verify` proves it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub proof: Option<Proof>,
     /// Session id, hexadecimal.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub session: Option<String>,
@@ -154,7 +164,41 @@ pub fn ask(db: &Connection, filter: &Filter) -> anyhow::Result<Vec<Answer>> {
     }
     answers.sort_by_key(|answer| answer.index);
     let surplus = answers.len().saturating_sub(filter.limit);
-    Ok(answers.split_off(surplus))
+    let mut answers = answers.split_off(surplus);
+    for answer in &mut answers {
+        answer.seal_index = seal_index(&view, answer)?;
+    }
+    Ok(answers)
+}
+
+fn seal_index(db: &Connection, answer: &Answer) -> anyhow::Result<Option<u64>> {
+    let chain = hex::decode(&answer.chain)?;
+    let mut statement = db.prepare_cached(
+        "SELECT s.idx FROM seals s JOIN chains c ON c.id = s.chain
+         WHERE c.chain_id = ?1 AND s.last_seq >= ?2 ORDER BY s.last_seq LIMIT 1",
+    )?;
+    let found = statement.query_row((chain, answer.seq.cast_signed()), |row| row.get(0));
+    Ok(found.optional()?)
+}
+
+/// The answers at these log indexes, in the order of the log; what is not in the index is left out.
+pub fn at(db: &Connection, indexes: &[u64]) -> anyhow::Result<Vec<Answer>> {
+    let mut answers = Vec::new();
+    for index in indexes {
+        let mut statement = db.prepare_cached(&format!("{OPERATIONS} WHERE o.idx = ?1"))?;
+        let found = statement.query_map([index], operation_row)?;
+        answers.extend(found.collect::<Result<Vec<_>, _>>()?);
+    }
+    for answer in &mut answers {
+        if let Some(operation) = &mut answer.operation {
+            operation.effects = effects(db, answer.index)?;
+        }
+    }
+    for answer in &mut answers {
+        answer.seal_index = seal_index(db, answer)?;
+    }
+    answers.sort_by_key(|answer| answer.index);
+    Ok(answers)
 }
 
 fn select(
@@ -186,6 +230,8 @@ fn common_row(row: &Row<'_>) -> rusqlite::Result<Answer> {
         kind: row.get(9)?,
         text: row.get(10)?,
         session: blob(11)?,
+        seal_index: None,
+        proof: None,
         operation: None,
     })
 }
@@ -250,9 +296,19 @@ pub fn write_json(out: &mut impl Write, answers: &[Answer]) -> anyhow::Result<()
 
 /// A table with aligned columns.
 pub fn write_table(out: &mut impl Write, answers: &[Answer]) -> anyhow::Result<()> {
-    const COLUMNS: usize = 9;
-    let head =
-        ["INDEX", "TIME (UTC)", "WHO", "TARGET", "KIND", "VERDICT", "OUTCOME", "ROWS", "TEXT"];
+    const COLUMNS: usize = 10;
+    let head = [
+        "INDEX",
+        "TIME (UTC)",
+        "WHO",
+        "TARGET",
+        "KIND",
+        "VERDICT",
+        "OUTCOME",
+        "ROWS",
+        "PROOF",
+        "TEXT",
+    ];
     let mut lines: Vec<[String; COLUMNS]> = vec![head.map(str::to_owned)];
     lines.extend(answers.iter().map(line));
     let mut widths = [0_usize; COLUMNS];
@@ -274,7 +330,7 @@ pub fn write_table(out: &mut impl Write, answers: &[Answer]) -> anyhow::Result<(
     Ok(())
 }
 
-fn line(answer: &Answer) -> [String; 9] {
+fn line(answer: &Answer) -> [String; 10] {
     let operation = answer.operation.as_ref();
     let outcome = operation.and_then(|operation| {
         let status = operation.status.as_deref()?;
@@ -291,6 +347,7 @@ fn line(answer: &Answer) -> [String; 9] {
         operation.map(|operation| operation.verdict.clone()).unwrap_or_default(),
         glyphs(&outcome.unwrap_or_default(), TEXT_CHARS_MAX),
         operation.and_then(|operation| operation.rows).map(|n| n.to_string()).unwrap_or_default(),
+        answer.proof.as_ref().map(|proof| proof.state.to_owned()).unwrap_or_default(),
         glyphs(&answer.text, TEXT_CHARS_MAX),
     ]
 }

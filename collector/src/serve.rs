@@ -3,12 +3,16 @@
 //! One thread writes the log; everything else is tasks. A stop ends the streams first, then the
 //! writer (which syncs and signs), then the followers.
 
+use std::collections::HashSet;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
+use tidegate_event::ChainId;
+use tidegate_ledger::checkpoint::VerifierKey;
 use tidegate_proto::audit::v1::CollectorEntry;
+use tidegate_proto::audit::v1::audit_record::Body;
 use tidegate_proto::audit::v1::collector_entry::Kind;
 use tidegate_proto::uplink::v1::enrolment_server::EnrolmentServer;
 use tidegate_proto::uplink::v1::uplink_server::UplinkServer;
@@ -19,16 +23,19 @@ use tonic::transport::server::TcpIncoming;
 use tonic::transport::{Certificate, Identity, Server, ServerTlsConfig};
 
 use crate::access::EnrolmentService;
+use crate::acts::{self, COLLECTOR};
 use crate::config::{Config, Paths};
 use crate::export::{Exporter, Shared};
 use crate::index::Index;
-use crate::ingest::Job;
 use crate::ingest::chains::Chains;
-use crate::ingest::commit::{Committer, JOBS_QUEUED_MAX};
+use crate::ingest::commit::{Committer, JOBS_QUEUED_MAX, administration};
 use crate::ingest::stream::{MESSAGE_BYTES_MAX, UplinkService};
+use crate::ingest::{Job, Signed};
 use crate::log::{Opening, Reader, Writer};
+use crate::publish::{Confirmed, Publisher};
 use crate::state::State;
-use crate::{files, keys, pki};
+use crate::witness::client::Witness;
+use crate::{files, keys, pki, seen, ui};
 
 /// How often a checkpoint is signed while records come in.
 pub const CHECKPOINT_INTERVAL: Duration = Duration::from_secs(1);
@@ -43,6 +50,8 @@ const STOP_MAX: Duration = Duration::from_secs(5);
 pub struct Running {
     /// Where the uplink listens.
     pub uplink: SocketAddr,
+    /// Where the review pages are, where there are any.
+    pub ui: Option<SocketAddr>,
     /// How many entries are synced.
     pub durable: watch::Receiver<u64>,
     /// How many entries are in the index.
@@ -51,10 +60,13 @@ pub struct Running {
     stop: watch::Sender<bool>,
     jobs: mpsc::Sender<Job>,
     server: JoinHandle<()>,
+    pages: Option<JoinHandle<()>>,
     ticker: JoinHandle<()>,
     followers: Vec<JoinHandle<()>>,
     exporters: Vec<JoinHandle<()>>,
     writer: oneshot::Receiver<anyhow::Result<()>>,
+    /// The writer's end was told already.
+    told: bool,
 }
 
 /// Gives readers of the log to followers.
@@ -81,7 +93,11 @@ pub async fn start(config: &Config) -> anyhow::Result<Running> {
         let config = config.clone();
         tokio::task::spawn_blocking(move || open(&config)).await??
     };
-    let Opened { state, committer, index, durable } = opened;
+    let Opened { state, mut committer, index, durable, key } = opened;
+    let signed = committer.signed.subscribe();
+    let mut publisher = publisher(config, key)?;
+    let confirmed = publisher.confirm(signed.borrow().clone().as_deref()).await?;
+    committer.log.may_sign(confirmed == Confirmed::Yes);
     let (stop, stopping) = watch::channel(false);
     let (jobs, queue) = mpsc::channel(JOBS_QUEUED_MAX);
 
@@ -94,6 +110,8 @@ pub async fn start(config: &Config) -> anyhow::Result<Running> {
         })
         .context("cannot start the log's thread")?;
 
+    publisher.jobs = jobs.downgrade();
+    let publisher = publisher.run(signed.clone(), confirmed);
     let readers = Readers { jobs: jobs.downgrade() };
     let (indexed_sender, indexed) = watch::channel(index.next());
     let follower = follow(index, readers.clone(), durable.clone(), indexed_sender);
@@ -108,27 +126,33 @@ pub async fn start(config: &Config) -> anyhow::Result<Running> {
         let exporter = Exporter::new(export, &shared)?;
         exporters.push(tokio::spawn(exporter.run(readers.clone(), indexed.clone())));
     }
-    let (uplink, server) = listen(config, &state, &jobs, stopping).await?;
+    let (ui, pages) = ui::start(config, &state, stopping.clone()).await?.unzip();
+    let (uplink, server) = listen(config, &state, &jobs, stopping, signed).await?;
     files::replace(&paths.uplink_address(), uplink.to_string().as_bytes(), files::PUBLIC)?;
     Ok(Running {
         uplink,
+        ui,
         durable,
         indexed,
         paths,
         stop,
+        pages,
         ticker: tokio::spawn(tick(jobs.clone())),
         jobs,
         server,
-        followers: vec![tokio::spawn(follower)],
+        followers: vec![tokio::spawn(follower), tokio::spawn(publisher)],
         exporters,
         writer,
+        told: false,
     })
 }
 
 impl Running {
     /// Returns when the log's writer has ended by itself, which is always a failure.
     pub async fn failed(&mut self) -> anyhow::Error {
-        match (&mut self.writer).await {
+        let ended = (&mut self.writer).await;
+        self.told = true;
+        match ended {
             Ok(Err(error)) => error,
             Ok(Ok(())) | Err(_) => anyhow::anyhow!("the log's thread ended"),
         }
@@ -140,6 +164,11 @@ impl Running {
         if tokio::time::timeout(STOP_MAX, &mut self.server).await.is_err() {
             self.server.abort();
         }
+        if let Some(mut pages) = self.pages
+            && tokio::time::timeout(STOP_MAX, &mut pages).await.is_err()
+        {
+            pages.abort();
+        }
         self.ticker.abort();
         // The ticker holds a sender until it is really gone.
         let _cancelled = (&mut self.ticker).await;
@@ -148,12 +177,13 @@ impl Running {
             let _cancelled = exporter.await;
         }
         drop(self.jobs);
-        let written = self.writer.await.unwrap_or_else(|_| Ok(()));
+        let written = if self.told { Ok(()) } else { self.writer.await.unwrap_or_else(|_| Ok(())) };
         for follower in self.followers {
-            follower.await.context("the index follower")?;
+            follower.await.context("a follower of the log")?;
         }
         // A leftover would only name a port where nobody listens.
         let _gone = std::fs::remove_file(self.paths.uplink_address());
+        let _gone = std::fs::remove_file(self.paths.ui_address());
         written
     }
 }
@@ -163,6 +193,23 @@ struct Opened {
     committer: Committer,
     index: Index,
     durable: watch::Receiver<u64>,
+    key: VerifierKey,
+}
+
+fn publisher(config: &Config, key: VerifierKey) -> anyhow::Result<Publisher> {
+    let paths = config.paths();
+    let (jobs, _none) = mpsc::channel(1);
+    Ok(Publisher {
+        tlog: paths.tlog(),
+        bundles: config.log.entry_bundles,
+        log: paths.log(),
+        seen: paths.seen(),
+        key,
+        witnesses: config.witnesses.iter().map(Witness::new).collect::<Result<_, _>>()?,
+        quorum: config.quorum(),
+        jobs: jobs.downgrade(),
+        reader: None,
+    })
 }
 
 fn open(config: &Config) -> anyhow::Result<Opened> {
@@ -170,35 +217,77 @@ fn open(config: &Config) -> anyhow::Result<Opened> {
     let key = keys::load(&paths.log_key())?;
     let verifier = keys::verifier(&key, &config.collector.origin)?;
     let state = Arc::new(State::open(&paths.state())?);
-    let mut chains = Chains::default();
+    let audit_key = keys::own(&paths.audit_key())?;
+    state.own_key(&audit_key.verifying_key().to_bytes())?;
+    let (mut chains, mut last_act) = (Chains::default(), 0);
     let opening = Opening {
         dir: &paths.log(),
         key: key.clone(),
         verifier: &verifier,
         origin: &config.collector.origin,
         segment_bytes: config.log.segment_bytes,
+        seen: seen::read(&paths.seen(), &verifier)?,
     };
-    let log = Writer::open(opening, |index, payload| replay(&mut chains, index, payload))?;
+    let log =
+        Writer::open(opening, |index, payload| replay(&mut chains, &mut last_act, index, payload))?;
+    state.acts_begin_behind(last_act)?;
     let (sender, durable) = watch::channel(log.durable());
     let index = Index::open(&paths.index(), log.durable())?;
     keys::publish(&paths.keys(), &verifier, &state)?;
+    let policy = config.policy(verifier.clone())?;
+    files::replace(&paths.policy(), policy.to_string().as_bytes(), files::PUBLIC)?;
     tracing::info!(entries = log.size(), indexed = index.next(), "log opened");
+    let (signed, _) = watch::channel(log.signed().cloned().map(Arc::new));
     let committer = Committer {
         log,
         chains,
         key,
+        audit_key,
+        last_act,
+        own: vec![started(config)],
+        told: HashSet::new(),
+        seen: paths.seen(),
+        tlog: paths.tlog(),
         state: Arc::clone(&state),
         index: paths.index(),
         durable: sender,
+        signed,
     };
-    Ok(Opened { state, committer, index, durable })
+    Ok(Opened { state, committer, index, durable, key: verifier })
 }
 
-fn replay(chains: &mut Chains, index: u64, payload: &[u8]) -> anyhow::Result<()> {
+/// The start as an act, with the digest of the configuration: a change of it shows.
+fn started(config: &Config) -> Body {
+    let mut body = administration(
+        "started",
+        format!("version {}; digest of the configuration", env!("CARGO_PKG_VERSION")),
+    );
+    if let Body::Administration(act) = &mut body {
+        act.digest = config.digest.to_vec().into();
+    }
+    body
+}
+
+fn replay(
+    chains: &mut Chains,
+    last_act: &mut u64,
+    index: u64,
+    payload: &[u8],
+) -> anyhow::Result<()> {
     use prost::Message as _;
     let entry = CollectorEntry::decode(payload)?;
     match entry.kind() {
-        Kind::Record => chains.replay_record(&entry.bytes),
+        Kind::Record => {
+            chains.replay_record(&entry.bytes)?;
+            let chain = ChainId::from_slice(&entry.chain_id);
+            let own = chain
+                .and_then(|id| chains.get(&id))
+                .is_some_and(|held| held.agent_id() == COLLECTOR);
+            if own && let Some(act) = acts::act_id(&entry.bytes) {
+                *last_act = act.max(*last_act);
+            }
+            Ok(())
+        }
         Kind::Seal => chains.replay_seal(index, &entry.bytes),
         Kind::Unspecified => anyhow::bail!("an entry of unknown kind"),
     }
@@ -209,6 +298,7 @@ async fn listen(
     state: &Arc<State>,
     jobs: &mpsc::Sender<Job>,
     stopping: watch::Receiver<bool>,
+    signed: watch::Receiver<Option<Arc<Signed>>>,
 ) -> anyhow::Result<(SocketAddr, JoinHandle<()>)> {
     let paths = config.paths();
     let ca = pki::Pair {
@@ -227,7 +317,7 @@ async fn listen(
     let log_key = keys::verifier(&keys::load(&paths.log_key())?, &config.collector.origin)?;
     let enrolment =
         EnrolmentService::new(Arc::clone(state), ca, log_key, &config.collector.origin, paths);
-    let uplink = UplinkService::new(Arc::clone(state), jobs, stopping.clone());
+    let uplink = UplinkService::new(Arc::clone(state), jobs, stopping.clone(), signed);
 
     let listener = TcpListener::bind(config.uplink.listen)
         .await

@@ -1,8 +1,9 @@
 //! `state.db`: agents, enrolment tokens, fork evidence, export cursors. SQLite, synced in full.
 //!
 //! Promise: a token works once, also where two agents use it in the same moment; an export's
-//! cursor never runs ahead of what the receiver took. Nothing here is evidence but `forks`: two
-//! histories signed by one agent, of which only the first is in the log.
+//! cursor never runs ahead of what the receiver took. Nothing here is evidence but `forks`: the whole batches of
+//! a second history, of which the log holds the first, and the second one's seal; and `acts`, until they are in
+//! the log.
 
 use std::path::Path;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -11,8 +12,10 @@ use std::time::Duration;
 use anyhow::Context as _;
 use rusqlite::{Connection, OptionalExtension as _, params};
 use sha2::{Digest as _, Sha256};
+use tidegate_proto::audit::v1::Administration;
 
-use crate::clock::signed_ns;
+use crate::acts::{self, Act, Waiting};
+use crate::clock::{self, signed_ns};
 
 /// How long an enrolment token is good where nothing else is said.
 pub const TOKEN_SECONDS: u64 = 3600;
@@ -37,6 +40,9 @@ const SCHEMA: &str = "
         id INTEGER PRIMARY KEY, agent_id TEXT NOT NULL, chain_id BLOB NOT NULL,
         seq INTEGER NOT NULL, received_ns INTEGER NOT NULL, detail TEXT NOT NULL,
         batch BLOB NOT NULL) STRICT;
+    CREATE TABLE IF NOT EXISTS acts (
+        id INTEGER PRIMARY KEY AUTOINCREMENT, wall_ns INTEGER NOT NULL, who TEXT NOT NULL,
+        act TEXT NOT NULL, detail TEXT NOT NULL, digest BLOB NOT NULL) STRICT;
     CREATE TABLE IF NOT EXISTS exports (
         name TEXT PRIMARY KEY, next_index INTEGER NOT NULL, dead_letters INTEGER NOT NULL) STRICT;
 ";
@@ -196,21 +202,88 @@ impl State {
         Ok(keys.collect::<Result<_, _>>()?)
     }
 
+    /// Takes the collector's own key among those that seal chains.
+    pub fn own_key(&self, audit_key: &[u8; 32]) -> anyhow::Result<()> {
+        self.db().execute(
+            "INSERT OR IGNORE INTO audit_keys (agent_id, audit_key, enrolled_ns)
+             VALUES (?1, ?2, ?3)",
+            params![acts::COLLECTOR, audit_key, signed_ns(clock::now_ns())],
+        )?;
+        Ok(())
+    }
+
     /// A chain of this agent began: the next one must link to it.
     pub fn chain_began(&self, agent_id: &str) -> anyhow::Result<()> {
         self.db().execute("UPDATE agents SET fresh_chain = 0 WHERE agent_id = ?1", [agent_id])?;
         Ok(())
     }
 
-    /// Keeps a batch that contradicts the log, once however often it is sent.
-    pub fn keep_fork(&self, fork: &Fork<'_>, now_ns: u64) -> anyhow::Result<()> {
+    /// Keeps a batch that contradicts the log, once however often it is sent; `true` the first time.
+    pub fn keep_fork(&self, fork: &Fork<'_>, now_ns: u64) -> anyhow::Result<bool> {
         let Fork { agent_id, chain_id, seq, detail, batch } = *fork;
-        self.db().execute(
+        let kept = self.db().execute(
             "INSERT INTO forks (agent_id, chain_id, seq, received_ns, detail, batch)
              SELECT ?1, ?2, ?3, ?4, ?5, ?6
              WHERE NOT EXISTS (SELECT 1 FROM forks WHERE chain_id = ?2 AND batch = ?6)",
             params![agent_id, chain_id, seq.cast_signed(), signed_ns(now_ns), detail, batch],
         )?;
+        Ok(kept > 0)
+    }
+
+    /// Keeps an act until it is in the log; durable when it returns.
+    pub fn act(&self, act: &Act) -> anyhow::Result<()> {
+        self.act_by(&acts::who(), act).map(drop)
+    }
+
+    /// The same for somebody whom the program knows better than the kernel does; the act's number.
+    pub fn act_by(&self, who: &str, act: &Act) -> anyhow::Result<u64> {
+        let db = self.db();
+        db.execute(
+            "INSERT INTO acts (wall_ns, who, act, detail, digest) VALUES (?1, ?2, ?3, ?4, ?5)",
+            params![signed_ns(clock::now_ns()), who, act.act, act.detail, act.digest.as_slice()],
+        )?;
+        Ok(u64::try_from(db.last_insert_rowid())?)
+    }
+
+    /// Acts that wait for their place in the log, oldest first.
+    pub fn waiting_acts(&self, behind: u64, most: usize) -> anyhow::Result<Vec<Waiting>> {
+        let db = self.db();
+        let mut rows = db.prepare_cached(
+            "SELECT id, wall_ns, who, act, detail, digest FROM acts WHERE id > ?1 ORDER BY id LIMIT ?2",
+        )?;
+        let rows = rows.query_map(params![signed_ns(behind), most], |row| {
+            let id = row.get(0)?;
+            let digest: Vec<u8> = row.get(5)?;
+            let body = Administration {
+                who: row.get(2)?,
+                act: row.get(3)?,
+                detail: row.get(4)?,
+                digest: digest.into(),
+                act_id: id,
+            };
+            Ok(Waiting { id, wall_ns: row.get(1)?, body })
+        })?;
+        Ok(rows.collect::<Result<_, _>>()?)
+    }
+
+    /// The log holds acts up to this one: new ones get greater numbers, also where this file is older
+    /// than the log.
+    pub fn acts_begin_behind(&self, last: u64) -> anyhow::Result<()> {
+        let mut db = self.db();
+        let work = db.transaction()?;
+        let last = signed_ns(last);
+        work.execute("DELETE FROM acts WHERE id <= ?1", [last])?;
+        let set = "UPDATE sqlite_sequence SET seq = max(seq, ?1) WHERE name = 'acts'";
+        if work.execute(set, [last])? == 0 {
+            work.execute("INSERT INTO sqlite_sequence (name, seq) VALUES ('acts', ?1)", [last])?;
+        }
+        work.commit()?;
+        Ok(())
+    }
+
+    /// Forgets the acts up to this one: they are in the log.
+    pub fn acts_are_kept(&self, up_to: u64) -> anyhow::Result<()> {
+        self.db().execute("DELETE FROM acts WHERE id <= ?1", [signed_ns(up_to)])?;
         Ok(())
     }
 

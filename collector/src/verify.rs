@@ -11,7 +11,8 @@ use std::path::Path;
 
 use anyhow::Context as _;
 use serde_json::json;
-use tidegate_ledger::checkpoint;
+use tidegate_ledger::checkpoint::{self, VerifierKey};
+use tidegate_ledger::policy::Policy;
 use tidegate_ledger::verify::{AgentKey, Class, Finding, Note, Place, Report, Trust, Verifier};
 use tidegate_segment::os::OsFiles;
 use tidegate_segment::{Error, Frame, ScanEnd, scan};
@@ -26,31 +27,76 @@ pub const UNDECIDED: u8 = 30;
 /// it is no finding; what is wrong in the log is found each time.
 const LIVE_WALKS_MAX: u32 = 4;
 
-/// Walks the log in `dir`.
+/// What to hold the log against.
+#[derive(Default)]
+pub struct Against {
+    /// Whose signatures a checkpoint needs; the log's key is taken from here where it is given.
+    pub policy: Option<Policy>,
+    /// Checkpoints from elsewhere: with the name of their place.
+    pub checkpoints: Vec<(String, String)>,
+    /// Only what is found in these entries, first and last, counts.
+    pub range: Option<(u64, u64)>,
+}
+
+impl Against {
+    /// The policy's log key, or that of the keys.
+    fn log_key(&self, keys: &Keys) -> anyhow::Result<VerifierKey> {
+        let key = keys.verifier()?;
+        let Some(policy) = self.policy.as_ref().filter(|policy| !policy.logs.is_empty()) else {
+            return Ok(key);
+        };
+        let named = policy.logs.iter().find(|log| **log == key).or(policy.logs.first());
+        named.cloned().context("the policy names no log")
+    }
+
+    /// What `tidegate-ledger` asks for.
+    pub fn trust(&self, keys: &Keys) -> anyhow::Result<Trust> {
+        let agents = keys
+            .agents
+            .iter()
+            .map(|agent| AgentKey { agent_id: agent.agent_id.clone(), audit_key: agent.audit_key });
+        Ok(Trust {
+            agents: agents.collect(),
+            log_key: Some(self.log_key(keys)?),
+            checkpoints: Vec::new(),
+            policy: self.policy.clone(),
+        })
+    }
+}
+
+/// Walks the log in `dir`, and asks for no witness.
 pub fn verify(dir: &Path, keys: &Keys) -> anyhow::Result<Report> {
-    let mut report = verify_once(dir, keys)?;
+    verify_against(dir, keys, &Against::default())
+}
+
+/// Walks the log in `dir`.
+pub fn verify_against(dir: &Path, keys: &Keys, against: &Against) -> anyhow::Result<Report> {
+    let mut report = verify_once(dir, keys, against)?;
     for _ in 1..LIVE_WALKS_MAX {
         let tampered = report.findings.iter().any(|finding| finding.class == Class::Tampering);
         if !tampered || !is_being_written(&dir.join(SEGMENTS)) {
             break;
         }
-        report = verify_once(dir, keys)?;
+        report = verify_once(dir, keys, against)?;
+    }
+    if let Some((first, last)) = against.range {
+        report
+            .findings
+            .retain(|found| found.index.is_none_or(|index| (first..=last).contains(&index)));
+        report.not_proven.push(format!("Anything about entries outside of {first} to {last}."));
     }
     Ok(report)
 }
 
-fn verify_once(dir: &Path, keys: &Keys) -> anyhow::Result<Report> {
+fn verify_once(dir: &Path, keys: &Keys, against: &Against) -> anyhow::Result<Report> {
     // Checkpoints first: what is appended meanwhile is beyond them, never missing under them.
-    let log_key = keys.verifier()?;
-    let checkpoints: Vec<Note> =
-        notes::read_all(dir)?.into_iter().map(|(from, text)| Note { from, text }).collect();
-    let signed = checkpoints.iter().filter_map(|note| checkpoint::open(&note.text, &log_key).ok());
+    let mut trust = against.trust(keys)?;
+    let given = notes::read_all(dir)?.into_iter().chain(against.checkpoints.iter().cloned());
+    trust.checkpoints = given.map(|(from, text)| Note { from, text }).collect();
+    let log_key = against.log_key(keys)?;
+    let signed =
+        trust.checkpoints.iter().filter_map(|note| checkpoint::open(&note.text, &log_key).ok());
     let signed = signed.map(|checkpoint| checkpoint.size).max().unwrap_or(0);
-    let agents = keys
-        .agents
-        .iter()
-        .map(|agent| AgentKey { agent_id: agent.agent_id.clone(), audit_key: agent.audit_key });
-    let trust = Trust { agents: agents.collect(), log_key: Some(log_key), checkpoints };
     let mut walk = Walk { verifier: Verifier::new(trust), tail: Vec::new() };
     let segments = dir.join(SEGMENTS);
     let end = walk.walk(&segments)?;
@@ -148,13 +194,15 @@ pub fn write_text(out: &mut impl Write, report: &Report) -> std::io::Result<()> 
     writeln!(
         out,
         "{} entries: {} records under {} seals in {} chains; {} checkpoints, the largest over {} \
-         entries",
+         entries; witnessed up to {}; {} checkpoints as agents saw them",
         report.entries,
         report.records,
         report.seals,
         report.chains.len(),
         report.checkpoints_checked,
-        report.bound_size
+        report.bound_size,
+        report.witnessed_size,
+        report.seen_heads
     )?;
     writeln!(out, "root {}", hex::encode(report.root))?;
     for line in &report.not_proven {
@@ -179,6 +227,8 @@ pub fn to_json(report: &Report) -> serde_json::Value {
         "root": hex::encode(report.root),
         "checkpoints_checked": report.checkpoints_checked,
         "bound_size": report.bound_size,
+        "witnessed_size": report.witnessed_size,
+        "seen_by_agents": report.seen_heads,
         "not_proven": report.not_proven,
     })
 }

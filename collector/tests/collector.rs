@@ -6,17 +6,27 @@
     reason = "tests: a failure here is the test's verdict"
 )]
 
+#[path = "collector/acts.rs"]
+mod acts;
 #[path = "collector/agent.rs"]
 mod agent;
+#[path = "collector/bundle.rs"]
+mod bundle;
 #[path = "collector/enrolment.rs"]
 mod enrolment;
 #[path = "collector/export.rs"]
 mod export;
+#[path = "collector/golden.rs"]
+mod golden;
 #[path = "collector/home.rs"]
 mod home;
 #[path = "collector/ingest.rs"]
 mod ingest;
+#[path = "collector/question.rs"]
+mod question;
 #[path = "collector/restart.rs"]
 mod restart;
 #[path = "collector/verify.rs"]
 mod verify;
+#[path = "collector/witness.rs"]
+mod witness;

@@ -65,6 +65,9 @@ pub fn kind_name(body: &Body) -> &'static str {
             None => "operation",
         },
         Body::Outcome(_) => "outcome",
+        Body::Administration(_) => "administration",
+        Body::Equivocation(_) => "equivocation",
+        Body::Missing(_) => "missing",
     }
 }
 

@@ -175,10 +175,15 @@ fn describe(log: &mut LogRecord, record: &AuditRecord) {
         Some(Body::SessionOpen(_)) => ("audit.session.open", OCSF_DATASTORE, 3),
         Some(Body::SessionRefused(_)) => ("audit.session.refused", OCSF_DATASTORE, 3),
         Some(Body::SessionClose(_)) => ("audit.session.close", OCSF_DATASTORE, OCSF_OTHER),
+        Some(Body::Administration(_)) => ("audit.administration", OCSF_EVENT_LOG, OCSF_OTHER),
+        Some(Body::Equivocation(_)) => ("audit.fork", OCSF_EVENT_LOG, OCSF_OTHER),
+        Some(Body::Missing(_)) => ("audit.missing", OCSF_EVENT_LOG, 9),
         None => ("audit.other", OCSF_EVENT_LOG, OCSF_OTHER),
     };
     match body {
-        Some(Body::Gap(_) | Body::Bypass(_)) => severity = SeverityNumber::Error,
+        Some(Body::Gap(_) | Body::Bypass(_) | Body::Equivocation(_) | Body::Missing(_)) => {
+            severity = SeverityNumber::Error;
+        }
         Some(Body::Recovered(_) | Body::SessionRefused(_)) => severity = SeverityNumber::Warn,
         _ => {}
     }

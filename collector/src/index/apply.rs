@@ -240,6 +240,7 @@ impl Row<'_> {
         let (mut who, mut target) = self.who()?;
         match body {
             Some(Body::Bypass(bypass)) => target.clone_from(&bypass.target),
+            Some(Body::Administration(act)) => who.clone_from(&act.who),
             Some(Body::SessionRefused(refused)) => {
                 who = refused.process.as_ref().map(process_name).unwrap_or_default();
                 target = address(refused.original.as_ref());
@@ -345,6 +346,14 @@ pub fn sentence(body: &Body) -> String {
         Body::SessionClose(s) => format!(
             "by {} {} operations={} refused={}",
             s.ended_by, s.reason, s.operations, s.refused
+        ),
+        Body::Administration(a) => format!("{} {}", a.act, a.detail),
+        Body::Equivocation(e) => {
+            format!("FORK by agent {} at or before record {}: {}", e.agent_id, e.seq, e.detail)
+        }
+        Body::Missing(m) => format!(
+            "records {} to {} of agent {} are not here: {}",
+            m.from_seq, m.to_seq, m.agent_id, m.detail
         ),
         Body::Operation(_) | Body::Outcome(_) => String::new(),
     }

@@ -16,6 +16,7 @@ use tidegate_ledger::{Chain, Genesis, Hash, Header, chain_value, seal};
 use tidegate_proto::uplink::v1::{Refused, refused::Why};
 
 use super::refusal;
+use crate::acts::{COLLECTOR, Standing};
 use crate::state::Agent;
 
 /// Seals of one chain kept in memory; older ones are found through the index.
@@ -83,6 +84,13 @@ impl Chains {
     /// A chain by its id.
     pub fn get(&self, id: &ChainId) -> Option<&Held> {
         self.by_id.get(id)
+    }
+
+    /// Where the collector's own chain stands; `None` where this key has not begun one.
+    pub fn own(&self, audit_key: &[u8; 32]) -> Option<Standing> {
+        let held = self.by_id.get(self.newest.get(COLLECTOR)?)?;
+        let unsealed = held.last_seal().map_or(Seq(0), |sealed| sealed.last.next());
+        (held.audit_key == *audit_key).then(|| Standing { chain: held.chain.clone(), unsealed })
     }
 
     /// Takes an entry of the log in, at start.

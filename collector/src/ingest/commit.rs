@@ -5,29 +5,34 @@
 //! next start.
 
 use std::borrow::Cow;
+use std::collections::HashSet;
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use anyhow::Context as _;
 use bytes::Bytes;
 use prost::Message as _;
+use sha2::{Digest as _, Sha256};
 use tidegate_event::{ChainId, Seq};
+use tidegate_ledger::checkpoint::{self, VerifierKey};
 use tidegate_ledger::receipt::{self, ReceiptFacts};
 use tidegate_ledger::seal::SealFacts;
 use tidegate_ledger::{Genesis, SigningKey, chain_value};
-use tidegate_proto::audit::v1::CollectorEntry;
+use tidegate_proto::audit::v1::audit_record::Body;
 use tidegate_proto::audit::v1::collector_entry::Kind;
+use tidegate_proto::audit::v1::{Administration, CollectorEntry, Equivocation, Missing};
 use tidegate_proto::entry;
 use tidegate_proto::uplink::v1::collector_message::Message;
 use tidegate_proto::uplink::v1::refused::Why;
 use tidegate_proto::uplink::v1::{Batch, HelloAck, Receipt, Refused};
 use tokio::sync::{OwnedSemaphorePermit, mpsc, watch};
 
-use super::chains::{Chains, Checked, fork};
-use super::{BatchJob, HelloJob, Job, StreamEnd, refusal};
+use super::chains::{Chains, Checked, Held, fork};
+use super::{BatchJob, HelloJob, Job, Signed, StreamEnd, refusal};
+use crate::acts::{self, ACTS_AT_ONCE_MAX};
 use crate::log::{FRAME_RECORD, FRAME_SEAL, Writer};
 use crate::state::{Agent, Fork, State};
-use crate::{clock, index};
+use crate::{clock, index, seen, tlog};
 
 /// Jobs that wait at most; then streams wait.
 pub const JOBS_QUEUED_MAX: usize = 1024;
@@ -35,6 +40,9 @@ pub const JOBS_QUEUED_MAX: usize = 1024;
 pub const GROUP_BYTES_MAX: usize = 8 * 1024 * 1024;
 /// A group commit takes at most this many jobs.
 pub const GROUP_JOBS_MAX: usize = 512;
+
+/// Most holes that are remembered as told, until the next start.
+pub const HOLES_TOLD_MAX: usize = 4096;
 
 /// The thread's state.
 pub struct Committer {
@@ -44,6 +52,20 @@ pub struct Committer {
     pub chains: Chains,
     /// Signs receipts.
     pub key: SigningKey,
+    /// Seals the collector's own chain.
+    pub audit_key: SigningKey,
+    /// The last act that is in the log.
+    pub last_act: u64,
+    /// What to write into the own chain at the next tick.
+    pub own: Vec<Body>,
+    /// Holes that were told already: chain and place.
+    pub told: HashSet<(ChainId, u64)>,
+    /// Where contradictions are kept.
+    pub seen: PathBuf,
+    /// Tiles, to look up the root of an older size.
+    pub tlog: PathBuf,
+    /// Shows each checkpoint to agents and witnesses.
+    pub signed: watch::Sender<Option<Arc<Signed>>>,
     /// Fork evidence, and whether an agent may begin a chain afresh.
     pub state: Arc<State>,
     /// For batches that are too old for memory.
@@ -73,7 +95,12 @@ impl Committer {
                 return Err(error);
             }
         }
-        self.log.close()
+        self.own.push(administration("stopping", String::new()));
+        self.write_own().context("the collector's own chain")?;
+        let signed = self.signed;
+        self.log.close(|last| {
+            signed.send_replace(Some(Arc::new(last.clone())));
+        })
     }
 
     fn work(&mut self, group: Vec<Job>) -> anyhow::Result<()> {
@@ -87,7 +114,12 @@ impl Committer {
                     // Nobody waits where the follower has ended.
                     let _gone = reply.send(self.log.reader(index));
                 }
-                Job::Hello(hello) => answers.push(Answer::Hello(hello)),
+                Job::MaySign => self.log.may_sign(true),
+                Job::SetBack(error) => failed = Some(error),
+                Job::Hello(hello) => {
+                    failed = failed.or(self.set_back(&hello)?);
+                    answers.push(Answer::Hello(hello));
+                }
                 Job::Batch(batch) if batch.stream.has_ended() => {}
                 Job::Batch(batch) if failed.is_some() => {
                     batch.stream.refuse(refusal(Why::Storage, "the log cannot be written"));
@@ -109,7 +141,10 @@ impl Committer {
             }
         }
         if failed.is_none() {
-            failed = self.log.commit().context("cannot sync the log").err();
+            if tick {
+                failed = self.write_own().context("the collector's own chain").err();
+            }
+            failed = failed.or_else(|| self.log.commit().context("cannot sync the log").err());
         }
         if let Some(error) = failed {
             answers.into_iter().for_each(no_storage);
@@ -119,7 +154,76 @@ impl Committer {
         for answer in merged(answers) {
             self.answer(answer);
         }
-        if tick { self.log.checkpoint() } else { Ok(()) }
+        if !tick {
+            return Ok(());
+        }
+        self.state.acts_are_kept(self.last_act)?;
+        if self.log.checkpoint()?
+            && let Some(signed) = self.log.signed()
+        {
+            self.signed.send_replace(Some(Arc::new(signed.clone())));
+        }
+        Ok(())
+    }
+
+    /// Puts what waits into the collector's own chain; synced with the next commit.
+    fn write_own(&mut self) -> anyhow::Result<()> {
+        let mut bodies: Vec<(u64, Body)> = Vec::new();
+        for body in std::mem::take(&mut self.own) {
+            bodies.push((clock::now_ns(), body));
+        }
+        for act in self.state.waiting_acts(self.last_act, ACTS_AT_ONCE_MAX)? {
+            self.last_act = act.id;
+            bodies.push((act.wall_ns, Body::Administration(act.body)));
+        }
+        self.append_own(bodies)
+    }
+
+    fn append_own(&mut self, bodies: Vec<(u64, Body)>) -> anyhow::Result<()> {
+        let standing = self.chains.own(&self.audit_key.verifying_key().to_bytes());
+        let Some(made) = acts::make(&self.audit_key, standing, bodies)? else { return Ok(()) };
+        let (chain_id, received_ns) = (&made.facts.chain_id, clock::now_ns());
+        for record in &made.records {
+            let entry = entry::encode(Kind::Record, chain_id, received_ns, record);
+            self.log.append(FRAME_RECORD, &entry)?;
+        }
+        let entry = entry::encode(Kind::Seal, chain_id, received_ns, &made.seal);
+        let index = self.log.append(FRAME_SEAL, &entry)?;
+        self.chains.took(&made.facts, made.genesis.as_ref(), &made.records, index)?;
+        Ok(())
+    }
+
+    /// Whether the agent holds a promise of ours that this log cannot keep: then it was set back. What
+    /// our key did not sign counts for nothing.
+    fn set_back(&self, hello: &HelloJob) -> anyhow::Result<Option<anyhow::Error>> {
+        let public = self.key.verifying_key().to_bytes();
+        let agent = &hello.agent.agent_id;
+        if let Some(held) = &hello.receipt
+            && let Ok(facts) = receipt::verify(&held.body, &held.signature, &public)
+        {
+            let chain = self.chains.get(&facts.chain_id).and_then(Held::last_seal);
+            let kept = chain.is_some_and(|sealed| sealed.last >= facts.durable);
+            if !kept || facts.last_index >= self.log.size() {
+                seen::keep_receipt(&self.seen, agent, &held.body, &held.signature)?;
+                let what = format!("a receipt for entry {}", facts.last_index);
+                return Ok(Some(set_back(agent, &what, self.log.size())));
+            }
+        }
+        let Some(signed) = self.log.signed() else { return Ok(None) };
+        let origin = &signed.head.origin;
+        let Ok(verifier) = VerifierKey::new(origin, public) else { return Ok(None) };
+        let Ok(head) = checkpoint::open(&hello.checkpoint, &verifier) else { return Ok(None) };
+        let other = match head.size {
+            size if size > signed.head.size => true,
+            size if size == signed.head.size => head.root != signed.head.root,
+            size => tlog::root(&self.tlog, size).is_some_and(|root| root != head.root),
+        };
+        if !other {
+            return Ok(None);
+        }
+        seen::keep_checkpoint(&self.seen, agent, &hello.checkpoint)?;
+        let what = format!("a checkpoint over {} entries", head.size);
+        Ok(Some(set_back(agent, &what, self.log.size())))
     }
 
     /// Checks and appends one batch. The inner error is the agent's, the outer one is ours.
@@ -209,8 +313,13 @@ impl Committer {
         })
     }
 
-    /// Keeps what contradicts the log, and says so once, here.
-    fn refuse(&self, agent: &Agent, batch: &Batch, refused: Refused) -> anyhow::Result<Refused> {
+    /// Keeps what contradicts the log, in the log too, and says so once, here.
+    fn refuse(
+        &mut self,
+        agent: &Agent,
+        batch: &Batch,
+        refused: Refused,
+    ) -> anyhow::Result<Refused> {
         if refused.why() == Why::Fork {
             let chain_id = chain_of(batch)?;
             let kept = Fork {
@@ -220,18 +329,49 @@ impl Committer {
                 detail: &refused.detail,
                 batch: &batch.encode_to_vec(),
             };
-            self.state.keep_fork(&kept, clock::now_ns())?;
+            if self.state.keep_fork(&kept, clock::now_ns())? {
+                let equivocation = Equivocation {
+                    agent_id: agent.agent_id.clone(),
+                    chain_id: Bytes::copy_from_slice(chain_id.as_bytes()),
+                    seq: refused.expected_seq,
+                    seal: batch.seal.clone(),
+                    batch_sha256: Bytes::copy_from_slice(&Sha256::digest(kept.batch)),
+                    detail: refused.detail.clone(),
+                };
+                self.append_own(vec![(clock::now_ns(), Body::Equivocation(equivocation))])?;
+            }
             tracing::error!(
                 agent = %agent.agent_id, chain = %chain_id, detail = %refused.detail,
                 "FORK: an agent signed two histories; the second is kept in state.db, table forks"
             );
         } else {
+            if refused.why() == Why::NotContiguous
+                && let Some(first) = batch.records.first()
+                && let Ok(header) = tidegate_ledger::Header::read(first)
+            {
+                self.miss(&agent.agent_id, header.chain_id, header.seq, &refused);
+            }
             tracing::warn!(
                 agent = %agent.agent_id, why = refused.why().as_str_name(),
                 detail = %refused.detail, "batch refused"
             );
         }
         Ok(refused)
+    }
+
+    /// Notes once, for the own chain, that records before `next` are not here.
+    fn miss(&mut self, agent_id: &str, chain_id: ChainId, next: Seq, refused: &Refused) {
+        let from_seq = refused.expected_seq;
+        let Some(to_seq) = next.0.checked_sub(1).filter(|to| *to >= from_seq) else { return };
+        if self.told.len() < HOLES_TOLD_MAX && self.told.insert((chain_id, next.0)) {
+            self.own.push(Body::Missing(Missing {
+                agent_id: agent_id.to_owned(),
+                chain_id: Bytes::copy_from_slice(chain_id.as_bytes()),
+                from_seq,
+                to_seq,
+                detail: refused.detail.clone(),
+            }));
+        }
     }
 
     /// Chain value and log index of a record that is in the log, by way of the index.
@@ -255,7 +395,7 @@ impl Committer {
         Ok(None)
     }
 
-    fn answer(&self, answer: Answer) {
+    fn answer(&mut self, answer: Answer) {
         match answer {
             Answer::Hello(job) => {
                 let ack = self.hello(&job);
@@ -264,6 +404,11 @@ impl Committer {
                         agent = %job.agent.agent_id, why = refused.why().as_str_name(),
                         detail = %refused.detail, "stream refused"
                     );
+                    if refused.why() == Why::NotContiguous
+                        && let Some((chain_id, oldest)) = job.oldest
+                    {
+                        self.miss(&job.agent.agent_id, chain_id, oldest, refused);
+                    }
                 }
                 // Nobody waits where the stream is gone.
                 let _gone = job.reply.send(ack);
@@ -346,7 +491,7 @@ impl Job {
     fn bytes(&self) -> usize {
         match self {
             Self::Batch(job) => job.batch.records.iter().map(Bytes::len).sum(),
-            Self::Hello(_) | Self::Tick | Self::Reader(..) => 0,
+            _ => 0,
         }
     }
 }
@@ -364,4 +509,23 @@ fn no_storage(answer: Answer) {
 fn chain_of(batch: &Batch) -> anyhow::Result<ChainId> {
     let first = batch.records.first().context("a batch without records")?;
     Ok(tidegate_ledger::Header::read(first)?.chain_id)
+}
+
+/// An act of the collector itself.
+pub fn administration(act: &str, detail: String) -> Body {
+    let who = acts::who();
+    Body::Administration(Administration {
+        act: act.to_owned(),
+        who,
+        detail,
+        ..Administration::default()
+    })
+}
+
+fn set_back(agent: &str, what: &str, size: u64) -> anyhow::Error {
+    anyhow::anyhow!(
+        "agent {agent} holds {what}, signed by this log's key, which this log of {size} entries does not \
+         keep: it was set back, or another collector writes under its name. It is not served. Bring back \
+         the newer data"
+    )
 }

@@ -16,7 +16,7 @@ use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, Streaming};
 
-use super::{BatchJob, HelloJob, Job, StreamEnd, refusal};
+use super::{BatchJob, HelloJob, Job, Signed, StreamEnd, refusal};
 use crate::access;
 use crate::state::{Agent, State};
 
@@ -34,12 +34,18 @@ pub struct UplinkService {
     jobs: mpsc::WeakSender<Job>,
     stop: watch::Receiver<bool>,
     streams: Arc<Mutex<HashMap<String, watch::Sender<bool>>>>,
+    signed: watch::Receiver<Option<Arc<Signed>>>,
 }
 
 impl UplinkService {
     /// A service that hands its batches to this queue, until `stop` says so.
-    pub fn new(state: Arc<State>, jobs: &mpsc::Sender<Job>, stop: watch::Receiver<bool>) -> Self {
-        Self { state, jobs: jobs.downgrade(), stop, streams: Arc::default() }
+    pub fn new(
+        state: Arc<State>,
+        jobs: &mpsc::Sender<Job>,
+        stop: watch::Receiver<bool>,
+        signed: watch::Receiver<Option<Arc<Signed>>>,
+    ) -> Self {
+        Self { state, jobs: jobs.downgrade(), stop, streams: Arc::default(), signed }
     }
 }
 
@@ -60,8 +66,9 @@ impl uplink_server::Uplink for UplinkService {
         let replaced = self.replace(&agent.agent_id);
         let stop = self.stop.clone();
         let input = request.into_inner();
+        let signed = self.signed.clone();
         tokio::spawn(async move {
-            let road = Road { agent, jobs, end: Arc::clone(&end) };
+            let road = Road { agent, jobs, end: Arc::clone(&end), signed };
             let outcome = tokio::select! {
                 outcome = road.drive(input) => outcome,
                 () = flagged(stop) => Err(stopping()),
@@ -102,6 +109,7 @@ struct Road {
     agent: Arc<Agent>,
     jobs: mpsc::Sender<Job>,
     end: Arc<StreamEnd>,
+    signed: watch::Receiver<Option<Arc<Signed>>>,
 }
 
 impl Road {
@@ -115,6 +123,28 @@ impl Road {
             return Ok(());
         }
         tracing::info!(agent = %self.agent.agent_id, "agent connected");
+        let outcome = tokio::select! {
+            outcome = self.take(input) => outcome,
+            () = self.show_checkpoints(), if hello.takes_checkpoints => Ok(()),
+        };
+        tracing::info!(agent = %self.agent.agent_id, "agent's stream ended");
+        outcome
+    }
+
+    /// Shows the agent each checkpoint, until there are no more: then the collector stops.
+    async fn show_checkpoints(&self) {
+        let mut signed = self.signed.clone();
+        signed.mark_changed();
+        while signed.changed().await.is_ok() {
+            let newest = signed.borrow_and_update().clone();
+            if let Some(newest) = newest {
+                self.end.send(Message::Checkpoint(newest.note.clone()));
+            }
+        }
+        std::future::pending::<()>().await;
+    }
+
+    async fn take(&self, mut input: Streaming<AgentMessage>) -> Result<(), Status> {
         let places = Arc::new(Semaphore::new(BYTES_IN_FLIGHT_MAX as usize));
         while let Some(message) = input.message().await? {
             let Some(FromAgent::Batch(batch)) = message.message else {
@@ -131,7 +161,6 @@ impl Road {
                 break;
             }
         }
-        tracing::info!(agent = %self.agent.agent_id, "agent's stream ended");
         Ok(())
     }
 
@@ -153,7 +182,8 @@ impl Road {
         };
         let (reply, answer) = oneshot::channel();
         let agent = Arc::clone(&self.agent);
-        let job = Job::Hello(HelloJob { agent, oldest, reply });
+        let (receipt, checkpoint) = (hello.receipt.clone(), hello.checkpoint.clone());
+        let job = Job::Hello(HelloJob { agent, oldest, receipt, checkpoint, reply });
         self.jobs.send(job).await.map_err(|_| stopping())?;
         match answer.await.map_err(|_| stopping())? {
             Ok(ack) => {

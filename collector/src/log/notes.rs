@@ -1,4 +1,5 @@
-//! Signed checkpoints on the disk: `checkpoint` (the newest) and `checkpoints` (all of them).
+//! Signed checkpoints on the disk: `checkpoint` (the newest), `checkpoints` (all of them) and `cosigned`
+//! (those that witnesses signed, with their signatures).
 //!
 //! `checkpoints` holds one JSON string a line, each a whole signed note; it is synced before
 //! `checkpoint` is renamed into place, so the newest is never newer than the history's end. A last line
@@ -18,14 +19,18 @@ pub const NEWEST: &str = "checkpoint";
 /// All checkpoints.
 pub const HISTORY: &str = "checkpoints";
 
-/// Longest line of the history: origin and signature are short.
-const LINE_BYTES_MAX: u64 = 4096;
+/// Checkpoints with the signatures of witnesses.
+pub const COSIGNED: &str = "cosigned";
+
+/// Longest line of the history: origin and signatures are short.
+const LINE_BYTES_MAX: u64 = 16 * 1024;
 
 /// The two files, open for writing.
 pub struct Notes {
     dir: PathBuf,
     history: File,
     newest: Vec<Checkpoint>,
+    newest_text: String,
 }
 
 impl Notes {
@@ -40,17 +45,28 @@ impl Notes {
             .open(&path)
             .with_context(context)?;
         let last = last_line(&mut history).with_context(context)?;
-        let mut newest = Vec::new();
+        let (mut newest, mut newest_text) = (Vec::new(), String::new());
         if let Some(line) = last {
             let note: String = serde_json::from_str(&line)
                 .with_context(|| format!("the last line of {}", path.display()))?;
             newest.push(open_note(&path, &note, key)?);
+            newest_text = note;
         }
         let path = dir.join(NEWEST);
         if path.exists() {
-            newest.push(open_note(&path, &files::read(&path)?, key)?);
+            let note = files::read(&path)?;
+            let head = open_note(&path, &note, key)?;
+            if newest.iter().all(|known| known.size < head.size) {
+                newest_text = note;
+            }
+            newest.push(head);
         }
-        Ok(Self { dir: dir.to_path_buf(), history, newest })
+        Ok(Self { dir: dir.to_path_buf(), history, newest, newest_text })
+    }
+
+    /// The newest note as found on the disk; empty where there is none.
+    pub fn newest_text(&self) -> &str {
+        &self.newest_text
     }
 
     /// The newest checkpoints as found on the disk: of the history and of the file.
@@ -74,14 +90,10 @@ impl Notes {
 /// Every note of a log directory with the name of its file, oldest first; verified by nobody yet.
 pub fn read_all(dir: &Path) -> anyhow::Result<Vec<(String, String)>> {
     let mut notes = Vec::new();
-    let path = dir.join(HISTORY);
-    if path.exists() {
-        let text = files::read(&path)?;
-        let whole = text.rfind('\n').map_or("", |end| text.get(..end).unwrap_or_default());
-        for (at, line) in whole.lines().enumerate() {
-            // A line that is no JSON string is handed on as it is, so that it is reported.
-            let note = serde_json::from_str(line).unwrap_or_else(|_| line.to_owned());
-            notes.push((format!("{HISTORY}:{}", at + 1), note));
+    for name in [HISTORY, COSIGNED] {
+        let path = dir.join(name);
+        if path.exists() {
+            notes.extend(lines_of(name, &files::read(&path)?));
         }
     }
     let path = dir.join(NEWEST);
@@ -89,6 +101,53 @@ pub fn read_all(dir: &Path) -> anyhow::Result<Vec<(String, String)>> {
         notes.push((NEWEST.to_owned(), files::read(&path)?));
     }
     Ok(notes)
+}
+
+/// The last notes with signatures of witnesses, oldest first: a few, for the newest may lack a quorum.
+pub fn newest_cosigned(dir: &Path) -> Vec<String> {
+    let read = || -> std::io::Result<Vec<u8>> {
+        let mut file = File::open(dir.join(COSIGNED))?;
+        let len = file.seek(SeekFrom::End(0))?;
+        file.seek(SeekFrom::Start(len.saturating_sub(4 * LINE_BYTES_MAX)))?;
+        let mut tail = Vec::new();
+        file.read_to_end(&mut tail)?;
+        Ok(tail)
+    };
+    let tail = read().unwrap_or_default();
+    let text = String::from_utf8_lossy(&tail);
+    // The first line may be cut, and then it is no JSON.
+    text.lines().filter_map(|line| serde_json::from_str(line).ok()).collect()
+}
+
+/// The notes of a file that holds one note, or a JSON string a line; each with the name of its place.
+pub fn read_some(path: &Path) -> anyhow::Result<Vec<(String, String)>> {
+    let text = files::read(path)?;
+    let name = path.display().to_string();
+    if text.starts_with('"') { Ok(lines_of(&name, &text)) } else { Ok(vec![(name, text)]) }
+}
+
+fn lines_of(name: &str, text: &str) -> Vec<(String, String)> {
+    let whole = text.rfind('\n').map_or("", |end| text.get(..end).unwrap_or_default());
+    let lines = whole.lines().enumerate().map(|(at, line)| {
+        // A line that is no JSON string is handed on as it is, so that it is reported.
+        let note = serde_json::from_str(line).unwrap_or_else(|_| line.to_owned());
+        (format!("{name}:{}", at + 1), note)
+    });
+    lines.collect()
+}
+
+/// Keeps a note with the signatures of witnesses, durably.
+pub fn keep_cosigned(dir: &Path, note: &str) -> anyhow::Result<()> {
+    let path = dir.join(COSIGNED);
+    let mut line = serde_json::to_string(note)?;
+    line.push('\n');
+    let append = || -> std::io::Result<()> {
+        let mut file = OpenOptions::new().read(true).append(true).create(true).open(&path)?;
+        last_line(&mut file)?;
+        file.write_all(line.as_bytes())?;
+        file.sync_data()
+    };
+    append().with_context(|| format!("cannot append to {}", path.display()))
 }
 
 fn open_note(path: &Path, note: &str, key: &VerifierKey) -> anyhow::Result<Checkpoint> {

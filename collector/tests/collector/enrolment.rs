@@ -28,8 +28,9 @@ async fn a_token_enrols_one_agent_once() {
     assert_eq!(again.err().unwrap().code(), Code::PermissionDenied, "a used token");
 
     let keys = home.keys();
-    assert_eq!(keys.agents.len(), 1);
-    assert_eq!(keys.agents[0].audit_key, a.key.verifying_key().to_bytes());
+    let enrolled: Vec<_> = keys.agents.iter().map(|agent| agent.agent_id.as_str()).collect();
+    assert_eq!(enrolled, ["@collector", "a"]);
+    assert_eq!(keys.agents[1].audit_key, a.key.verifying_key().to_bytes());
     running.stop().await.unwrap();
 }
 

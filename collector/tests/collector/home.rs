@@ -165,12 +165,24 @@ impl Home {
         agent: &str,
         oldest: Option<(ChainId, u64)>,
     ) -> Result<Wire, Status> {
-        let (out, outgoing) = mpsc::channel(64);
         let hello = Hello {
             agent_id: agent.to_owned(),
             chain_id: oldest.map_or(Bytes::new(), |(id, _)| Bytes::copy_from_slice(&id.0)),
             next_seq: oldest.map_or(0, |(_, seq)| seq),
+            ..Hello::default()
         };
+        self.say_hello(channel, hello).await
+    }
+
+    /// A stream on which this is said first.
+    pub async fn hello(&self, running: &Running, pass: &Pass, hello: Hello) -> Wire {
+        let identity = Identity::from_pem(&pass.certificate, &pass.key);
+        let channel = self.channel(running, Some(identity)).await.unwrap();
+        self.say_hello(channel, hello).await.unwrap()
+    }
+
+    async fn say_hello(&self, channel: Channel, hello: Hello) -> Result<Wire, Status> {
+        let (out, outgoing) = mpsc::channel(64);
         out.send(AgentMessage { message: Some(ToCollector::Hello(hello)) }).await.unwrap();
         let mut client = UplinkClient::new(channel);
         let input = within(client.stream(ReceiverStream::new(outgoing))).await?.into_inner();
@@ -208,6 +220,24 @@ impl Wire {
         }
     }
 
+    /// The next checkpoint that it is shown.
+    pub async fn checkpoint(&mut self) -> String {
+        loop {
+            if let Message::Checkpoint(note) = self.message().await {
+                return note;
+            }
+        }
+    }
+
+    /// The next receipt as it came.
+    pub async fn raw_receipt(&mut self) -> tidegate_proto::uplink::v1::Receipt {
+        loop {
+            if let Message::Receipt(receipt) = self.message().await {
+                return receipt;
+            }
+        }
+    }
+
     /// The next receipt, verified.
     pub async fn receipt(&mut self) -> ReceiptFacts {
         match self.message().await {
@@ -230,6 +260,13 @@ impl Wire {
         self.send(batch).await;
         self.receipt().await.durable
     }
+}
+
+/// Records of agents; those of the collector's own chain come at times of their own.
+pub fn of_agents(report: &Report) -> u64 {
+    let chains = report.chains.iter();
+    let agents = chains.filter(|chain| chain.agent_id.as_deref() != Some("@collector"));
+    agents.map(|chain| chain.records).sum()
 }
 
 pub async fn within<T>(work: impl Future<Output = T>) -> T {

@@ -6,7 +6,7 @@ use tidegate_proto::uplink::v1::Batch;
 use tidegate_proto::uplink::v1::refused::Why;
 
 use crate::agent::FakeAgent;
-use crate::home::{Home, Pass, Wire};
+use crate::home::{Home, Pass, Wire, of_agents};
 use tidegate_collector::serve::Running;
 
 async fn ready(home: &Home) -> (Running, FakeAgent, Pass, Wire) {
@@ -25,18 +25,16 @@ async fn a_receipt_says_what_is_durable_and_a_duplicate_changes_nothing() {
     wire.send(batches[0].clone()).await;
     let facts = wire.receipt().await;
     // Genesis and five heartbeats, then their seal.
-    assert_eq!((facts.durable, facts.first_index, facts.last_index), (Seq(5), 0, 6));
+    assert_eq!((facts.durable, facts.last_index - facts.first_index), (Seq(5), 6));
     assert_eq!(wire.deliver(batches[1].clone()).await, Seq(10));
-    let size = *running.durable.borrow();
     for (batch, last) in [(0, 5), (1, 10), (0, 5)] {
         assert_eq!(wire.deliver(batches[batch].clone()).await, Seq(last));
     }
-    assert_eq!(*running.durable.borrow(), size, "a duplicate was kept");
     assert_eq!(wire.deliver(batches[2].clone()).await, Seq(15));
     running.stop().await.unwrap();
 
     let report = home.verify();
-    assert_eq!((report.exit_code(), report.records, report.seals), (0, 16, 3), "{report:?}");
+    assert_eq!((report.exit_code(), of_agents(&report)), (0, 16), "{report:?}");
     assert_eq!(report.bound_size, report.entries, "the stop signed all of it");
 }
 
@@ -86,7 +84,11 @@ async fn what_does_not_continue_the_chain_is_refused_by_its_name() {
     assert_eq!((ack.known, ack.durable_seq), (true, 5));
     assert_eq!(wire.deliver(agent.heartbeats(1)).await, Seq(6));
     running.stop().await.unwrap();
-    assert_eq!(home.verify().exit_code(), 0);
+    let findings = home.verify().findings;
+    let said: Vec<_> = findings.iter().map(|found| (found.class.name(), &found.what)).collect();
+    assert_eq!(said.len(), 2, "{said:?}");
+    assert!(said.iter().any(|(class, what)| *class == "tampering" && what.contains("FORK")));
+    assert!(said.iter().any(|(class, what)| *class == "gap" && what.contains("records 6 to 7")));
 }
 
 #[tokio::test]
@@ -107,7 +109,12 @@ async fn a_second_history_is_a_fork_and_is_kept_as_evidence() {
     assert_eq!(home.state().forks().unwrap(), [("a".to_owned(), 2)]);
     running.stop().await.unwrap();
     let report = home.verify();
-    assert_eq!((report.exit_code(), report.records), (0, 5));
+    assert_eq!((report.exit_code(), of_agents(&report)), (20, 5));
+    assert_eq!(report.findings.len(), 2, "{report:?}");
+    for found in &report.findings {
+        assert!(found.what.contains("FORK: agent \"a\""), "{found}");
+        assert!(found.index.is_some() && found.offset.is_some(), "{found}");
+    }
 }
 
 #[tokio::test]
@@ -144,7 +151,9 @@ async fn a_new_chain_must_link_to_the_end_of_the_last_one() {
     let (mut wire, _) = home.greeted(&running, &pass, None).await;
     assert_eq!(wire.deliver(fresh).await, Seq(0));
     running.stop().await.unwrap();
-    assert_eq!(home.verify().exit_code(), 10, "the break is a gap that verify tells");
+    let findings = home.verify().findings;
+    let said: Vec<_> = findings.iter().map(|found| found.class.name()).collect();
+    assert_eq!(said, ["tampering", "gap"], "one fork, and the break is a gap: {findings:?}");
 }
 
 #[tokio::test]
@@ -176,8 +185,8 @@ async fn many_agents_share_the_log_and_a_second_stream_ends_the_first() {
     }
     running.stop().await.unwrap();
     let report = home.verify();
-    assert_eq!((report.exit_code(), report.chains.len()), (0, 4), "{report:?}");
-    assert_eq!(report.records, 4 * 31);
+    assert_eq!((report.exit_code(), report.chains.len()), (0, 5), "{report:?}");
+    assert_eq!(of_agents(&report), 4 * 31);
 }
 
 #[tokio::test]

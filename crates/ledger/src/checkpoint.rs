@@ -11,14 +11,9 @@ use std::fmt;
 use std::str::FromStr;
 
 use base64ct::{Base64, Encoding as _};
-use sha2::{Digest as _, Sha256};
 
-use crate::{Hash, SigningKey, signing};
-
-/// Longest note that is read, in bytes.
-pub const NOTE_BYTES_MAX: usize = 64 * 1024;
-/// Most signature lines that are read.
-pub const SIGNATURES_MAX: usize = 100;
+pub use crate::note::{NOTE_BYTES_MAX, SIGNATURES_MAX};
+use crate::{Hash, SigningKey, note, signing};
 
 const ED25519: u8 = 1;
 
@@ -74,9 +69,7 @@ pub struct VerifierKey {
 impl VerifierKey {
     /// A key of that name.
     pub fn new(name: &str, key: [u8; 32]) -> Result<Self, CheckpointError> {
-        if name.is_empty() || name.contains(|c: char| c.is_whitespace() || c == '+') {
-            return Err(CheckpointError::Name(name.to_owned()));
-        }
+        note::check_name(name)?;
         Ok(Self { name: name.to_owned(), key })
     }
 
@@ -92,20 +85,13 @@ impl VerifierKey {
 
     /// The four bytes that name the key in a signature line.
     pub fn key_hash(&self) -> [u8; 4] {
-        let hash: Hash = Sha256::new_with_prefix(&self.name)
-            .chain_update([b'\n', ED25519])
-            .chain_update(self.key)
-            .finalize()
-            .into();
-        let [a, b, c, d, ..] = hash;
-        [a, b, c, d]
+        note::key_hash(&self.name, ED25519, &self.key)
     }
 }
 
 impl fmt::Display for VerifierKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let key = Base64::encode_string(&[[ED25519].as_slice(), &self.key].concat());
-        write!(f, "{}+{}+{key}", self.name, hex::encode(self.key_hash()))
+        f.write_str(&note::write_vkey(&self.name, ED25519, &self.key))
     }
 }
 
@@ -113,30 +99,24 @@ impl FromStr for VerifierKey {
     type Err = CheckpointError;
 
     fn from_str(text: &str) -> Result<Self, CheckpointError> {
-        let wrong = CheckpointError::Key;
-        let (name, rest) = text.trim().split_once('+').ok_or(wrong("no '+'"))?;
-        let (hash, key) = rest.split_once('+').ok_or(wrong("no second '+'"))?;
-        let key = Base64::decode_vec(key).map_err(|_| wrong("the key is not base64"))?;
-        let key = match key.split_first() {
-            Some((&ED25519, key)) => key.try_into().map_err(|_| wrong("not 32 bytes of key"))?,
-            _ => return Err(wrong("not an Ed25519 key")),
-        };
-        let key = Self::new(name, key)?;
-        if hash != hex::encode(key.key_hash()) {
-            return Err(wrong("its hash is not that of its name and key"));
-        }
-        Ok(key)
+        let (name, key) = note::read_vkey(text, ED25519)?;
+        Self::new(name, key)
     }
 }
 
 /// Makes the signed note; the key signs under the log's origin.
 pub fn sign(key: &SigningKey, checkpoint: &Checkpoint) -> Result<String, CheckpointError> {
     let verifier = VerifierKey::new(&checkpoint.origin, key.verifying_key().to_bytes())?;
-    let root = Base64::encode_string(&checkpoint.root);
-    let text = format!("{}\n{}\n{root}\n", checkpoint.origin, checkpoint.size);
+    let text = body(checkpoint);
     let signature = signing::sign(key, b"", text.as_bytes());
-    let line = Base64::encode_string(&[verifier.key_hash().as_slice(), &signature].concat());
-    Ok(format!("{text}\n\u{2014} {} {line}\n", verifier.name))
+    let line = note::line(&verifier.name, verifier.key_hash(), &signature);
+    Ok(format!("{text}\n{line}"))
+}
+
+/// The three lines that are signed.
+fn body(checkpoint: &Checkpoint) -> String {
+    let root = Base64::encode_string(&checkpoint.root);
+    format!("{}\n{}\n{root}\n", checkpoint.origin, checkpoint.size)
 }
 
 /// Checks a signed note with the log's key, and reads the checkpoint in it.
@@ -151,36 +131,22 @@ pub fn open(note: &str, key: &VerifierKey) -> Result<Checkpoint, CheckpointError
 
 /// The text of a note that `key` signed, with its last newline.
 fn verified_text<'a>(note: &'a str, key: &VerifierKey) -> Result<&'a str, CheckpointError> {
-    let wrong = CheckpointError::Note;
-    if note.len() > NOTE_BYTES_MAX {
-        return Err(wrong("longer than 64 KiB"));
-    }
-    if note.contains(|c: char| c < ' ' && c != '\n') {
-        return Err(wrong("it has control characters"));
-    }
-    let end = note.rfind("\n\n").ok_or(wrong("no empty line before signatures"))?;
-    let (text, signatures) = note.split_at_checked(end + 1).ok_or(wrong("cut"))?;
-    let signatures = signatures.strip_prefix('\n').ok_or(wrong("cut"))?;
-    let signatures = signatures.strip_suffix('\n').ok_or(wrong("no newline at the end"))?;
+    let (text, lines) = note::split(note)?;
     let mut signed = false;
-    for (count, line) in signatures.split('\n').enumerate() {
-        if count >= SIGNATURES_MAX {
-            return Err(wrong("too many signatures"));
-        }
-        let line = line.strip_prefix("\u{2014} ").ok_or(wrong("a line is no signature"))?;
-        let (name, signature) = line.split_once(' ').ok_or(wrong("a signature without name"))?;
-        let signature =
-            Base64::decode_vec(signature).map_err(|_| wrong("a signature is not base64"))?;
-        let (hash, signature) =
-            signature.split_first_chunk::<4>().ok_or(wrong("a signature is too short"))?;
-        if name != key.name || *hash != key.key_hash() {
+    for line in lines {
+        if line.name != key.name || line.key_hash != key.key_hash() {
             continue;
         }
-        signing::verify(&key.key, b"", text.as_bytes(), signature)
+        signing::verify(&key.key, b"", text.as_bytes(), &line.signature)
             .map_err(|_| CheckpointError::BadSignature(key.name.clone()))?;
         signed = true;
     }
     if signed { Ok(text) } else { Err(CheckpointError::NotSigned(key.name.clone())) }
+}
+
+/// Reads the checkpoint of a note, whoever signed it: for its origin, before a key is chosen.
+pub fn read_unsigned(note: &str) -> Result<Checkpoint, CheckpointError> {
+    parse(note::split(note)?.0)
 }
 
 fn parse(text: &str) -> Result<Checkpoint, CheckpointError> {

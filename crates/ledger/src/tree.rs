@@ -3,8 +3,8 @@
 //! Promise: [`Frontier`] gives the root of everything pushed so far in O(log n) memory; a proof
 //! that verifies shows inclusion or append-only growth to whoever trusts the root.
 //!
-//! Known gap: proofs are computed from the leaf hashes, in O(n); a log of tiles would make it
-//! O(log n). Differentially tested against `ct-merkle`.
+//! Proofs are computed from whatever gives the tree's [`Nodes`]: all leaf hashes in O(n), tiles
+//! ([`crate::tiles`]) in O(log n). Differentially tested against `ct-merkle`.
 
 use sha2::{Digest as _, Sha256};
 
@@ -76,24 +76,51 @@ impl Frontier {
     }
 }
 
-/// The hashes of a slice, in the form that the proofs below take them: by index, `None` where a
-/// leaf can't be had.
-pub fn in_slice(leaves: &[Hash]) -> impl Fn(u64) -> Option<Hash> + '_ {
-    |index| leaves.get(usize::try_from(index).ok()?).copied()
+/// Where the hashes of a tree come from.
+pub trait Nodes {
+    /// The root of the complete subtree over leaves `index << height` to `(index + 1) << height`;
+    /// `None` where it can't be had.
+    fn node(&self, height: u32, index: u64) -> Option<Hash>;
 }
 
-/// Root of the leaves in `from..to` (RFC 6962, 2.1); `None` where a leaf can't be had.
-fn range_root(leaves: &impl Fn(u64) -> Option<Hash>, from: u64, to: u64) -> Option<Hash> {
-    let mut frontier = Frontier::new();
-    for index in from..to {
-        frontier.push(leaves(index)?);
+/// The nodes over leaf hashes that are all at hand.
+pub struct Leaves<'a>(&'a [Hash]);
+
+impl Nodes for Leaves<'_> {
+    fn node(&self, height: u32, index: u64) -> Option<Hash> {
+        let from = usize::try_from(index.checked_mul(1_u64.checked_shl(height)?)?).ok()?;
+        let to = from.checked_add(1_usize.checked_shl(height)?)?;
+        let mut frontier = Frontier::new();
+        for leaf in self.0.get(from..to)? {
+            frontier.push(*leaf);
+        }
+        Some(frontier.root())
     }
-    Some(frontier.root())
+}
+
+/// The nodes over the leaf hashes of a slice.
+pub const fn in_slice(leaves: &[Hash]) -> Leaves<'_> {
+    Leaves(leaves)
+}
+
+/// Root of the leaves in `from..to` (RFC 6962, 2.1), where `from` is a multiple of the greatest
+/// power of two in `to - from`; `None` where a node can't be had.
+fn range_root(nodes: &impl Nodes, from: u64, to: u64) -> Option<Hash> {
+    let mut parts = Vec::new();
+    let mut at = from;
+    while at < to {
+        let height = (to - at).ilog2().min(at.trailing_zeros());
+        parts.push(nodes.node(height, at >> height)?);
+        at += 1 << height;
+    }
+    let mut smaller_first = parts.into_iter().rev();
+    let Some(last) = smaller_first.next() else { return Some(empty_root()) };
+    Some(smaller_first.fold(last, |right, left| node_hash(&left, &right)))
 }
 
 /// Root of the first `size` leaves.
-pub fn root_of(leaves: &impl Fn(u64) -> Option<Hash>, size: u64) -> Option<Hash> {
-    range_root(leaves, 0, size)
+pub fn root_of(nodes: &impl Nodes, size: u64) -> Option<Hash> {
+    range_root(nodes, 0, size)
 }
 
 /// The largest power of two below `size`; `size` is at least 2.
@@ -102,11 +129,7 @@ const fn split(size: u64) -> u64 {
 }
 
 /// Proof that leaf `index` is in the tree of the first `size` leaves (RFC 6962, 2.1.1).
-pub fn prove_inclusion(
-    leaves: &impl Fn(u64) -> Option<Hash>,
-    index: u64,
-    size: u64,
-) -> Option<Vec<Hash>> {
+pub fn prove_inclusion(nodes: &impl Nodes, index: u64, size: u64) -> Option<Vec<Hash>> {
     if index >= size {
         return None;
     }
@@ -115,10 +138,10 @@ pub fn prove_inclusion(
     while to - from > 1 {
         let middle = from + split(to - from);
         if index < middle {
-            proof.push(range_root(leaves, middle, to)?);
+            proof.push(range_root(nodes, middle, to)?);
             to = middle;
         } else {
-            proof.push(range_root(leaves, from, middle)?);
+            proof.push(range_root(nodes, from, middle)?);
             from = middle;
         }
     }
@@ -153,11 +176,7 @@ pub fn verify_inclusion(leaf: &Hash, index: u64, size: u64, proof: &[Hash], root
 
 /// Proof that the tree of the first `old` leaves is a beginning of that of `new` (RFC 6962, 2.1.2).
 /// Empty where either is trivial (`old` is 0 or `new`).
-pub fn prove_consistency(
-    leaves: &impl Fn(u64) -> Option<Hash>,
-    old: u64,
-    new: u64,
-) -> Option<Vec<Hash>> {
+pub fn prove_consistency(nodes: &impl Nodes, old: u64, new: u64) -> Option<Vec<Hash>> {
     if old > new {
         return None;
     }
@@ -169,16 +188,16 @@ pub fn prove_consistency(
     while to != old {
         let middle = from + split(to - from);
         if old <= middle {
-            proof.push(range_root(leaves, middle, to)?);
+            proof.push(range_root(nodes, middle, to)?);
             to = middle;
         } else {
-            proof.push(range_root(leaves, from, middle)?);
+            proof.push(range_root(nodes, from, middle)?);
             from = middle;
             whole = false;
         }
     }
     if !whole {
-        proof.push(range_root(leaves, from, to)?);
+        proof.push(range_root(nodes, from, to)?);
     }
     proof.reverse();
     Some(proof)

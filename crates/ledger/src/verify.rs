@@ -5,9 +5,9 @@
 //! does not match, and names the first broken record. It needs the agents' public keys, the
 //! log's public key and a checkpoint from earlier, and nothing else: no network, no database.
 //!
-//! Verdict ([`Report::exit_code`]): 0 all holds; 10 holds, with gaps that the agents themselves
-//! declared; 20 tampering; 30 can't decide, since a key or a checkpoint is missing. Tampering
-//! outranks undecided, which outranks gaps.
+//! Verdict ([`Report::exit_code`]): 0 all holds (clock steps are noted); 10 holds, with gaps that the
+//! agents themselves declared, or that the collector knows of; 20 tampering; 30 can't decide, since a key, a
+//! checkpoint or a witness is missing. Tampering outranks undecided, which outranks gaps.
 //!
 //! Cannot do: see [`Report::not_proven`], which is printed with every verdict.
 //!
@@ -19,19 +19,29 @@ use std::sync::Arc;
 
 use tidegate_event::{ChainId, Seq};
 
-use crate::checkpoint::{self, VerifierKey};
+use crate::checkpoint::VerifierKey;
 use crate::fields::{Fields, FormatError, once};
+use crate::policy::Policy;
 use crate::tree::{Frontier, leaf_hash};
 use crate::{Genesis, Hash};
 
+mod bodies;
+mod bundle;
 mod finish;
+mod heads;
 mod link;
 mod report;
 
+pub use bundle::{Part, Parts, verify_bundle};
 pub use report::{ChainSummary, Class, Finding, Report};
 
+use heads::{Fork, Head};
 use link::ChainState;
 
+/// A clock that moves further than this between two records, against the other clock, was set. Nanoseconds.
+pub const CLOCK_STEP_NS_MIN: u64 = 2_000_000_000;
+/// Most clock steps that are listed for a chain, or for the collector.
+pub const CLOCK_STEPS_MAX: u32 = 16;
 /// Most findings that a report lists; the rest are counted.
 pub const FINDINGS_MAX: usize = 1000;
 
@@ -45,6 +55,8 @@ pub struct Trust {
     /// Signed notes to hold the log against; the older and the further from the collector, the
     /// better.
     pub checkpoints: Vec<Note>,
+    /// Which witnesses must have signed; `None`: nobody asks for witnesses.
+    pub policy: Option<Policy>,
 }
 
 /// An agent's public audit key.
@@ -84,13 +96,6 @@ struct Spot {
     offset: Option<u64>,
 }
 
-/// A checkpoint that its log's key signed.
-struct Head {
-    from: String,
-    size: u64,
-    root: Hash,
-}
-
 /// A hole that an agent declared itself.
 struct DeclaredGap {
     chain: ChainId,
@@ -105,8 +110,15 @@ pub struct Verifier {
     trust: Trust,
     /// Largest first, so that the next one to check is at the end.
     heads: Vec<Head>,
+    newest_head: u64,
     checked: usize,
     bound_size: u64,
+    witnessed_size: u64,
+    /// Roots at the sizes of the heads that were passed.
+    roots: BTreeMap<u64, Hash>,
+    seen_heads: u64,
+    received_ns: u64,
+    clock_steps: u32,
     frontier: Frontier,
     /// Set when a leaf is missing, so that no later root can be computed.
     tree_broken: bool,
@@ -117,6 +129,9 @@ pub struct Verifier {
     chains: BTreeMap<ChainId, ChainState>,
     gaps: Vec<DeclaredGap>,
     recovered: Vec<(ChainId, ChainId)>,
+    forks: Vec<Fork>,
+    /// What the collector said that it misses: where, of whom, which chain, from, to.
+    missing: Vec<(Spot, String, ChainId, u64, u64)>,
     findings: Vec<Finding>,
     findings_left_out: u64,
 }
@@ -125,17 +140,19 @@ pub struct Verifier {
 struct Entry<'a> {
     kind: u64,
     chain_id: ChainId,
+    received_ns: u64,
     bytes: &'a [u8],
 }
 
 impl<'a> Entry<'a> {
     fn read(entry: &'a [u8]) -> Result<Self, FormatError> {
-        let (mut kind, mut chain_id, mut bytes) = (None, None, None);
+        let (mut kind, mut chain_id, mut received_ns, mut bytes) = (None, None, None, None);
         let mut fields = Fields::new(entry);
         while let Some((number, value)) = fields.next()? {
             match number {
                 1 => once(&mut kind, number, value.varint(number)?)?,
                 2 => once(&mut chain_id, number, value.array(number, "a chain id of 32 bytes")?)?,
+                3 => once(&mut received_ns, number, value.fixed64(number)?)?,
                 4 => once(&mut bytes, number, value.bytes(number)?)?,
                 _ => {}
             }
@@ -144,6 +161,7 @@ impl<'a> Entry<'a> {
         Ok(Self {
             kind: kind.ok_or_else(|| missing(1, "an entry's kind"))?,
             chain_id: ChainId(chain_id.ok_or_else(|| missing(2, "a chain id of 32 bytes"))?),
+            received_ns: received_ns.unwrap_or(0),
             bytes: bytes.ok_or_else(|| missing(4, "an entry's bytes"))?,
         })
     }
@@ -158,8 +176,14 @@ impl Verifier {
         let mut this = Self {
             trust,
             heads: Vec::new(),
+            newest_head: 0,
             checked: 0,
             bound_size: 0,
+            witnessed_size: 0,
+            roots: BTreeMap::new(),
+            seen_heads: 0,
+            received_ns: 0,
+            clock_steps: 0,
             frontier: Frontier::new(),
             tree_broken: false,
             next_index: 0,
@@ -169,6 +193,8 @@ impl Verifier {
             chains: BTreeMap::new(),
             gaps: Vec::new(),
             recovered: Vec::new(),
+            missing: Vec::new(),
+            forks: Vec::new(),
             findings: Vec::new(),
             findings_left_out: 0,
         };
@@ -196,24 +222,42 @@ impl Verifier {
         self.frontier.push(leaf_hash(entry));
         self.check_heads();
         match Entry::read(entry) {
-            Ok(entry) if entry.kind == KIND_RECORD => {
-                self.records += 1;
-                self.record(entry.chain_id, &spot, entry.bytes);
-            }
-            Ok(entry) if entry.kind == KIND_SEAL => {
-                self.seals += 1;
-                self.seal(entry.chain_id, &spot, entry.bytes);
-            }
-            Ok(entry) => {
-                let what =
-                    format!("an entry of kind {}, which this verifier does not know", entry.kind);
-                self.find(Class::Undecided, &spot, Some(entry.chain_id), None, what);
-            }
+            Ok(entry) => self.entry(&spot, &entry),
             Err(error) => {
                 let what = format!("the entry can't be read: {error}");
                 self.find(Class::Tampering, &spot, None, None, what);
             }
         }
+    }
+
+    fn entry(&mut self, spot: &Spot, entry: &Entry<'_>) {
+        self.check_clock(spot, entry.received_ns);
+        match entry.kind {
+            KIND_RECORD => {
+                self.records += 1;
+                self.record(entry.chain_id, spot, entry.bytes);
+            }
+            KIND_SEAL => {
+                self.seals += 1;
+                self.seal(entry.chain_id, spot, entry.bytes);
+            }
+            kind => {
+                let what = format!("an entry of kind {kind}, which this verifier does not know");
+                self.find(Class::Undecided, spot, Some(entry.chain_id), None, what);
+            }
+        }
+    }
+
+    /// The collector's clock runs forward from entry to entry, unless it was set back.
+    fn check_clock(&mut self, spot: &Spot, received_ns: u64) {
+        let back = self.received_ns.saturating_sub(received_ns);
+        self.received_ns = received_ns;
+        if back < CLOCK_STEP_NS_MIN || self.clock_steps >= CLOCK_STEPS_MAX {
+            return;
+        }
+        self.clock_steps += 1;
+        let what = format!("the collector's clock was set back by {} s", back / 1_000_000_000);
+        self.find(Class::Notice, spot, None, None, what);
     }
 
     /// Takes note of bytes that the segment files' own checksums refuse.
@@ -225,53 +269,6 @@ impl Verifier {
             offset: Some(offset),
         };
         self.find(Class::Tampering, &spot, None, None, what.to_owned());
-    }
-
-    fn open_checkpoints(&mut self) {
-        let notes = std::mem::take(&mut self.trust.checkpoints);
-        let Some(key) = self.trust.log_key.clone() else {
-            let what = "no log key is given, so no checkpoint can be checked".to_owned();
-            self.find(Class::Undecided, &Spot::default(), None, None, what);
-            return;
-        };
-        if notes.is_empty() {
-            let what = "no checkpoint is given, so a log that was rewritten or cut as a whole \
-                        can't be told from this one"
-                .to_owned();
-            self.find(Class::Undecided, &Spot::default(), None, None, what);
-        }
-        for Note { from, text } in notes {
-            match checkpoint::open(&text, &key) {
-                Ok(head) => self.heads.push(Head { from, size: head.size, root: head.root }),
-                Err(error) => {
-                    let what = format!("checkpoint {from}: {error}");
-                    self.find(Class::Tampering, &Spot::default(), None, None, what);
-                }
-            }
-        }
-        self.heads.sort_by_key(|head| std::cmp::Reverse(head.size));
-    }
-
-    /// Compares the checkpoints of the size that the log now has.
-    fn check_heads(&mut self) {
-        let size = self.frontier.size();
-        let mut root = None;
-        while let Some(head) = self.heads.pop_if(|head| head.size <= size) {
-            if self.tree_broken {
-                continue;
-            }
-            if head.root == *root.get_or_insert_with(|| self.frontier.root()) {
-                self.checked += 1;
-                self.bound_size = head.size;
-                continue;
-            }
-            let what = format!(
-                "the first {size} entries are not those that checkpoint {} was signed over",
-                head.from
-            );
-            let spot = Spot { index: size.checked_sub(1), file: None, offset: None };
-            self.find(Class::Tampering, &spot, None, None, what);
-        }
     }
 
     /// What the Genesis says, against the keys that the auditor brought.

@@ -26,7 +26,7 @@ pub mod text;
 mod transform;
 
 pub use copy::{CopyFormat, CopyStyle};
-pub use detect::{Cover, Detectors};
+pub use detect::{Cover, Detectors, Stream};
 pub use duties::Duties;
 pub use form::Format;
 pub use order::{Order, Withheld};

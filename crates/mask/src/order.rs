@@ -213,8 +213,12 @@ impl Order {
             .filter(|_| self.protection.detectors().any() && !flow.cleared);
         match (flow.opaque, self.protection.unresolved()) {
             (Some(why), Unresolved::Withhold) if !self.all_cleared() => {
-                let name = String::from_utf8_lossy(&field.name);
-                Err(Withheld { why: format!("where {name:?} comes from can't be told: {why}") })
+                let column = if field.name.is_empty() {
+                    "a column".to_owned()
+                } else {
+                    format!("{:?}", String::from_utf8_lossy(&field.name))
+                };
+                Err(Withheld { why: format!("where {column} comes from can't be told: {why}") })
             }
             _ => Ok(cover.map_or(Treatment::Pass, Treatment::Detect)),
         }

@@ -46,12 +46,9 @@ pub(crate) struct Duty {
     /// Rows that other statements decide, by the number of the statement that returns them.
     pub told: Vec<(usize, Told)>,
     pub columns: Columns,
-    #[expect(dead_code, reason = "until COPY data is rewritten it is withheld")]
     /// The whole text, where it is at hand: for the options of a COPY.
     pub text: Option<Arc<str>>,
-    #[expect(dead_code, reason = "until COPY data is rewritten it is withheld")]
     pub standard_conforming_strings: bool,
-    #[expect(dead_code, reason = "until COPY data is rewritten it is withheld")]
     /// Whether texts are in UTF-8.
     pub utf8: bool,
     /// Whether errors and notices may tell of protected values.
@@ -100,7 +97,6 @@ pub(crate) enum Stage {
     /// They go by a plan.
     Rows(Arc<Plan>),
     /// They are COPY data that goes by a plan.
-    #[expect(dead_code, reason = "until COPY data is rewritten it is withheld")]
     Copy(Box<crate::copy_out::Copier>),
 }
 

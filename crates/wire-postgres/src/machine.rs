@@ -20,6 +20,7 @@ mod answer;
 mod client;
 mod guard;
 mod order;
+mod parts;
 mod server;
 mod startup;
 mod statement;
@@ -280,7 +281,7 @@ impl<R: Clone> Machine<R> {
     pub fn is_idle(&self) -> bool {
         matches!(self.phase, Phase::Session)
             && self.asking.is_none()
-            && self.session.replies.len() == 0
+            && self.session.replies.is_empty()
             && self.session.transaction == Transaction::Idle
     }
 

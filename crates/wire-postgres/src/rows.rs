@@ -4,9 +4,12 @@
 //! copied as one piece; nothing is allocated but in the caller's buffer. A row that does not have the
 //! plan's columns, or whose lengths do not add up, is refused, and nothing of it is written.
 
+mod long;
+
 use tidegate_mask::{Constant, Detectors, Masker, Plan, Treatment};
 
 use crate::frame::HEADER_BYTES;
+pub(crate) use long::{LongRow, Refused};
 
 /// A row that does not read, or not as its plan has it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -32,20 +35,17 @@ pub(crate) fn rewrite(
 ) -> Result<(), BadRow> {
     let start = out.len();
     let before = *counts;
-    let done = columns(message, plan, detectors, out, counts);
-    let length = i32::try_from(out.len() - start - 1).map_err(|_| BadRow);
-    match done.and(length) {
-        Ok(length) => {
-            let place = out.get_mut(start + 1..start + HEADER_BYTES).ok_or(BadRow)?;
-            place.copy_from_slice(&length.to_be_bytes());
-            Ok(())
-        }
-        Err(bad) => {
-            out.truncate(start);
-            *counts = before;
-            Err(bad)
-        }
+    let done = columns(message, plan, detectors, out, counts).and_then(|()| {
+        let length = out.len().checked_sub(start + 1).and_then(|length| i32::try_from(length).ok());
+        let place = out.get_mut(start + 1..start + HEADER_BYTES);
+        place.ok_or(BadRow)?.copy_from_slice(&length.ok_or(BadRow)?.to_be_bytes());
+        Ok(())
+    });
+    if done.is_err() {
+        out.truncate(start);
+        *counts = before;
     }
+    done
 }
 
 fn columns(
@@ -117,3 +117,6 @@ fn mask(masker: &Masker, value: &[u8], out: &mut Vec<u8>) -> Result<(), BadRow> 
     }
     Ok(())
 }
+
+#[cfg(test)]
+pub(crate) mod tests;

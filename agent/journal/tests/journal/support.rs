@@ -217,6 +217,7 @@ pub fn verdict(entries: &[Vec<u8>]) -> Report {
         agents: vec![agent],
         log_key: Some(VerifierKey::new("log.example", log_key.verifying_key().to_bytes()).unwrap()),
         checkpoints: vec![note],
+        policy: None,
     });
     for (index, entry) in entries.iter().enumerate() {
         verifier.feed(Place { index: index as u64, file: "test", offset: 0 }, entry);

@@ -14,6 +14,8 @@ impl Verifier {
         self.check_holes();
         self.check_succession();
         self.check_recovered();
+        self.check_missing();
+        self.check_forks();
         self.check_tail();
         let not_proven = self.not_proven();
         self.findings.sort_by_key(|finding| (finding.index, finding.offset));
@@ -33,6 +35,8 @@ impl Verifier {
             root: self.frontier.root(),
             checkpoints_checked: self.checked,
             bound_size: self.bound_size,
+            witnessed_size: self.witnessed_size,
+            seen_heads: self.seen_heads,
             not_proven,
         }
     }
@@ -185,22 +189,37 @@ impl Verifier {
         }
     }
 
-    fn check_tail(&mut self) {
-        let size = self.frontier.size();
-        for head in std::mem::take(&mut self.heads) {
+    /// What the collector missed once, and still does.
+    fn check_missing(&mut self) {
+        for (spot, agent, chain, from, to) in std::mem::take(&mut self.missing) {
+            if self.chains.get(&chain).is_some_and(|state| state.next > to) {
+                continue;
+            }
             let what = format!(
-                "the log has {size} entries, and checkpoint {} was signed over {}: its end is cut",
-                head.from, head.size
+                "agent {agent:?} went on at record {} of its chain, and records {from} to {to} never \
+                 came here",
+                to.saturating_add(1)
             );
-            self.find(Class::Tampering, &Spot::default(), None, None, what);
-        }
-        if self.tree_broken {
-            let what = "entries are missing, so later checkpoints were not compared".to_owned();
-            self.find(Class::Tampering, &Spot::default(), None, None, what);
+            self.find(Class::Gap, &spot, Some(chain), Some(Seq(from)), what);
         }
     }
 
     fn not_proven(&self) -> Vec<String> {
+        let mut list = self.general_not_proven();
+        let size = self.frontier.size();
+        if self.bound_size < size {
+            list.push(format!(
+                "That entries {} to {} are the only ones behind the last checkpoint: only the \
+                 agents' seals bind them.",
+                self.bound_size,
+                size - 1
+            ));
+        }
+        list
+    }
+
+    /// What no verdict proves.
+    pub(super) fn general_not_proven(&self) -> Vec<String> {
         let mut list = vec![
             "That a host told the truth: whoever is root there can leave out or invent records \
              from then on."
@@ -209,19 +228,21 @@ impl Verifier {
             "The times: they are the clocks of agents and collector. The order is by sequence \
              number and log index."
                 .to_owned(),
-            "That everybody is shown the same log: compare checkpoints with those that others \
-             hold."
-                .to_owned(),
             "That records which no collector has received yet still exist on their host."
                 .to_owned(),
         ];
-        let size = self.frontier.size();
-        if self.bound_size < size {
+        if self.witnessed_size == 0 {
+            list.push(
+                "That everybody is shown the same log: no witness's signature was asked for or found. \
+                 Compare checkpoints with those that others hold."
+                    .to_owned(),
+            );
+        } else if self.witnessed_size < self.bound_size {
             list.push(format!(
-                "That entries {} to {} are the only ones behind the last checkpoint: only the \
-                 agents' seals bind them.",
-                self.bound_size,
-                size - 1
+                "That everybody is shown the same entries {} to {}: their checkpoints are signed by the \
+                 log, and not by the quorum of witnesses.",
+                self.witnessed_size,
+                self.bound_size - 1
             ));
         }
         list

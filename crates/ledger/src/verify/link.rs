@@ -7,14 +7,8 @@
 
 use tidegate_event::{ChainId, Seq};
 
-use super::{Class, DeclaredGap, Spot, Verifier};
-use crate::fields::{Fields, FormatError};
+use super::{CLOCK_STEP_NS_MIN, CLOCK_STEPS_MAX, Class, Spot, Verifier};
 use crate::{Genesis, Hash, Header, ZERO, chain_value, seal};
-
-const GAP_FIELD: u32 = 23;
-const BYPASS_FIELD: u32 = 24;
-const RECOVERED_FIELD: u32 = 25;
-const BYPASS_START: u64 = 1;
 
 /// What is known of one chain.
 pub(super) struct ChainState {
@@ -32,6 +26,9 @@ pub(super) struct ChainState {
     pub(super) sealed: u64,
     pub(super) holes: Vec<Hole>,
     pub(super) suspect: Option<Suspect>,
+    /// Wall clock minus boot clock at the last record, and how often it jumped.
+    clocks: Option<i128>,
+    clock_steps: u32,
     /// Whether some finding says that this chain's bytes were changed.
     pub(super) broken: bool,
 }
@@ -66,6 +63,8 @@ impl ChainState {
             sealed: 0,
             holes: Vec::new(),
             suspect: None,
+            clocks: None,
+            clock_steps: 0,
             broken: false,
         }
     }
@@ -102,6 +101,7 @@ impl Verifier {
             self.check_key(spot, &genesis);
         }
         if let Some(header) = header {
+            self.check_taken(&header, || chain_value(record));
             self.read_body(spot, &header, record);
         }
     }
@@ -126,83 +126,6 @@ impl Verifier {
             }
             self.find(class, &spot, Some(chain), Some(Seq(seq)), what);
         }
-    }
-
-    /// What a record says about missing evidence.
-    fn read_body(&mut self, spot: &Spot, header: &Header, record: &[u8]) {
-        let mut fields = Fields::new(record);
-        while let Ok(Some((number, value))) = fields.next() {
-            let Ok(body) = value.bytes(number) else {
-                continue;
-            };
-            let read = match number {
-                GAP_FIELD => self.read_gap(header.chain_id, body),
-                BYPASS_FIELD => self.read_bypass(spot, header, body),
-                RECOVERED_FIELD => self.read_recovered(header.chain_id, body),
-                _ => Ok(()),
-            };
-            if let Err(error) = read {
-                let what = format!("its body can't be read: {error}");
-                self.find(Class::Tampering, spot, Some(header.chain_id), Some(header.seq), what);
-            }
-        }
-    }
-
-    fn read_gap(&mut self, by: ChainId, body: &[u8]) -> Result<(), FormatError> {
-        let mut gap = DeclaredGap { chain: by, from: 0, to: 0, by, reason: String::new() };
-        let mut fields = Fields::new(body);
-        while let Some((number, value)) = fields.next()? {
-            match number {
-                1 => gap.from = value.varint(number)?,
-                2 => gap.to = value.varint(number)?,
-                3 => value.text(number)?.clone_into(&mut gap.reason),
-                4 => gap.chain = ChainId(value.array(number, "a chain id of 32 bytes")?),
-                _ => {}
-            }
-        }
-        self.gaps.push(gap);
-        Ok(())
-    }
-
-    fn read_bypass(
-        &mut self,
-        spot: &Spot,
-        header: &Header,
-        body: &[u8],
-    ) -> Result<(), FormatError> {
-        let (mut phase, mut target, mut reason, mut connections) = (0, "", "", 0);
-        let mut fields = Fields::new(body);
-        while let Some((number, value)) = fields.next()? {
-            match number {
-                1 => phase = value.varint(number)?,
-                2 => target = value.text(number)?,
-                3 => reason = value.text(number)?,
-                4 => connections = value.varint(number)?,
-                _ => {}
-            }
-        }
-        let what = if phase == BYPASS_START {
-            format!(
-                "from here target {target:?} passed without evidence, by its on_failure: {reason}"
-            )
-        } else {
-            format!(
-                "until here {connections} connections to target {target:?} passed without evidence: {reason}"
-            )
-        };
-        self.find(Class::Gap, spot, Some(header.chain_id), Some(header.seq), what);
-        Ok(())
-    }
-
-    fn read_recovered(&mut self, by: ChainId, body: &[u8]) -> Result<(), FormatError> {
-        let mut fields = Fields::new(body);
-        while let Some((number, value)) = fields.next()? {
-            if number == 1 {
-                let ended = ChainId(value.array(number, "a chain id of 32 bytes")?);
-                self.recovered.push((ended, by));
-            }
-        }
-        Ok(())
     }
 }
 
@@ -249,12 +172,29 @@ impl ChainState {
         }
         let holds = self.head.is_none_or(|head| head == header.prev);
         self.judge(spot, seq, holds, said);
+        self.check_clocks(spot, header, said);
         self.head = Some(chain_value(record));
         self.unsealed.push(self.head);
         self.records += 1;
         self.next = seq.saturating_add(1);
         self.last_spot = spot.clone();
         genesis.filter(|_| seq == 0)
+    }
+
+    /// The boot clock can't be set, so a jump of the wall clock against it is somebody's doing.
+    fn check_clocks(&mut self, spot: &Spot, header: &Header, said: &mut Vec<Said>) {
+        let apart = i128::from(header.wall_ns) - i128::from(header.boot_ns);
+        let step = self.clocks.replace(apart).map_or(0, |before| apart - before);
+        if step.unsigned_abs() < u128::from(CLOCK_STEP_NS_MIN)
+            || self.clock_steps >= CLOCK_STEPS_MAX
+        {
+            return;
+        }
+        self.clock_steps += 1;
+        let (seconds, way) =
+            (step.unsigned_abs() / 1_000_000_000, if step < 0 { "back" } else { "on" });
+        let what = format!("the host's clock was set {way} by {seconds} s before this record");
+        said.push((Class::Notice, spot.clone(), header.seq.0, what));
     }
 
     /// A record that can't be read still takes its place.

@@ -9,6 +9,8 @@ use crate::Hash;
 /// How grave a finding is; later ones outrank earlier ones.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Class {
+    /// Worth knowing, and no fault of the log: a clock was set.
+    Notice,
     /// Something is missing, and the agent said so itself.
     Gap,
     /// It can't be decided with what was given.
@@ -21,6 +23,7 @@ impl Class {
     /// The name in reports.
     pub const fn name(self) -> &'static str {
         match self {
+            Self::Notice => "notice",
             Self::Gap => "gap",
             Self::Undecided => "undecided",
             Self::Tampering => "tampering",
@@ -102,6 +105,10 @@ pub struct Report {
     pub checkpoints_checked: usize,
     /// Size of the largest of them: entries below it can't have been rewritten since.
     pub bound_size: u64,
+    /// Size of the largest checkpoint that the policy's quorum of witnesses signed too.
+    pub witnessed_size: u64,
+    /// Checkpoints that agents recorded in their heartbeats and that the log matches.
+    pub seen_heads: u64,
     /// The chains.
     pub chains: Vec<ChainSummary>,
     /// What this verdict does not prove, one sentence each.
@@ -112,7 +119,7 @@ impl Report {
     /// 0 all holds, 10 with declared gaps, 20 tampering, 30 can't decide.
     pub fn exit_code(&self) -> u8 {
         match self.findings.iter().map(|finding| finding.class).max() {
-            None => 0,
+            None | Some(Class::Notice) => 0,
             Some(Class::Gap) => 10,
             Some(Class::Tampering) => 20,
             Some(Class::Undecided) => 30,
@@ -123,9 +130,9 @@ impl Report {
     pub fn verdict(&self) -> &'static str {
         match self.exit_code() {
             0 => "verified: every record is as its agent sealed it, and none is missing",
-            10 => "verified, with gaps that the agents declared (listed)",
+            10 => "verified, with gaps that are declared (listed)",
             20 => "TAMPERING: the log is not what was sealed or signed (listed)",
-            _ => "can't decide: a key, a seal or a checkpoint is missing (listed)",
+            _ => "can't decide: a key, a seal, a checkpoint or a witness is missing (listed)",
         }
     }
 }

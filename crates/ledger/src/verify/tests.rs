@@ -3,11 +3,12 @@
 use prost::Message as _;
 
 use super::*;
-use crate::checkpoint::Checkpoint;
+use crate::checkpoint::{self, Checkpoint};
 use crate::seal::SealFacts;
 use crate::{Chain, SigningKey, chain_id, seal, verify};
 
 mod agent;
+mod heads;
 
 use agent::*;
 
@@ -37,6 +38,7 @@ fn trust(agents: &[&Agent], checkpoints: Vec<Note>) -> Trust {
         agents: agents.iter().map(|agent| agent.pin()).collect(),
         log_key: Some(key),
         checkpoints,
+        policy: None,
     }
 }
 

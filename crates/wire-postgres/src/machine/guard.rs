@@ -25,7 +25,7 @@ use crate::message::error::{Severity, response};
 use crate::message::status::Transaction;
 use crate::message::{Malformed, error, row};
 use crate::replies::{Copy, Expect};
-use crate::rows::{self, Counts};
+use crate::rows::{self, Counts, LongRow};
 use crate::{Action, Authority};
 
 /// SQLSTATE insufficient_privilege.
@@ -63,6 +63,10 @@ pub(super) struct Guard {
     cancel: Option<Bytes>,
     /// The driver has one under way.
     pub is_cancelling: bool,
+    /// A row that is rewritten as it comes.
+    pub row: Option<Box<LongRow>>,
+    /// Bytes of it that were taken, and are still to be read over.
+    pub taken: usize,
 }
 
 impl Guard {
@@ -113,7 +117,7 @@ impl<R: Clone> Machine<R> {
             && self.front_duty().is_some_and(|duty| duty.order().is_some())
     }
 
-    fn front_duty(&self) -> Option<&Arc<Duty>> {
+    pub(super) fn front_duty(&self) -> Option<&Arc<Duty>> {
         self.session.replies.front().and_then(Expect::op).and_then(|op| op.duty.as_ref())
     }
 
@@ -161,7 +165,7 @@ impl<R: Clone> Machine<R> {
                 // Masks are seldom longer than what they stand for.
                 out.reserve(rest.len() + rest.len() / 8);
             }
-            let start = out.len();
+            let (start, before) = (out.len(), counts);
             if rows::rewrite(whole, plan, detectors, &mut out, &mut counts).is_err() {
                 break;
             }
@@ -169,6 +173,7 @@ impl<R: Clone> Machine<R> {
             let went = as_u64(shown.saturating_sub(HEADER_BYTES));
             if !duty.duties.shadow && progress.delivery.is_over(&duty.duties, 1, went) {
                 out.truncate(start);
+                counts = before;
                 break;
             }
             if duty.duties.shadow {
@@ -219,7 +224,7 @@ impl<R: Clone> Machine<R> {
             (b'n', _) => self.described(None),
             (b'D', Some(duty)) => self.row(duty, header, held)?,
             (b'H', Some(duty)) => self.copy_out(duty, body)?,
-            (b'd', Some(duty)) => self.copy_data(duty, header),
+            (b'd', Some(duty)) => self.copy_data(duty, header, held),
             (b'V', Some(duty)) => match duty.plan(0, false, &[tidegate_mask::Field::default()]) {
                 Err(withheld) => self.withhold(duty, &withheld.why),
                 Ok(_) => None,
@@ -289,7 +294,7 @@ impl<R: Clone> Machine<R> {
         None
     }
 
-    fn use_plan(&mut self, duty: &Duty, plan: Plan) {
+    pub(super) fn use_plan(&mut self, duty: &Duty, plan: Plan) {
         let delivery = &mut self.session.replies.progress.delivery;
         delivery.masked.columns = delivery.masked.columns.saturating_add(plan.masked);
         delivery.masked.shadow = duty.duties.shadow;
@@ -324,8 +329,8 @@ impl<R: Clone> Machine<R> {
             return Ok(self.within_budget(duty, as_u64(header.body_bytes())));
         };
         if held.len() < header.total {
-            let why = format!("a row of {} bytes is too long to be masked", header.total);
-            return Ok(self.withhold(duty, &why));
+            let plan = Arc::clone(plan);
+            return self.long_row(duty, &plan, header, held);
         }
         let (mut out, mut counts) = (Vec::with_capacity(held.len()), Counts::default());
         rows::rewrite(held, plan, detectors_of(duty), &mut out, &mut counts)
@@ -346,49 +351,37 @@ impl<R: Clone> Machine<R> {
     }
 
     /// Counts one more row, or cuts the result where that is too much.
-    fn within_budget(&mut self, duty: &Duty, bytes: u64) -> Option<Disposition> {
+    pub(super) fn within_budget(&mut self, duty: &Duty, bytes: u64) -> Option<Disposition> {
+        self.within_budget_of(duty, 1, bytes)
+    }
+
+    /// Counts more rows, or cuts the result where that is too much.
+    pub(super) fn within_budget_of(
+        &mut self,
+        duty: &Duty,
+        rows: u64,
+        bytes: u64,
+    ) -> Option<Disposition> {
         let delivery = &mut self.session.replies.progress.delivery;
-        if !delivery.is_over(&duty.duties, 1, bytes) {
-            delivery.went(1, bytes);
+        if !delivery.is_over(&duty.duties, rows, bytes) {
+            delivery.went(rows, bytes);
             return None;
         }
         if duty.duties.shadow {
             delivery.masked.shadow = true;
             delivery.masked.stopped = Some(Stopped::Cut);
-            delivery.went(1, bytes);
+            delivery.went(rows, bytes);
             return None;
         }
-        let more = |what: &str, max: Option<u64>| max.map(|max| format!("{max} {what}"));
-        let limits = [more("rows", duty.duties.rows_max), more("bytes", duty.duties.bytes_max)];
+        let limit = |what: &str, max: Option<u64>| max.map(|max| format!("{what} {max}"));
+        let limits = [limit("rows", duty.duties.rows_max), limit("bytes", duty.duties.bytes_max)];
         let limits: Vec<String> = limits.into_iter().flatten().collect();
-        let message = format!("tidegate: the result is cut: more than {} ", limits.join(" or "));
-        Some(self.stop(Stopped::Cut, OVER_BUDGET, message.trim_end()))
-    }
-
-    fn copy_out(&mut self, duty: &Arc<Duty>, body: &[u8]) -> Result<Option<Disposition>, Fault> {
-        let bad = |Malformed| Fault::server("an 'H' does not read");
-        let (format, columns) = row::copy_out(body).map_err(bad)?;
-        let Some(order) = duty.order() else {
-            self.use_plan(duty, Plan::default());
-            return Ok(None);
-        };
-        let statement = self.session.replies.progress.delivery.statement;
-        Ok(match order.plan_copy(statement, columns, format) {
-            Ok(plan) if plan.is_pass() => {
-                self.use_plan(duty, plan);
-                None
-            }
-            Ok(_) => self.withhold(duty, "a COPY can't be masked"),
-            Err(withheld) => self.withhold(duty, &withheld.why),
-        })
-    }
-
-    fn copy_data(&mut self, duty: &Duty, header: Header) -> Option<Disposition> {
-        self.within_budget(duty, as_u64(header.body_bytes()))
+        let message = format!("tidegate: the result is cut at its budget: {}", limits.join(", "));
+        Some(self.stop(Stopped::Cut, OVER_BUDGET, &message))
     }
 
     /// Withholds the result at the front; in shadow mode only says that it would.
-    fn withhold(&mut self, duty: &Duty, why: &str) -> Option<Disposition> {
+    pub(super) fn withhold(&mut self, duty: &Duty, why: &str) -> Option<Disposition> {
         if duty.duties.shadow {
             let delivery = &mut self.session.replies.progress.delivery;
             delivery.masked.shadow = true;
@@ -526,12 +519,12 @@ impl<R: Clone> Machine<R> {
     }
 }
 
-fn detectors_of(duty: &Duty) -> Detectors {
+pub(super) fn detectors_of(duty: &Duty) -> Detectors {
     let protection = duty.duties.order.as_ref().map(|order| &order.protection);
     protection.map_or_else(Detectors::default, |protection| protection.detectors())
 }
 
-fn add(masked: &mut tidegate_event::Masked, counts: Counts) {
+pub(super) fn add(masked: &mut tidegate_event::Masked, counts: Counts) {
     masked.values = masked.values.saturating_add(counts.values);
     masked.detected = masked.detected.saturating_add(counts.detected);
 }

@@ -50,7 +50,10 @@ impl<R: Clone> Machine<R> {
         let is_known = columns.get().is_some()
             || statement.as_ref().is_some_and(|columns| columns.get().is_some())
             || portal.is_some_and(|portal| self.is_being_described(portal));
-        let ask = (!is_known && duties.order.is_some()).then(|| Arc::clone(&columns));
+        // A statement that returns nothing has no columns.
+        let rows = known.analysis.lineage.rows.first();
+        let returns = !matches!(rows, Some(Rows::None));
+        let ask = (!is_known && returns && duties.order.is_some()).then(|| Arc::clone(&columns));
         let columns = Columns::Described { portal: columns, statement, formats };
         (Arc::new(self.duty(duties, Some(known), columns)), ask)
     }

@@ -28,6 +28,10 @@ pub(super) enum Reading {
     Pass { left: usize },
     /// The rest of one that does not.
     Drop { left: usize },
+    /// The rest of COPY data that goes by a plan.
+    Copy { left: usize },
+    /// The rest of a row that goes by a plan, and is too long to be held.
+    Row { left: usize },
 }
 
 /// What to do with a message.
@@ -37,6 +41,8 @@ pub(super) enum Disposition {
     Replace(Bytes),
     /// The session has been ended over it.
     Swallow,
+    /// Its header is replaced by this, and its body is read on in another way.
+    ReadOn(Reading, Bytes),
 }
 
 impl<R: Clone> Machine<R> {
@@ -100,6 +106,9 @@ impl<R: Clone> Machine<R> {
                 bytes.advance(now);
                 return Ok(self.read_on(left - now, |left| Reading::Drop { left }));
             }
+            Reading::Copy { left } | Reading::Row { left } => {
+                return self.guarded_part(bytes, scan, left);
+            }
         }
         let rest = bytes.get(*scan..).unwrap_or_default();
         let bad = |bad: crate::frame::BadLength| {
@@ -127,11 +136,18 @@ impl<R: Clone> Machine<R> {
                 self.reading = Reading::Drop { left: header.total };
             }
             Disposition::Swallow => return Ok(Step::Stop),
+            Disposition::ReadOn(reading, instead) => {
+                self.tell_client(bytes.split_to(*scan).freeze());
+                *scan = 0;
+                bytes.advance(HEADER_BYTES.min(bytes.len()));
+                self.tell_client(instead);
+                self.reading = reading;
+            }
         }
         Ok(Step::More)
     }
 
-    fn read_on(&mut self, left: usize, on: impl Fn(usize) -> Reading) -> Step {
+    pub(super) fn read_on(&mut self, left: usize, on: impl Fn(usize) -> Reading) -> Step {
         self.reading = if left == 0 { Reading::Message } else { on(left) };
         if left == 0 { Step::More } else { Step::Stop }
     }
@@ -195,7 +211,7 @@ impl<R: Clone> Machine<R> {
         Ok(Disposition::Pass)
     }
 
-    fn copy_starts(&mut self, copy: Copy) {
+    pub(super) fn copy_starts(&mut self, copy: Copy) {
         self.session.replies.copy = copy;
         self.session.replies.progress.copied.get_or_insert_with(Copied::default);
     }

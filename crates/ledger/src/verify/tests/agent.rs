@@ -14,8 +14,14 @@ pub(super) struct Record {
     pub(super) seq: u64,
     #[prost(bytes = "vec", tag = "4")]
     pub(super) prev: Vec<u8>,
+    #[prost(fixed64, tag = "5")]
+    pub(super) wall_ns: u64,
+    #[prost(fixed64, tag = "6")]
+    pub(super) boot_ns: u64,
     #[prost(message, optional, tag = "20")]
     pub(super) genesis: Option<GenesisBody>,
+    #[prost(message, optional, tag = "22")]
+    pub(super) heartbeat: Option<HeartbeatBody>,
     #[prost(message, optional, tag = "23")]
     pub(super) gap: Option<GapBody>,
     #[prost(message, optional, tag = "24")]
@@ -24,6 +30,40 @@ pub(super) struct Record {
     pub(super) recovered: Option<RecoveredBody>,
     #[prost(message, optional, tag = "41")]
     pub(super) outcome: Option<OutcomeBody>,
+    #[prost(message, optional, tag = "51")]
+    pub(super) equivocation: Option<EquivocationBody>,
+    #[prost(message, optional, tag = "52")]
+    pub(super) missing: Option<MissingBody>,
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+pub(super) struct HeartbeatBody {
+    #[prost(string, tag = "10")]
+    pub(super) checkpoint: String,
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+pub(super) struct EquivocationBody {
+    #[prost(string, tag = "1")]
+    pub(super) agent_id: String,
+    #[prost(bytes = "vec", tag = "2")]
+    pub(super) chain_id: Vec<u8>,
+    #[prost(uint64, tag = "3")]
+    pub(super) seq: u64,
+    #[prost(bytes = "vec", tag = "4")]
+    pub(super) seal: Vec<u8>,
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+pub(super) struct MissingBody {
+    #[prost(string, tag = "1")]
+    pub(super) agent_id: String,
+    #[prost(bytes = "vec", tag = "2")]
+    pub(super) chain_id: Vec<u8>,
+    #[prost(uint64, tag = "3")]
+    pub(super) from_seq: u64,
+    #[prost(uint64, tag = "4")]
+    pub(super) to_seq: u64,
 }
 
 #[derive(Clone, PartialEq, prost::Message)]
@@ -165,6 +205,10 @@ impl Agent {
 }
 
 pub(super) fn entry(kind: u32, chain: &ChainId, bytes: &[u8]) -> Vec<u8> {
-    EntryBody { kind, chain_id: chain.0.to_vec(), received_ns: 5, bytes: bytes.to_vec() }
+    entry_at(kind, chain, bytes, 5)
+}
+
+pub(super) fn entry_at(kind: u32, chain: &ChainId, bytes: &[u8], received_ns: u64) -> Vec<u8> {
+    EntryBody { kind, chain_id: chain.0.to_vec(), received_ns, bytes: bytes.to_vec() }
         .encode_to_vec()
 }
