@@ -80,6 +80,11 @@ impl Copier {
         self.sink.out.len()
     }
 
+    /// Memory held, in bytes, roughly.
+    pub fn held_bytes(&self) -> usize {
+        self.sink.held.capacity() + self.sink.out.capacity() + self.sink.stream.held_bytes()
+    }
+
     /// What was rewritten since the last call: data, rows, values.
     pub fn take(&mut self) -> (Vec<u8>, u64, Counts) {
         let (rows, counts) = (self.sink.rows, self.sink.counts);
