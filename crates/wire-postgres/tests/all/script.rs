@@ -384,6 +384,11 @@ impl Driver {
         })
     }
 
+    /// What the machine holds, in bytes.
+    pub fn held_bytes(&self) -> usize {
+        self.machine.held_bytes() + self.server.len()
+    }
+
     pub fn log(&self) -> &[(String, Vec<u8>)] {
         &self.log
     }
