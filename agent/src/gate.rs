@@ -228,9 +228,16 @@ impl Gate {
                 Err(refusal) => return refusal,
             },
         };
+        if let Some(why) = known.and_then(|known| known.carries(operation, &decision)) {
+            let hint = "A policy that permits to unmask these columns would permit it.";
+            return self.not_run(cause, REFUSED, why, hint);
+        }
         let left = match budget::left(&decision.duties, &self.given) {
             Err(_) if decision.mode == Mode::Shadow => budget::Left::default(),
-            Err(used_up) => return self.used_up(cause, &used_up),
+            Err(used_up) => {
+                let hint = "A policy bounds what this account may be given in an hour.";
+                return self.not_run(cause, USED_UP, &used_up, hint);
+            }
             Ok(left) => left,
         };
         if let Some(seq) = cause {
@@ -260,18 +267,17 @@ impl Gate {
         refusal(operation, denial.decision())
     }
 
-    /// An operation that policy permits, and for which the hour has nothing left.
-    fn used_up(&self, cause: Option<Seq>, what: &str) -> Answer {
-        let message = format!("refused by tidegate: {what}");
-        let code = USED_UP.to_owned();
+    /// An operation that policy permits, and that does not run all the same.
+    fn not_run(&self, cause: Option<Seq>, sqlstate: &'static str, why: &str, hint: &str) -> Answer {
+        let message = format!("refused by tidegate: {why}");
+        let code = sqlstate.to_owned();
         let outcome = Outcome::without_result(Status::Failed { code, message: message.clone() });
         if let Some(cause) = cause
             && let Err(error) = self.log.outcome(cause, &outcome)
         {
             tracing::error!(%error, operation = cause.0, "an outcome could not be recorded");
         }
-        let hint = Some("A policy bounds what this account may be given in an hour.".to_owned());
-        Answer::Refuse { sqlstate: USED_UP, message, hint }
+        Answer::Refuse { sqlstate, message, hint: Some(hint.to_owned()) }
     }
 
     fn alert(&self, decision: &Decision) {

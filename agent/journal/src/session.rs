@@ -5,7 +5,7 @@
 //! the operating system in one write; for the other levels the sync thread is woken.
 
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 
 use tidegate_event::limits::{NAME_BYTES_MAX, cut};
 use tidegate_event::{
@@ -175,6 +175,12 @@ impl<F: Files> Journal<F> {
             spool_bytes: self.shared.spool.fill().used,
             durable_seq: durable.saturating_sub(1),
             acknowledged_seq: acknowledged.saturating_sub(1),
+            checkpoint: self
+                .shared
+                .checkpoint
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .clone(),
         });
         self.shared.append_message(About::AGENT, &body, false).map(|_| ())
     }

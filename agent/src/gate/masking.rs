@@ -8,9 +8,9 @@
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
-use tidegate_event::{Analysis, Mode, Operation, Statement, ValueAt, Via};
+use tidegate_event::{Action, Analysis, Mode, Operation, Statement, ValueAt, Via};
 use tidegate_mask::{Order, Touched};
-use tidegate_policy::{Decision, Touched as Asked};
+use tidegate_policy::{Decision, ProtectedColumn as PolicyColumn, Touched as Asked};
 use tidegate_wire_postgres::Duties;
 
 use super::budget::Left;
@@ -116,6 +116,36 @@ impl Known {
     /// Whether its errors may tell of what is protected.
     pub(super) fn concerns(&self) -> bool {
         !self.asked.is_empty() || self.analysis.unknown.is_some()
+    }
+
+    /// Why a permitted operation would carry protected values to where no mask reaches: into a setting,
+    /// which the server tells the client of its own accord, a notification, a file or large object. Into
+    /// another table it may: that is what `filter` permits.
+    pub(super) fn carries(
+        &self,
+        operation: &Operation,
+        decision: &Decision,
+    ) -> Option<&'static str> {
+        let Operation::Statement(statement) = operation else { return None };
+        let shows = self.touched.shown.iter().chain(&self.touched.filtered);
+        let mut hidden = shows.filter_map(|at| self.view.policy.get(*at));
+        let is_clear = |one: &PolicyColumn| decision.unmasked.binary_search(one).is_ok();
+        if decision.mode == Mode::Shadow || !hidden.any(|one| !is_clear(one)) {
+            return None;
+        }
+        let mut actions = statement.analysis.effects.iter().map(|effect| effect.action);
+        actions.find_map(|action| match action {
+            Action::Set => {
+                Some("a setting could hold protected values, which can't be masked there")
+            }
+            Action::Notify => {
+                Some("a notification could hold protected values, which can't be masked there")
+            }
+            Action::ServerFile => {
+                Some("a file could hold protected values, which can't be masked there")
+            }
+            _ => None,
+        })
     }
 
     /// What must be done to the results of a permitted operation, beside bounds on their size.

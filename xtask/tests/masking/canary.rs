@@ -97,7 +97,7 @@ fn otlp(dir: &Path) -> Otlp {
 }
 
 fn psql(lab: &Lab, user: &str) -> Vec<u8> {
-    let args = ["-At", "-v", "VERBOSITY=verbose"];
+    let args = ["-Ate", "-v", "VERBOSITY=verbose"];
     let answer = lab.psql_at(Who::Service, &dsn(lab, user), &args, PSQL).unwrap();
     format!("{}\n{}", answer.stdout, answer.stderr).into_bytes()
 }
@@ -105,7 +105,7 @@ fn psql(lab: &Lab, user: &str) -> Vec<u8> {
 fn psycopg(lab: &Lab, user: &str, typed: &[String]) -> Vec<u8> {
     let mut python = lab.python(Who::Service).unwrap();
     let answer = run(python.arg(dsn(lab, user)).args(typed), PSYCOPG.as_bytes()).unwrap();
-    assert!(answer.ok() && answer.stdout.ends_with("done\n"), "{user}: {answer}");
+    assert!(answer.ok() && answer.stdout.ends_with("done\n"), "{user}: {}", answer.stderr);
     format!("{}\n{}", answer.stdout, answer.stderr).into_bytes()
 }
 

@@ -14,7 +14,7 @@ pub const COLUMNS: usize = 5;
 pub const PROTECT: &str = r#"
 [[protect]]
 target = "lab-db"
-columns = ["public.customers.ssn"]
+columns = ["public.customers.ssn", "parted.ssn"]
 class = "ssn"
 mask = "redact"
 [[protect]]
@@ -166,21 +166,29 @@ impl Search {
 
     /// How many of the values are in `bytes`.
     pub fn count(&self, bytes: &[u8]) -> usize {
-        let mut found = std::collections::BTreeSet::new();
-        for (at, head) in bytes.windows(8).enumerate() {
-            if !self.pairs[usize::from(u16::from_be_bytes([head[0], head[1]]))] {
-                continue;
-            }
-            let Some(values) = self.by_head.get(head) else { continue };
-            found.extend(values.iter().filter(|value| bytes[at..].starts_with(value)));
-        }
-        found.len()
+        let found = self.find(bytes).map(|(_, value)| value);
+        found.collect::<std::collections::BTreeSet<_>>().len()
     }
 
-    /// Fails where one of them is in `bytes`.
+    /// Fails where one of them is in `bytes`; says what stands around it.
     #[track_caller]
     pub fn finds_none(&self, what: &str, bytes: &[u8]) {
-        assert_eq!(self.count(bytes), 0, "{what} holds protected values");
+        let Some((at, _)) = self.find(bytes).next() else { return };
+        let around = &bytes[at.saturating_sub(300)..(at + 100).min(bytes.len())];
+        let (count, around) = (self.count(bytes), String::from_utf8_lossy(around));
+        panic!("{what} holds {count} protected values, the first at {at}:\n{around}");
+    }
+
+    fn find<'a>(&'a self, bytes: &'a [u8]) -> impl Iterator<Item = (usize, &'a [u8])> {
+        let heads = bytes
+            .windows(8)
+            .enumerate()
+            .filter(|(_, head)| self.pairs[usize::from(u16::from_be_bytes([head[0], head[1]]))]);
+        heads.flat_map(move |(at, head)| {
+            let values = self.by_head.get(head).map_or(&[][..], Vec::as_slice);
+            let here = values.iter().filter(move |value| bytes[at..].starts_with(value));
+            here.map(move |value| (at, value.as_slice()))
+        })
     }
 }
 
