@@ -54,6 +54,8 @@ enum Muted {
 pub(super) struct Guard {
     /// What the last order protects.
     protection: Option<Arc<Protection>>,
+    /// Whether that is only counted.
+    shadow: bool,
     /// Whether what runs, or may still fail at the transaction's end, has to do with it.
     concerned: bool,
     muted: Muted,
@@ -70,8 +72,10 @@ pub(super) struct Guard {
 }
 
 impl Guard {
-    pub fn ordered(&mut self, order: &Order) {
-        self.concerned |= order.concerns();
+    /// Notes what an order protects. In shadow mode nothing is kept back.
+    pub fn ordered(&mut self, order: &Order, shadow: bool) {
+        self.concerned |= !shadow && order.concerns();
+        self.shadow = shadow;
         self.protection = Some(Arc::clone(&order.protection));
     }
 
@@ -80,7 +84,8 @@ impl Guard {
     }
 
     fn detectors(&self) -> Detectors {
-        self.protection.as_ref().map_or_else(Detectors::default, |one| one.detectors())
+        let protection = self.protection.as_ref().filter(|_| !self.shadow);
+        protection.map_or_else(Detectors::default, |one| one.detectors())
     }
 }
 
@@ -99,7 +104,8 @@ impl<R: Clone> Machine<R> {
     /// How much of a message must be there beyond what its kind needs.
     pub(super) fn guard_wants(&self, header: Header) -> usize {
         let guard = &self.session.guard;
-        if guard.protection.is_none() || guard.is_muted() {
+        let guarded = guard.protection.is_some() || self.front_duty().is_some();
+        if !guarded || guard.is_muted() {
             return 0;
         }
         let max = match header.kind {

@@ -5,6 +5,9 @@ use tidegate_wire_postgres::exercise::{Start, rewrite, run};
 
 use super::script::{bind, columns, execute, frame, parse, row, startup};
 
+/// What replays one input.
+type Entry = fn(&[u8]) -> Result<(), String>;
+
 /// A chunk of an input: who speaks, and what.
 fn chunk(control: u8, bytes: &[u8]) -> Vec<u8> {
     let length = u8::try_from(bytes.len().min(255)).unwrap();
@@ -47,7 +50,7 @@ fn server_message() -> impl Strategy<Value = Vec<u8>> {
         Just(frame(b'H', b"\0\0\x01\0\0")),
         "[a-z\t\n]{0,9}".prop_map(|data| frame(b'd', data.as_bytes())),
         Just(frame(b'N', b"SNOTICE\0VNOTICE\0Msay \"this\"\0\0")),
-        Just(frame(b'A', b"\0\0\0\x01c\04111111111111111\0")),
+        Just(frame(b'A', b"\0\0\0\x01c\0pay 4111111111111111\0")),
         proptest::collection::vec(any::<u8>(), 0..20),
     ]
 }
@@ -92,7 +95,6 @@ proptest! {
 #[expect(clippy::disallowed_methods, reason = "the corpus is files")]
 fn the_fuzzers_corpus_holds() {
     let corpus = concat!(env!("CARGO_MANIFEST_DIR"), "/../../fuzz/corpus");
-    type Entry = fn(&[u8]) -> Result<(), String>;
     let targets: [(&str, Entry); 3] = [
         ("postgres_startup", |data| run(Start::Startup, data)),
         ("postgres_session", |data| run(Start::Session, data)),
