@@ -10,8 +10,8 @@ mod setup;
 #[path = "masking/tokio.rs"]
 mod tokio;
 
-use setup::{CATALOGUE, PROTECT, Search, dsn, lab, sql};
-use xtask::lab::Who;
+use setup::{CATALOGUE, PROTECT, Search, dsn, lab, lab_with, sql};
+use xtask::lab::{AgentOptions, Auth, Options, PostgresOptions, Tls, Who};
 
 /// With a catalogue connection.
 fn with_catalogue() -> String {
@@ -39,7 +39,10 @@ fn values_leave_masked_unless_a_policy_permits_to_unmask() {
     let clear = format!("{ssn}|{card}|{email}|{iban}|{account}|name 7\n");
     assert_eq!(sql(&lab, "auditor", &[select]).stdout, clear);
     let evidence = lab.evidence().unwrap();
-    assert_eq!(evidence.statements(select).count(), 3);
+    let unmasked: Vec<String> =
+        evidence.statements(select).map(|one| one.json["unmasked"].to_string()).collect();
+    assert_eq!(unmasked[..2], ["[]", "[]"]);
+    assert!(unmasked[2].contains("public.customers.ssn (class ssn)"), "{unmasked:?}");
     lab.finish().unwrap();
 }
 
@@ -143,6 +146,33 @@ fn without_a_catalogue_only_what_the_configuration_names_is_known() {
 }
 
 #[test]
+fn the_catalogue_is_read_with_a_password_and_under_tls() {
+    let toml = format!("{CATALOGUE}password_file = \"catalogue.password\"\n{PROTECT}");
+    let agent = AgentOptions { toml, server_tls: "verify-full", ..AgentOptions::default() };
+    let postgres =
+        PostgresOptions { auth: Auth::Scram, tls: Tls::Required, ..PostgresOptions::default() };
+    let (lab, _) = lab_with(Options { agent, postgres, ..Options::default() });
+    let dsn = format!("{} sslmode=disable", lab.dsn());
+    let look = "SELECT number FROM people WHERE id = 4";
+    let answer = lab.psql_at(Who::Service, &dsn, &["-Atqc", look], "").unwrap();
+    assert_eq!(answer.stdout, "****\n", "{answer}");
+    lab.finish().unwrap();
+}
+
+#[test]
+fn a_catalogue_that_cannot_be_read_is_said_and_what_is_named_is_masked() {
+    let toml = format!("[targets.catalogue]\nuser = \"nobody here\"\n{PROTECT}");
+    let (lab, _) = lab(&toml, "");
+    let known = "SELECT name, ssn FROM customers WHERE id = 4";
+    assert_eq!(sql(&lab, "app", &[known]).stdout, "name 4|****\n");
+    let answer = sql(&lab, "app", &["SELECT number FROM people"]);
+    assert!(answer.stderr.contains("withheld"), "{answer}");
+    let log = std::fs::read_to_string(lab.path("agent/agent.log")).unwrap();
+    assert!(log.contains("a catalogue cannot be read") && log.contains("nobody here"), "{log}");
+    lab.finish().unwrap();
+}
+
+#[test]
 fn what_cannot_be_told_passes_where_the_owner_says_so() {
     let toml = format!("[targets.masking]\nunresolved = \"clear\"\n{PROTECT}");
     let (lab, _) = lab(&toml, "");
@@ -212,7 +242,9 @@ fn results_are_cut_by_statement_and_by_the_hour() {
 fn a_honeytoken_raises_an_alert() {
     let (lab, _) = lab(&with_catalogue(), "");
     assert_eq!(sql(&lab, "app", &["SELECT words FROM honey"]).stdout, "sweet\n");
-    lab.evidence().unwrap();
+    let evidence = lab.evidence().unwrap();
+    let read = evidence.statements("SELECT words FROM honey").next().unwrap();
+    assert_eq!(read.text_of("alert"), "somebody reads the honeytoken", "{}", read.json);
     let log = std::fs::read_to_string(lab.path("agent/agent.log")).unwrap();
     let alert = log.lines().find(|line| line.contains("somebody reads the honeytoken"));
     assert!(alert.is_some_and(|line| line.contains("batch") && line.contains("lab-db")), "{log}");
