@@ -7,7 +7,7 @@
 
 use std::sync::Arc;
 
-use tidegate_event::StatementKind;
+use tidegate_event::{Later, Lineage, Rows};
 
 use crate::names::Name;
 
@@ -68,37 +68,17 @@ pub(crate) struct Naming {
     pub name: Name,
 }
 
-/// The names that statements of those kinds give. None where the words in the text do not agree with the
-/// kinds: then nobody knows which name is whose.
-pub(crate) fn names(text: &[u8], kinds: &[StatementKind]) -> Arc<[Naming]> {
-    let what = |kind: &StatementKind| match kind.0.to_ascii_lowercase().as_str() {
-        "declare" => Some(Names::Cursor),
-        "prepare" => Some(Names::Prepared),
-        _ => None,
+/// The names that a text of that lineage gives.
+pub(crate) fn names(lineage: &Lineage) -> Arc<[Naming]> {
+    let naming = |later: &Later| {
+        let (what, name) = match &later.by {
+            Rows::Cursor(name) => (Names::Cursor, name),
+            Rows::Prepared(name) => (Names::Prepared, name),
+            Rows::None | Rows::Known(_) | Rows::Opaque(_) => return None,
+        };
+        Some(Naming { statement: later.statement, what, name: name.clone().into_bytes() })
     };
-    let mut expected = kinds.iter().enumerate().filter_map(|(at, kind)| Some((at, what(kind)?)));
-    let mut found = Vec::new();
-    let mut words = Words { rest: text };
-    while let Some(word) = words.next() {
-        let says = if is(word, b"declare") {
-            Names::Cursor
-        } else if is(word, b"prepare") {
-            Names::Prepared
-        } else {
-            continue;
-        };
-        let Some((statement, what)) = expected.next() else { return Arc::default() };
-        let name = match words.name() {
-            NameFound::Plain(name) if name.is_ascii() => name.to_ascii_lowercase(),
-            NameFound::Quoted(name) => name,
-            NameFound::Plain(_) | NameFound::Unclear => return Arc::default(),
-        };
-        if says != what {
-            return Arc::default();
-        }
-        found.push(Naming { statement, what, name });
-    }
-    if expected.next().is_some() { Arc::default() } else { found.into() }
+    lineage.later.iter().filter_map(naming).collect()
 }
 
 /// Whether `text` may open a cursor, which may take a portal's name.
@@ -175,33 +155,6 @@ impl<'a> Words<'a> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn names_are_given_only_where_words_and_kinds_agree() {
-        let kinds = |kinds: &str| -> Vec<StatementKind> {
-            kinds.split(' ').map(|kind| StatementKind(kind.to_owned())).collect()
-        };
-        for (text, all, expected) in [
-            ("DECLARE c CURSOR FOR SELECT 1", "declare", vec![(0, Names::Cursor, "c")]),
-            (
-                "begin; declare \"C\" cursor for select 1; PREPARE P AS SELECT 2",
-                "transaction declare prepare",
-                vec![(1, Names::Cursor, "C"), (2, Names::Prepared, "p")],
-            ),
-            ("DECLARE /* declare d */ c CURSOR FOR SELECT 1", "declare", vec![]),
-            ("DECLARE c CURSOR FOR SELECT 'prepare x'", "declare", vec![]),
-            ("SELECT 1; DECLARE U&\"c\" CURSOR FOR SELECT 1", "select declare", vec![]),
-            ("PREPARE p AS SELECT 1", "declare", vec![]),
-            ("SELECT 'declare c'", "select", vec![]),
-        ] {
-            let found = names(text.as_bytes(), &kinds(all));
-            let found: Vec<_> = found
-                .iter()
-                .map(|one| (one.statement, one.what, std::str::from_utf8(&one.name).unwrap()))
-                .collect();
-            assert_eq!(found, expected, "{text}");
-        }
-    }
 
     #[test]
     fn names_are_found_wherever_they_stand() {

@@ -235,7 +235,7 @@ fn touches(text: &[u8], analysis: &Analysis) -> Touches {
         settings: does(&[Does::Set, Does::Unknown, Does::Execute])
             || sql_names::sets_by_function(text),
         opens: unknown,
-        named: if by_name { sql_names::names(text, &analysis.kinds) } else { Arc::default() },
+        named: sql_names::names(&analysis.lineage),
     }
 }
 
@@ -356,7 +356,9 @@ impl<R: Clone> Machine<R> {
         if touches.portals {
             session.portals.change(seq, segment, Change::RemoveNamed);
         }
-        if touches.opens {
+        // A cursor that the lineage does not tell of may take any name.
+        let cursor = |naming: &Naming| naming.what == Names::Cursor;
+        if touches.opens || (touches.portals && !touches.named.iter().any(cursor)) {
             session.cursors.change(seq, segment, Change::RemoveNamed);
         }
         for naming in touches.named.iter() {

@@ -12,6 +12,7 @@
     reason = "a test that meets what it did not expect should panic"
 )]
 
+mod canary;
 mod fake;
 mod golden;
 mod hostile;
