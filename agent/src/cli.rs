@@ -137,7 +137,9 @@ fn dispatch(command: Command) -> anyhow::Result<ExitCode> {
 fn run_check(args: &ConfigArg) -> anyhow::Result<ExitCode> {
     let config = Config::load(&args.config)?;
     let policy = app::load_policy(&config)?;
-    print::explained(&config, &check::explain(&config, &policy.explain()))?;
+    let mut explained = check::explain(&config, &policy.explain());
+    explained.warnings.extend(policy::not_protected(&config, &policy));
+    print::explained(&config, &explained)?;
     Ok(ExitCode::SUCCESS)
 }
 

@@ -22,6 +22,8 @@ mod golden;
 mod home;
 #[path = "collector/ingest.rs"]
 mod ingest;
+#[path = "collector/question.rs"]
+mod question;
 #[path = "collector/restart.rs"]
 mod restart;
 #[path = "collector/verify.rs"]

@@ -13,9 +13,10 @@ use std::process::ExitCode;
 use anyhow::{Context as _, bail};
 use clap::Subcommand;
 use tidegate_event::Via;
-use tidegate_policy::{PolicySet, Source};
+use tidegate_policy::{Mention, PolicySet, Source};
 
 use super::print;
+use crate::config::masking::ProtectedColumn;
 use crate::config::{Config, POLICY_FILE_BYTES_MAX, read_capped};
 
 mod bench;
@@ -139,6 +140,42 @@ pub(super) fn run(command: &PolicyCommand) -> anyhow::Result<ExitCode> {
     }
 }
 
+/// What policies say of classes and columns that the configuration doesn't protect: it means nothing,
+/// and is most likely misspelt.
+pub(super) fn not_protected(config: &Config, set: &PolicySet) -> Vec<String> {
+    let mut warnings = Vec::new();
+    for mention in set.mentions() {
+        let entries = || {
+            let targets = config.targets.iter();
+            targets.flat_map(|target| target.protect.iter().map(move |entry| (target, entry)))
+        };
+        let (known, named) = match mention {
+            Mention::Class(class) => {
+                (entries().any(|(_, entry)| entry.class == *class), format!("class \"{class}\""))
+            }
+            Mention::Column { target, schema, relation, column } => {
+                let mut all = entries()
+                    .filter(|(of, _)| of.name.0 == *target)
+                    .flat_map(|(_, entry)| entry.columns.iter());
+                let is_it = |one: &ProtectedColumn| {
+                    // A column that is protected in every schema is asked in each that is mentioned.
+                    let fits = one.schema.is_none() || schema.is_none() || one.schema == *schema;
+                    fits && one.relation == *relation && one.column == *column
+                };
+                let schema = schema.as_ref().map_or_else(String::new, |name| format!("{name}."));
+                (all.any(is_it), format!("column {schema}{relation}.{column} of \"{target}\""))
+            }
+        };
+        if !known {
+            warnings.push(format!(
+                "the policies name {named}, which is not protected; add it to [[protect]] or correct \
+                 the name"
+            ));
+        }
+    }
+    warnings
+}
+
 /// The policies of the configuration, or others in their place.
 fn policies(config: &Config, instead: &[PathBuf]) -> anyhow::Result<PolicySet> {
     if instead.is_empty() {
@@ -172,4 +209,41 @@ fn standard_input(bytes_max: u64) -> anyhow::Result<String> {
         bail!("standard input is longer than {bytes_max} bytes");
     }
     Ok(text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::SystemAccounts;
+
+    #[test]
+    fn names_of_what_is_not_protected_are_told() {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::write(dir.path().join("p.cedar"), "").unwrap();
+        let text = "[agent]\nid = \"a\"\n[policy]\nfiles = [\"p.cedar\"]\n\
+            [[targets]]\nname = \"ledger\"\nprotocol = \"postgres\"\n\
+            destinations = [\"10.0.0.5:5432\"]\ntls.server_name = \"db\"\n\
+            [[protect]]\ntarget = \"ledger\"\nclass = \"ssn\"\nmask = \"redact\"\n\
+            columns = [\"public.c.ssn\", \"c.pin\"]\n";
+        let config = Config::parse(&dir.path().join("agent.toml"), text, &SystemAccounts).unwrap();
+        for (resource, expected) in [
+            ("Class::\"ssn\"", None),
+            ("Column::\"ledger/public.c.ssn\"", None),
+            ("Column::\"ledger/c.ssn\"", None),
+            ("Column::\"ledger/audit.c.pin\"", None),
+            ("Class::\"snn\"", Some("the policies name class \"snn\", which is not protected")),
+            ("Column::\"ledger/audit.c.ssn\"", Some("column audit.c.ssn of \"ledger\"")),
+            ("Column::\"ledger/c.ssm\"", Some("column c.ssm of \"ledger\"")),
+            ("Column::\"other/c.ssn\"", Some("column c.ssn of \"other\"")),
+        ] {
+            let text = format!(
+                "permit (principal, action == Action::\"unmask\", resource in {resource});"
+            );
+            let set = PolicySet::compile(&[Source { name: "p.cedar".to_owned(), text }]).unwrap();
+            let warnings = not_protected(&config, &set);
+            let first = warnings.first().map_or("", String::as_str);
+            assert_eq!(warnings.len(), usize::from(expected.is_some()), "{resource}: {first}");
+            assert!(first.contains(expected.unwrap_or("")), "{resource}: {first}");
+        }
+    }
 }

@@ -41,6 +41,24 @@ pub struct PolicyError {
     pub message: String,
 }
 
+/// What a policy says of what the configuration protects, so that a misspelt name can be told.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Mention {
+    /// A class, by its name.
+    Class(String),
+    /// A column.
+    Column {
+        /// The target.
+        target: String,
+        /// The schema, where the policy names one.
+        schema: Option<String>,
+        /// The relation.
+        relation: String,
+        /// The column.
+        column: String,
+    },
+}
+
 /// Validated policies, ready to decide.
 #[derive(Debug)]
 pub struct PolicySet {
@@ -55,6 +73,8 @@ pub struct PolicySet {
     pub(crate) schemas: BTreeMap<String, BTreeSet<String>>,
     /// For each target and name, the schemas in which policies mention that name.
     pub(crate) qualified: BTreeMap<(String, String), BTreeSet<String>>,
+    /// What they say of protected columns.
+    mentions: BTreeSet<Mention>,
     pub(crate) floor: Durability,
     /// What it has decided so far.
     pub(crate) memory: Memory,
@@ -77,6 +97,7 @@ impl PolicySet {
             notes: HashMap::new(),
             schemas: BTreeMap::new(),
             qualified: BTreeMap::new(),
+            mentions: BTreeSet::new(),
             floor: Durability::Process,
             memory: Memory::default(),
             digest: digest(sources),
@@ -101,6 +122,11 @@ impl PolicySet {
     /// SHA-256 over the sources, sorted by name: the version of the policy in every record.
     pub fn digest(&self) -> Digest {
         self.digest
+    }
+
+    /// The classes and columns that policies name, each once.
+    pub fn mentions(&self) -> impl Iterator<Item = &Mention> {
+        self.mentions.iter()
     }
 
     /// Number of policies.
@@ -200,8 +226,20 @@ impl PolicySet {
     fn mention(&mut self, kind: &str, id: &str) -> Result<(), String> {
         let (parts, example) = match kind {
             "Relation" | "Function" => (name::parse(id), "target/name or target/schema.name"),
+            "Class" => {
+                self.mentions.insert(Mention::Class(id.to_owned()));
+                return Ok(());
+            }
             "Column" => {
-                (name::parse_column(id), "target/relation.column or target/schema.relation.column")
+                let read = name::parse_column(id);
+                self.mentions.extend(read.iter().map(|(parts, column)| Mention::Column {
+                    target: parts.target.clone(),
+                    schema: parts.schema.clone(),
+                    relation: parts.name.clone(),
+                    column: column.clone(),
+                }));
+                let parts = read.map(|(parts, _)| parts);
+                (parts, "target/relation.column or target/schema.relation.column")
             }
             "Schema" => (name::parse(id).filter(|parts| parts.schema.is_none()), "target/schema"),
             _ => return Ok(()),

@@ -24,7 +24,7 @@ mod name;
 mod request;
 mod touched;
 
-pub use compile::{PolicyError, PolicySet, Source};
+pub use compile::{Mention, PolicyError, PolicySet, Source};
 pub use decide::{Decider, Decision, Denial, Explanation, Permit, Ruling, Step, Subject, Verdict};
 pub use duties::Duties;
 pub use touched::{ProtectedColumn, Touched};

@@ -50,13 +50,15 @@ pub(crate) fn parse(id: &str) -> Option<Parts> {
     }
 }
 
-/// Reads the relation out of a column's id; `None` when it isn't written as promised.
-pub(crate) fn parse_column(id: &str) -> Option<Parts> {
+/// Reads a column's id back, into its relation and its name; `None` when it isn't written as promised.
+pub(crate) fn parse_column(id: &str) -> Option<(Parts, String)> {
     let (target, names) = split(id)?;
     let mut names = names.into_iter();
     match (names.next()?, names.next()?, names.next(), names.next()) {
-        (name, _column, None, _) => Some(Parts { target, schema: None, name }),
-        (schema, name, Some(_column), None) => Some(Parts { target, schema: Some(schema), name }),
+        (name, column, None, _) => Some((Parts { target, schema: None, name }, column)),
+        (schema, name, Some(column), None) => {
+            Some((Parts { target, schema: Some(schema), name }, column))
+        }
         _ => None,
     }
 }
@@ -119,13 +121,14 @@ mod tests {
         for wrong in ["", "a", "a/", "/a", "a/b.", "a/b.c.d", "a/b/c", "a/\"b", "a/b\"c\"", "a.b"] {
             assert_eq!(parse(wrong), None, "{wrong}");
         }
-        for (id, schema, name) in [
-            ("l/t.c", None, "t"),
-            ("l/s.t.c", Some("s"), "t"),
-            ("l/\"s.x\".t.\"c/d\"", Some("s.x"), "t"),
+        for (id, schema, expected) in [
+            ("l/t.c", None, ("t", "c")),
+            ("l/s.t.c", Some("s"), ("t", "c")),
+            ("l/\"s.x\".t.\"c/d\"", Some("s.x"), ("t", "c/d")),
         ] {
-            let parts = parse_column(id).unwrap();
-            assert_eq!((parts.schema.as_deref(), parts.name.as_str()), (schema, name), "{id}");
+            let (parts, column) = parse_column(id).unwrap();
+            assert_eq!(parts.schema.as_deref(), schema, "{id}");
+            assert_eq!((parts.name.as_str(), column.as_str()), expected, "{id}");
         }
         assert_eq!(column("l", Some("s.x"), "t", "c/d"), "l/\"s.x\".t.\"c/d\"");
         for wrong in ["l/c", "l/a.b.c.d", "l/a.b.", "l"] {

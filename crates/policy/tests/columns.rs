@@ -252,8 +252,8 @@ const ROWS: &[(&str, &str, &str, &str)] = &[
         "",
     ),
     (
-        r#"permit (principal, action == Action::"execute", resource);"#,
-        "%",
+        r#"permit (principal, action == Action::"execute", resource in Target::"ledger");"#,
+        "% !f",
         "no policy permits filter on all of ledger by batch; only one that names Action::\"filter\" can: what a function does inside may tell of protected values",
         "",
     ),

@@ -1,7 +1,7 @@
 //! What compiles, what doesn't and where it says so, the digest, and policies in words.
 
 use tidegate_event::Action;
-use tidegate_policy::{PolicySet, Source, schema};
+use tidegate_policy::{Mention, PolicySet, Source, schema};
 
 fn source(name: &str, text: &str) -> Source {
     Source { name: name.to_owned(), text: text.to_owned() }
@@ -125,4 +125,23 @@ fn the_digest_is_of_names_and_texts_whatever_their_order() {
         digest(&[source("a", "permit (principal, action, resource); "), b.clone()]),
     ];
     assert!(!others.contains(&digest(&[a, b])));
+}
+
+#[test]
+fn the_protected_names_that_policies_mention_are_told() {
+    let text = r#"
+        permit (principal, action == Action::"unmask", resource in Class::"card");
+        permit (principal, action == Action::"unmask", resource) when { resource in Class::"ssn" };
+        permit (principal, action == Action::"filter", resource in Column::"ledger/s.t.c");
+        permit (principal, action == Action::"filter", resource in Column::"ledger/t.c");"#;
+    let set = PolicySet::compile(&[source("p.cedar", text)]).unwrap();
+    let column = |schema: Option<&str>| Mention::Column {
+        target: "ledger".to_owned(),
+        schema: schema.map(str::to_owned),
+        relation: "t".to_owned(),
+        column: "c".to_owned(),
+    };
+    let class = |name: &str| Mention::Class(name.to_owned());
+    let expected = [class("card"), class("ssn"), column(None), column(Some("s"))];
+    assert_eq!(set.mentions().cloned().collect::<Vec<_>>(), expected);
 }

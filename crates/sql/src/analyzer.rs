@@ -6,13 +6,13 @@
 //! arguments. All other texts are remembered byte for byte.
 //!
 //! Limits: [`CACHED_TEXT_BYTES_MAX`] for a text that is remembered, [`SHARDS`] times two
-//! generations of [`GENERATION_ENTRIES_MAX`] texts and [`GENERATION_BYTES_MAX`] bytes of keys.
+//! generations of [`GENERATION_ENTRIES_MAX`] texts and [`GENERATION_BYTES_MAX`] bytes.
 //! When a generation is full, the older one is forgotten.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use tidegate_event::{Action, Analysis, Effect, StatementKind, Unknown};
+use tidegate_event::{Action, Analysis, Effect, Output, Rows, StatementKind, Unknown};
 
 use crate::catalogue::Catalogue;
 use crate::parse::{self, Found, TEXT_BYTES_MAX};
@@ -28,8 +28,8 @@ const SHARDS: usize = 8;
 /// Texts in one generation of a shard.
 const GENERATION_ENTRIES_MAX: usize = 1024;
 
-/// Bytes of keys in one generation of a shard.
-const GENERATION_BYTES_MAX: usize = 1024 * 1024;
+/// Bytes of keys and answers in one generation of a shard, as far as they are counted.
+const GENERATION_BYTES_MAX: usize = 4 * 1024 * 1024;
 
 /// What of the session changes how a text reads.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -192,7 +192,8 @@ fn unknown(reason: String, fingerprint: Option<u64>) -> Analysis {
     }
 }
 
-type Generation = HashMap<Box<[u8]>, Arc<Analysis>>;
+/// Answers with how much they weigh, in bytes.
+type Generation = HashMap<Box<[u8]>, (Arc<Analysis>, usize)>;
 
 /// Two generations: what was used since the last turn, and what was before it.
 #[derive(Debug, Default)]
@@ -204,31 +205,60 @@ struct Shard {
 
 impl Shard {
     fn get(&mut self, key: &[u8]) -> Option<Arc<Analysis>> {
-        if let Some(known) = self.young.get(key) {
+        if let Some((known, _)) = self.young.get(key) {
             return Some(Arc::clone(known));
         }
-        let (key, known) = self.old.remove_entry(key)?;
-        Some(self.keep(key, known))
+        let (key, (known, bytes)) = self.old.remove_entry(key)?;
+        Some(self.keep(key, known, bytes))
     }
 
     /// Remembers; where another session was faster, its answer counts, so that all sessions hold
     /// the same `Arc`.
     fn put(&mut self, key: Vec<u8>, analysis: &Arc<Analysis>) -> Arc<Analysis> {
-        match self.get(&key) {
-            Some(known) => known,
-            None => self.keep(key.into_boxed_slice(), Arc::clone(analysis)),
+        if let Some(known) = self.get(&key) {
+            return known;
         }
+        let bytes = key.len().saturating_add(weight(analysis));
+        self.keep(key.into_boxed_slice(), Arc::clone(analysis), bytes)
     }
 
-    fn keep(&mut self, key: Box<[u8]>, analysis: Arc<Analysis>) -> Arc<Analysis> {
+    fn keep(&mut self, key: Box<[u8]>, analysis: Arc<Analysis>, bytes: usize) -> Arc<Analysis> {
         let full = self.young.len() >= GENERATION_ENTRIES_MAX
-            || self.young_bytes.saturating_add(key.len()) > GENERATION_BYTES_MAX;
+            || self.young_bytes.saturating_add(bytes) > GENERATION_BYTES_MAX;
         if full {
             self.old = std::mem::take(&mut self.young);
             self.young_bytes = 0;
         }
-        self.young_bytes = self.young_bytes.saturating_add(key.len());
-        self.young.insert(key, Arc::clone(&analysis));
+        self.young_bytes = self.young_bytes.saturating_add(bytes);
+        self.young.insert(key, (Arc::clone(&analysis), bytes));
         analysis
     }
+}
+
+/// About how many bytes an answer takes.
+fn weight(analysis: &Analysis) -> usize {
+    /// A name or a column with its relation.
+    const NAME_BYTES: usize = 128;
+    let rows = |rows: &Rows| match rows {
+        Rows::Known(outputs) => outputs
+            .iter()
+            .map(|output| match output {
+                Output::One { sources, .. } | Output::Several(sources) => {
+                    sources.columns.len().saturating_add(1)
+                }
+                Output::Star(_) => 1,
+            })
+            .sum(),
+        _ => 1_usize,
+    };
+    let lineage = &analysis.lineage;
+    let later = lineage.later.iter().map(|later| rows(&later.rows));
+    let names = [
+        analysis.kinds.len(),
+        analysis.effects.len(),
+        lineage.rows.iter().map(rows).chain(later).sum(),
+        lineage.filters.len(),
+        lineage.values.iter().map(|value| value.columns.len().saturating_add(1)).sum(),
+    ];
+    names.iter().sum::<usize>().saturating_mul(NAME_BYTES)
 }

@@ -30,6 +30,7 @@ mod lineage;
 mod literals;
 mod parse;
 mod plpgsql;
+mod replication;
 mod resolve;
 mod shape;
 mod statement;

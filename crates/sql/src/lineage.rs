@@ -15,7 +15,8 @@
 //!   fail, all of the expression is a filter.
 //!
 //! Limits: [`WORK_MAX`] for a text; beyond it the rows are opaque, and so are filters and values.
-//! Depth is that of the decoded tree.
+//! [`PAIRS_MAX`] values with their columns, [`SOURCES_MAX`] columns in a statement's outputs.
+//! Depth is that of the decoded tree, and [`NESTING_MAX`] with the definitions behind it.
 //!
 //! Known gaps: what a trigger, rule or `DEFAULT` of a table does with a value isn't seen. That a
 //! plain `INSERT` violates a unique constraint tells that a value exists. Array operators that fail
@@ -26,7 +27,7 @@ mod expression;
 mod flow;
 mod from;
 mod function;
-mod known;
+pub(crate) mod known;
 mod names;
 mod query;
 mod scope;
@@ -45,8 +46,19 @@ use crate::resolve::Names;
 use flow::{Flow, Item, Star};
 use scope::{Cte, Level};
 
-/// Steps of work for one text: columns and values copied or joined.
-pub(crate) const WORK_MAX: usize = 400_000;
+/// Steps of work for one text: columns and values copied, joined or looked through.
+pub(crate) const WORK_MAX: usize = 1_000_000;
+
+/// Expressions and queries inside each other, with those of the definitions that they stand for. What
+/// one text can nest is less; only views on views reach it.
+const NESTING_MAX: usize = 150;
+
+/// Pairs of a value and a column that it meets; beyond them values are opaque.
+const PAIRS_MAX: usize = 200_000;
+
+/// Columns that the outputs of one statement are made of, counted for each; beyond them its rows are
+/// opaque.
+const SOURCES_MAX: usize = 50_000;
 
 /// Columns of one result or range; PostgreSQL allows 1,664 in a result.
 const ITEMS_MAX: usize = 1_664;
@@ -68,12 +80,15 @@ pub(crate) struct Tracer<'a> {
     /// Functions called as `row.function`.
     called: BTreeSet<String>,
     left: usize,
+    pairs_left: usize,
     text: &'a str,
     names: Option<Names<'a>>,
     /// The columns of views that were followed, by OID.
     views: Vec<(u32, Rc<Vec<Item>>)>,
     /// Functions whose bodies are being followed, by OID.
     functions: Vec<u32>,
+    /// Expressions and queries inside each other at this place.
+    nesting: usize,
     /// Definitions inside each other at this place.
     deep: usize,
     /// Whether what is looked at is a definition, not the statement's text.
@@ -127,10 +142,12 @@ impl<'a> Tracer<'a> {
             literals_matter: false,
             called: BTreeSet::new(),
             left: WORK_MAX,
+            pairs_left: PAIRS_MAX,
             text,
             names: None,
             views: Vec::new(),
             functions: Vec::new(),
+            nesting: 0,
             deep: 0,
             nested: false,
         }
@@ -167,6 +184,19 @@ impl<'a> Tracer<'a> {
         self.left > 0
     }
 
+    /// Runs `inner` one level further in; `None` where that is too deep.
+    fn further_in<T>(&mut self, inner: impl FnOnce(&mut Self) -> T) -> Option<T> {
+        if self.nesting >= NESTING_MAX {
+            self.filters_are_opaque("it is nested too deep to follow");
+            self.values_are_opaque("it is nested too deep to follow");
+            return None;
+        }
+        self.nesting += 1;
+        let result = inner(self);
+        self.nesting -= 1;
+        Some(result)
+    }
+
     /// The columns of `flow` decide something.
     fn filter(&mut self, flow: &Flow) {
         if !self.spend(flow.columns.len()) {
@@ -195,8 +225,15 @@ impl<'a> Tracer<'a> {
         if with.columns.is_empty() {
             return;
         }
+        if self.pairs_left < steps {
+            self.pairs_left = 0;
+            return self.values_are_opaque("too many values meet too many columns");
+        }
         for value in values {
-            self.values.entry(*value).or_default().extend(with.columns.iter().cloned());
+            let met = self.values.entry(*value).or_default();
+            let before = met.len();
+            met.extend(with.columns.iter().cloned());
+            self.pairs_left = self.pairs_left.saturating_sub(met.len() - before);
         }
     }
 
@@ -251,13 +288,10 @@ impl<'a> Tracer<'a> {
     /// The columns of a relation.
     fn base(&mut self, named: &p::RangeVar) -> Vec<Item> {
         let relation = crate::collect::relation_of(named);
-        let elsewhere = total::elsewhere_columns(&relation);
-        if elsewhere.is_none()
-            && let Some(items) = self.known(&relation)
-        {
+        if let Some(items) = self.known(&relation) {
             return items;
         }
-        let elsewhere = elsewhere.unwrap_or_default();
+        let elsewhere = total::elsewhere_columns(&relation).unwrap_or_default();
         vec![Item::Star(Star { elsewhere, ..Star::of(relation) })]
     }
 }

@@ -27,6 +27,17 @@ pub fn literals(text: &[u8], settings: Settings) -> Option<Vec<Range<usize>>> {
     Some(lexer.found)
 }
 
+/// What stands between quotes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Inside {
+    /// Text in which a quote is doubled.
+    Plain,
+    /// The same, where a backslash escapes what follows.
+    Escapes,
+    /// Digits: the next quote ends them.
+    Bits,
+}
+
 struct Lexer<'a> {
     text: &'a [u8],
     at: usize,
@@ -63,23 +74,27 @@ impl Lexer<'_> {
 
     fn token(&mut self, byte: u8, settings: Settings) -> Option<()> {
         let next = self.peek(1);
+        let plain =
+            if settings.standard_conforming_strings { Inside::Plain } else { Inside::Escapes };
         match (byte, next) {
             (0, _) => return None,
-            (b'\'', _) => self.string(0, !settings.standard_conforming_strings)?,
+            (b'\'', _) => self.string(0, plain)?,
             (b'"', _) => {
                 self.skip(1);
-                self.quoted(b'"', false)?;
+                self.quoted(b'"', Inside::Plain)?;
             }
-            (b'e' | b'E', Some(b'\'')) => self.string(1, true)?,
+            (b'e' | b'E', Some(b'\'')) => self.string(1, Inside::Escapes)?,
             // `N''` is a plain string behind a keyword.
             (b'n' | b'N', Some(b'\'')) => {
-                self.string(1, !settings.standard_conforming_strings)?;
+                self.string(1, plain)?;
             }
-            (b'b' | b'B' | b'x' | b'X', Some(b'\'')) => self.string(1, false)?,
-            (b'u' | b'U', Some(b'&')) if self.peek(2) == Some(b'\'') => self.string(2, false)?,
+            (b'b' | b'B' | b'x' | b'X', Some(b'\'')) => self.string(1, Inside::Bits)?,
+            (b'u' | b'U', Some(b'&')) if self.peek(2) == Some(b'\'') => {
+                self.string(2, Inside::Plain)?;
+            }
             (b'u' | b'U', Some(b'&')) if self.peek(2) == Some(b'"') => {
                 self.skip(3);
-                self.quoted(b'"', false)?;
+                self.quoted(b'"', Inside::Plain)?;
             }
             // `1..2` is a range of PL/pgSQL.
             (b'.', Some(b'.')) => self.skip(2),
@@ -94,12 +109,12 @@ impl Lexer<'_> {
     }
 
     /// A string constant with `prefix` bytes before its quote, and its continuations.
-    fn string(&mut self, prefix: usize, escapes: bool) -> Option<()> {
+    fn string(&mut self, prefix: usize, inside: Inside) -> Option<()> {
         let start = self.at;
         self.skip(prefix);
         loop {
             self.skip(1);
-            self.quoted(b'\'', escapes)?;
+            self.quoted(b'\'', inside)?;
             let end = self.at;
             if !self.goes_on()? {
                 self.at = end;
@@ -109,15 +124,15 @@ impl Lexer<'_> {
         }
     }
 
-    /// Skips to behind the closing quote; a doubled one is part of the text.
-    fn quoted(&mut self, quote: u8, escapes: bool) -> Option<()> {
+    /// Skips to behind the closing quote; a doubled one is part of the text, but of bits.
+    fn quoted(&mut self, quote: u8, inside: Inside) -> Option<()> {
         loop {
             match self.peek(0)? {
                 0 => return None,
-                b'\\' if escapes => self.skip(2),
+                b'\\' if inside == Inside::Escapes => self.skip(2),
                 byte if byte == quote => {
                     self.skip(1);
-                    if self.peek(0) != Some(quote) {
+                    if self.peek(0) != Some(quote) || inside == Inside::Bits {
                         return Some(());
                     }
                     self.skip(1);

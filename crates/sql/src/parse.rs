@@ -4,6 +4,9 @@
 //! parser checks the stack that its thread has; the decoder of its answer stops at 100 nested
 //! messages (about 48 expressions); the walk goes no deeper than what was decoded.
 
+use std::borrow::Cow;
+
+use pg_query::NodeEnum as N;
 use pg_query::protobuf as p;
 use pg_query::{Error, ParserOptions};
 use tidegate_event::{Lineage, Rows};
@@ -11,7 +14,7 @@ use tidegate_event::{Lineage, Rows};
 use crate::collect::{Collector, Nested, bare};
 use crate::resolve::Names;
 use crate::walk::Walk;
-use crate::{Settings, lineage, plpgsql};
+use crate::{Settings, lineage, plpgsql, replication};
 
 /// Longest text that is parsed; a longer one is unknown.
 pub(crate) const TEXT_BYTES_MAX: usize = 1024 * 1024;
@@ -48,6 +51,7 @@ pub(crate) fn find(text: &str, settings: Settings, names: Option<Names<'_>>) -> 
             }
             traced.lineage
         }
+        Err(_) if replication::note(text, &mut found) => untold("a replication command"),
         Err(reason) => {
             found.kinds.push("unknown");
             let lineage = untold(&reason);
@@ -79,9 +83,36 @@ pub(crate) fn untold(reason: &str) -> Lineage {
     }
 }
 
-/// Parses a query that the catalogue holds.
-pub(crate) fn definition(text: &str) -> Result<p::ParseResult, String> {
-    tree(text, ParserOptions::DEFAULT, Settings::default())
+/// The one statement that a text from the catalogue holds: a view's query, or a function's body;
+/// `None` where it holds none, or several.
+pub(crate) fn only_statement(text: &str) -> Option<N> {
+    let tree = tree(&function_with(text), ParserOptions::DEFAULT, Settings::default()).ok()?;
+    let [only] = <[p::RawStmt; 1]>::try_from(tree.stmts).ok()?;
+    let node = only.stmt.and_then(|stmt| stmt.node)?;
+    let N::CreateFunctionStmt(function) = node else {
+        return Some(node);
+    };
+    match function.sql_body?.node? {
+        // `BEGIN ATOMIC` is a list of a list of statements.
+        N::List(body) => {
+            let [body] = <[p::Node; 1]>::try_from(body.items).ok()?;
+            let N::List(body) = body.node? else { return None };
+            let [only] = <[p::Node; 1]>::try_from(body.items).ok()?;
+            only.node
+        }
+        node => Some(node),
+    }
+}
+
+/// A body in standard SQL parses only within the function that it is of.
+pub(crate) fn function_with(text: &str) -> Cow<'_, str> {
+    let word = text.trim_start().split(|char: char| !char.is_ascii_alphabetic()).next();
+    match word {
+        Some(word) if word.eq_ignore_ascii_case("begin") || word.eq_ignore_ascii_case("return") => {
+            format!("CREATE FUNCTION tidegate_body() RETURNS void {text}").into()
+        }
+        _ => text.into(),
+    }
 }
 
 /// Parses a text, or says why it can't be.

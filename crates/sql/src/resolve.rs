@@ -1,8 +1,9 @@
 //! Names seen through a catalogue: which relation an unqualified name is, and what stands behind it.
 //!
 //! Promises: an effect on a view is one on every relation behind it too, with the same action; a call
-//! of a function in SQL or PL/pgSQL has the effects of its body besides `execute`. Nothing is taken
-//! away: only the schema of an unqualified name is filled in, where the search path tells.
+//! of a function in SQL or PL/pgSQL has the effects of its body besides `execute`. The schema of an
+//! unqualified name is filled in where the search path tells. Nothing is taken away but the `execute`
+//! of a cast to what the catalogue knows for an enumerated type.
 //!
 //! Limits: [`DEEP_MAX`] definitions inside each other, [`DEFINITIONS_MAX`] for one text; beyond them
 //! the statement is unknown.
@@ -19,11 +20,15 @@ use std::sync::Arc;
 use tidegate_event::{Action, Analysis, Effect, Relation, Unknown};
 
 use crate::catalogue::{Catalogue, KnownFunction, KnownRelation, RelationKind};
-use crate::collect::{Collector, Nested};
+use crate::collect::Nested;
+use crate::lineage::known::is_system;
 use crate::{Settings, parse};
 
 /// Definitions of views and functions inside each other.
 const DEEP_MAX: usize = 32;
+
+/// The function that [`parse::function_with`] puts around a body.
+const SHELL: &str = "tidegate_body";
 
 /// Definitions looked into for one text.
 const DEFINITIONS_MAX: usize = 1_024;
@@ -82,6 +87,11 @@ impl<'a> Names<'a> {
         found.find(|functions| !functions.is_empty()).unwrap_or_default()
     }
 
+    /// Whether a name is that of an enumerated type.
+    fn is_enum(self, name: &Relation) -> bool {
+        self.candidates(name).any(|name| self.catalogue.is_enum(&name))
+    }
+
     /// Writes what of the names may change an answer.
     pub(crate) fn write(self, key: &mut Vec<u8>) {
         key.extend_from_slice(&self.catalogue.version().to_le_bytes());
@@ -109,6 +119,10 @@ pub(crate) fn behind(analysis: &mut Analysis, names: Names<'_>) {
         follower.found.insert(Effect { action: Action::Unknown, relation: None, bounded: true });
         analysis.unknown.get_or_insert(Unknown { reason });
     }
+    if follower.found.is_empty() && !kinds.is_empty() {
+        // No statement that runs may be without an effect to decide on.
+        follower.found.insert(Effect { action: Action::Select, relation: None, bounded: true });
+    }
     analysis.effects = follower.found.into_iter().collect();
 }
 
@@ -128,6 +142,10 @@ impl Follower<'_> {
         };
         if effect.action == Action::Execute {
             let functions = self.names.functions(named);
+            if functions.is_empty() && self.names.is_enum(named) {
+                // It is a cast, or a call of what isn't there.
+                return;
+            }
             for function in functions {
                 self.function(function, deep);
             }
@@ -139,9 +157,16 @@ impl Follower<'_> {
             return;
         };
         let is_view = matches!(known.kind, RelationKind::View | RelationKind::MaterializedView);
-        if is_view && self.enter(known.oid, effect.action, effect.bounded, deep) {
+        if is_view
+            && !is_system(&known.name)
+            && self.enter(known.oid, effect.action, effect.bounded, deep)
+        {
             let definition = known.definition.as_deref().unwrap_or_default();
-            for inner in self.look(definition, Nested::Statements) {
+            let found = parse::nested(definition, Nested::Statements, Settings::default(), 0);
+            if let Some(reason) = found.unknown {
+                self.unknown.get_or_insert(reason);
+            }
+            for inner in found.effects {
                 let action =
                     if inner.action == Action::Select { effect.action } else { inner.action };
                 let bounded = inner.bounded && effect.bounded;
@@ -162,8 +187,17 @@ impl Follower<'_> {
             "plpgsql" => Nested::Block,
             _ => return,
         };
-        for inner in self.look(source, grammar) {
-            self.inner(inner, deep);
+        // `execute` says already that it may do more than its text shows.
+        let source = match grammar {
+            Nested::Statements => parse::function_with(source),
+            Nested::Block => source.as_str().into(),
+        };
+        let found = parse::nested(&source, grammar, Settings::default(), 0);
+        for inner in found.effects {
+            let is_shell = inner.relation.as_ref().is_some_and(|named| named.name == SHELL);
+            if inner.action != Action::Unknown && !is_shell {
+                self.inner(inner, deep);
+            }
         }
     }
 
@@ -186,14 +220,6 @@ impl Follower<'_> {
     fn give_up(&mut self) {
         let reason = "its views and functions stand too deep on each other";
         self.unknown.get_or_insert_with(|| reason.to_owned());
-    }
-
-    fn look(&mut self, text: &str, grammar: Nested) -> Vec<Effect> {
-        let found: Collector = parse::nested(text, grammar, Settings::default(), 0);
-        if let Some(reason) = found.unknown {
-            self.unknown.get_or_insert(reason);
-        }
-        found.effects.into_iter().collect()
     }
 }
 

@@ -41,6 +41,21 @@ fn catalogue(version: u64) -> Catalogue {
             "id label",
             Some("select c.id, c.ssn from public.customers c where c.city = 'x'"),
         ),
+        relation(
+            18,
+            "pg_catalog.pg_locks",
+            "pid mode",
+            Some("select l.pid from pg_lock_status() l"),
+        ),
+        relation(19, "pg_catalog.pg_stat_activity", "pid query", Some("select 1")),
+        relation(31, "pg_temp_3.scratch", "a", None),
+        relation(32, "scratch", "a", None),
+        relation(
+            33,
+            "pg_stat_statements",
+            "query",
+            Some("select s.query from public.pg_stat_statements() s"),
+        ),
         relation(11, "folk", "id label", Some("select p.id, p.label from public.people p")),
         relation(12, "round", "a", Some("select r.a from public.about r")),
         relation(13, "about", "a", Some("select r.a from public.round r")),
@@ -61,9 +76,20 @@ fn catalogue(version: u64) -> Catalogue {
         function(21, "hidden_ssn", "sql", "select ssn from customers"),
         function(22, "work", "plpgsql", "begin delete from public.orders where id = 1; end"),
         function(23, "far", "c", "far"),
+        function(25, "twice", "sql", "select x * 2"),
+        function(
+            26,
+            "of_city",
+            "sql",
+            "select c.name from public.customers c where c.city = which",
+        ),
+        function(27, "returned", "sql", "RETURN (SELECT max(c.ssn) FROM public.customers c)"),
+        function(28, "atomic", "sql", "BEGIN ATOMIC\n SELECT c.ssn FROM public.customers c;\nEND"),
+        function(29, "atomic_two", "sql", "BEGIN ATOMIC DELETE FROM public.orders; SELECT 1; END"),
+        function(30, "dynamic", "plpgsql", "begin execute x; end"),
         function(24, "again", "sql", "select public.again()"),
     ];
-    Catalogue::new(version, relations, functions)
+    Catalogue::new(version, relations, functions).with_enums([name("mood"), name("work")])
 }
 
 fn effects(analysis: &Analysis) -> String {
@@ -111,8 +137,33 @@ fn path_and_version_are_part_of_what_is_remembered() {
     assert!(Arc::ptr_eq(&public, &analyzer.resolve(text, settings, &one, &path(&["public"]))));
     assert!(!Arc::ptr_eq(&public, &analyzer.resolve(text, settings, &other, &path(&["public"]))));
     assert_ne!(public.lineage, analyzer.analyze(text, settings).lineage);
+    assert_eq!(public.fingerprint, analyzer.analyze(text, settings).fingerprint);
     let glued = analyzer.resolve(text, settings, &one, &path(&["auditpublic"]));
     assert_ne!(glued.lineage, audit.lineage);
+}
+
+#[test]
+fn deep_views_on_deep_views_fit_a_small_stack() {
+    let nested = |view: &str| {
+        let around = "select x.a || upper(lower(x.a)) as a from (".repeat(12);
+        format!("{around}select a from public.{view}{}", ") x".repeat(12))
+    };
+    let mut relations = vec![relation(1, "v0", "a", None)];
+    for number in 1..60_u32 {
+        let definition = nested(&format!("v{}", number - 1));
+        relations.push(relation(number + 1, &format!("v{number}"), "a", Some(&definition)));
+    }
+    let catalogue = Catalogue::new(1, relations, Vec::new());
+    let run = move || {
+        let path = ["public".to_owned()];
+        let analyzer = Analyzer::new();
+        let of = |text: &[u8]| analyzer.resolve(text, Settings::default(), &catalogue, &path);
+        let [shallow, ..] = written(&of(b"select * from v3").lineage);
+        assert_eq!(shallow, "a=~public.v0.a");
+        let [deep, ..] = written(&of(b"select * from v59").lineage);
+        assert!(deep.ends_with('?'), "{deep}");
+    };
+    std::thread::Builder::new().stack_size(2 * 1024 * 1024).spawn(run).unwrap().join().unwrap();
 }
 
 #[test]

@@ -2,7 +2,7 @@
 //!
 //! Promises: every effect and every column that filters must be permitted, or the operation is
 //! refused; so is what may filter unseen, unless each function called is permitted by a policy that
-//! names `execute`. A column is shown clear, and what can't be named is shown clear, only by a policy that
+//! names `execute` and this function. A column is shown clear, and what can't be named is shown clear, only by a policy that
 //! names `unmask`. A policy that fails counts as a refusal. Alerts are raised whatever is decided.
 //!
 //! Known gap: whether an alert's or a forbid's condition would hold of what a function does inside
@@ -10,6 +10,7 @@
 
 use cedar_policy::{
     ActionConstraint, Authorizer, Decision as Cedar, PolicyId, PrincipalConstraint,
+    ResourceConstraint,
 };
 use tidegate_event::{Action, Durability, Effect, Mode, Operation};
 
@@ -214,14 +215,29 @@ impl Judge<'_> {
         all
     }
 
-    /// Notes whether what can't be seen inside is permitted by name.
+    /// Notes whether what can't be seen inside is a function that a permit names.
     fn trust(self, about: About<'_>, policies: &[&PolicyId], tally: &mut Tally<'_>) {
-        if let About::Effect(effect) = about
-            && matches!(effect.action, Action::Execute | Action::Unknown)
-        {
-            let named = policies.iter().any(|id| self.names(id, effect.action.name()));
-            tally.trusted = Some(named && tally.trusted != Some(false));
-        }
+        let About::Effect(effect) = about else { return };
+        let named = match effect.action {
+            Action::Execute => policies.iter().any(|id| self.names_function(id)),
+            Action::Unknown => false,
+            _ => return,
+        };
+        tally.trusted = Some(named && tally.trusted != Some(false));
+    }
+
+    /// Whether the policy's scope names `execute`, and a function.
+    fn names_function(self, id: &PolicyId) -> bool {
+        let resource = self.set.cedar.policy(id).map(cedar_policy::Policy::resource_constraint);
+        let uid = match &resource {
+            Some(
+                ResourceConstraint::Eq(uid)
+                | ResourceConstraint::In(uid)
+                | ResourceConstraint::IsIn(_, uid),
+            ) => uid,
+            Some(ResourceConstraint::Any | ResourceConstraint::Is(_)) | None => return false,
+        };
+        self.names(id, Action::Execute.name()) && uid.type_name().basename() == "Function"
     }
 
     /// What permits that matched ask for.
@@ -415,7 +431,7 @@ struct Tally<'a> {
     unmasked: Vec<ProtectedColumn>,
     masked: Vec<ProtectedColumn>,
     unseen_unmasked: bool,
-    /// Whether every function that is called is permitted by a policy that names the action.
+    /// Whether every function that is called is permitted by a policy that names it.
     trusted: Option<bool>,
     duties: Duties,
     alerts: Vec<String>,

@@ -26,6 +26,11 @@ impl Tracer<'_> {
         if !self.spend(1) {
             return Flow::opaque("too long to follow");
         }
+        let flow = self.further_in(|to| to.node(node));
+        flow.unwrap_or_else(|| Flow::opaque("nested too deep to follow"))
+    }
+
+    fn node(&mut self, node: &N) -> Flow {
         match node {
             N::ColumnRef(reference) => self.column(reference),
             // A function's own parameters: the arguments are in what it is made of.
@@ -187,9 +192,12 @@ impl Tracer<'_> {
         if let (Some(N::ColumnRef(reference)), Some(field)) = (argument, first.and_then(string))
             && let [table] = reference.fields.as_slice()
             && let Some(table) = string(table)
-            && self.names_range(reference)
+            && let Some(columns) = self.names_range(reference)
         {
-            let flow = self.qualified(None, table, field);
+            let mut flow = self.qualified(None, table, field);
+            for column in columns {
+                flow.add(column);
+            }
             if indirection.indirection.len() == 1 {
                 return flow;
             }

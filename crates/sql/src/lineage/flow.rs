@@ -82,6 +82,8 @@ pub(crate) fn union(flows: impl IntoIterator<Item = Flow>) -> Flow {
 pub(crate) enum Item {
     /// One column.
     One(Option<String>, Flow),
+    /// One column of that name, whose place among the others isn't known.
+    Loose(String, Flow),
     /// The columns of a relation that no catalogue spells out, in order.
     Star(Star),
     /// A number of columns, of any name.
@@ -129,14 +131,14 @@ impl Item {
     /// Everything that its columns are made of.
     pub(crate) fn flow(&self) -> Flow {
         match self {
-            Self::One(_, flow) | Self::Several(flow) => flow.clone(),
+            Self::One(_, flow) | Self::Loose(_, flow) | Self::Several(flow) => flow.clone(),
             Self::Star(star) => star.flow(),
         }
     }
 
     pub(crate) fn weight(&self) -> usize {
         match self {
-            Self::One(_, flow) | Self::Several(flow) => flow.weight(),
+            Self::One(_, flow) | Self::Loose(_, flow) | Self::Several(flow) => flow.weight(),
             Self::Star(_) => 1,
         }
     }
@@ -158,7 +160,7 @@ impl Item {
                 Output::Star(star.relation.clone())
             }
             Self::Star(star) => Output::Several(star.flow().sources()),
-            Self::Several(flow) => Output::Several(flow.sources()),
+            Self::Loose(_, flow) | Self::Several(flow) => Output::Several(flow.sources()),
         }
     }
 }
@@ -177,11 +179,13 @@ pub(crate) fn find(name: &str, items: &[Item]) -> Lookup {
     let mut found = Lookup::default();
     for item in items {
         match item {
-            Item::One(Some(own), flow) if own == name => match &mut found.exact {
-                Some(exact) => exact.add(flow.clone()),
-                None => found.exact = Some(flow.clone()),
-            },
-            Item::One(Some(_), _) => {}
+            Item::One(Some(own), flow) | Item::Loose(own, flow) if own == name => {
+                match &mut found.exact {
+                    Some(exact) => exact.add(flow.clone()),
+                    None => found.exact = Some(flow.clone()),
+                }
+            }
+            Item::One(Some(_), _) | Item::Loose(..) => {}
             Item::One(None, flow) => found.maybe.push(flow.clone()),
             Item::Several(flow) => found.maybe.push(flow.clone().computed()),
             Item::Star(star) => found.maybe.extend(star.find(name)),

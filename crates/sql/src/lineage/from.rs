@@ -136,12 +136,32 @@ impl Tracer<'_> {
             self.filter(&both);
             merged.push(Item::One(Some(name.clone()), both));
         }
+        let all = |side: &[Item]| union(side.iter().map(Item::flow));
         if uncertain {
-            let both = union(left.iter().chain(&right).map(Item::flow));
+            let mut both = all(&left);
+            both.add(all(&right));
             self.filter(&both);
         }
+        // A named column may be merged with one that the other side has without our knowing.
+        let other = |name: &str, side: &[Item]| {
+            let found = flow::find(name, side);
+            union(found.exact.into_iter().chain(found.maybe))
+        };
+        let loosen = |items: &[Item], against: &[Item]| -> Vec<Item> {
+            let loosen = |item: &Item| match item {
+                Item::One(Some(name), flow) | Item::Loose(name, flow) => {
+                    let mut flow = flow.clone();
+                    flow.add(other(name, against));
+                    Item::Loose(name.clone(), flow)
+                }
+                item => item.clone(),
+            };
+            items.iter().map(loosen).collect()
+        };
+        let (left, right) =
+            if uncertain { (loosen(&left, &right), loosen(&right, &left)) } else { (left, right) };
         let without = |item: Item| match item {
-            Item::One(Some(name), _) if by.contains(&name) => None,
+            Item::One(Some(name), _) | Item::Loose(name, _) if by.contains(&name) => None,
             Item::Star(star) => Some(Item::Star(Star {
                 without: star.without.iter().chain(by).cloned().collect(),
                 inexact: star.inexact || uncertain,

@@ -4,7 +4,7 @@ use pg_query::protobuf as p;
 
 use super::flow::Flow;
 use super::{Tracer, total};
-use crate::collect::names;
+use crate::collect::{constant, names};
 use crate::function::returns_its_arguments;
 
 impl Tracer<'_> {
@@ -27,6 +27,9 @@ impl Tracer<'_> {
         self.filter(&deciding);
         flow.add(deciding);
         let known = returns_its_arguments(&function);
+        if function.name == "set_config" && !sets_one_of_the_servers(call) {
+            self.values_are_opaque("a setting of the client's own may hold anything");
+        }
         if !known || total::reads_elsewhere(&function.name) {
             let body = if known { None } else { self.body(&function) };
             flow.add(body.unwrap_or_else(|| {
@@ -35,6 +38,11 @@ impl Tracer<'_> {
         }
         self.combine(flow, !(known && total::function(&function.name)))
     }
+}
+
+/// Whether `set_config` is told to set a setting of the server's, whose names have no dot.
+fn sets_one_of_the_servers(call: &p::FuncCall) -> bool {
+    call.args.first().and_then(constant).is_some_and(|name| !name.contains('.'))
 }
 
 /// The name of the only column that a function in FROM returns, where that is certain.

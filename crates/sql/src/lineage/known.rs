@@ -7,6 +7,8 @@
 //!
 //! Limits: [`DEEP_MAX`] definitions inside each other.
 //!
+//! The system's own views stand for themselves.
+//!
 //! Known gaps: the conditions of a view count as filters of who uses it. Inherited tables and
 //! partitions stand for themselves. `COPY t TO` leaves generated columns out, which the catalogue
 //! doesn't tell apart: their number then differs from the result's.
@@ -16,8 +18,8 @@ use std::rc::Rc;
 use pg_query::NodeEnum as N;
 use tidegate_event::Relation;
 
-use super::Tracer;
 use super::flow::{Flow, Item, union};
+use super::{Tracer, total};
 use crate::catalogue::{KnownRelation, RelationKind};
 use crate::parse;
 use crate::resolve::Names;
@@ -38,14 +40,27 @@ impl<'a> Tracer<'a> {
             row.add(Flow::opaque(format!("{relation} is not in the catalogue")));
             return Some(vec![Item::Several(row)]);
         };
-        Some(match known.kind {
+        if relation.schema.is_none() && names.catalogue.may_be_temporary(&relation.name) {
+            // It may be this session's, with other columns.
+            let mut row = union(self.of_known(known).iter().map(Item::flow));
+            row.add(Flow::opaque(format!("{relation} may be a temporary table")));
+            return Some(vec![Item::Several(row)]);
+        }
+        Some(self.of_known(known))
+    }
+
+    fn of_known(&mut self, known: &'a KnownRelation) -> Vec<Item> {
+        if is_system(&known.name) {
+            return system(known);
+        }
+        match known.kind {
             RelationKind::Table | RelationKind::Foreign => {
                 let column =
                     |name: &String| Item::One(Some(name.clone()), Flow::column(&known.name, name));
                 known.columns.iter().map(|known| column(&known.name)).collect()
             }
             RelationKind::View | RelationKind::MaterializedView => self.view(known),
-        })
+        }
     }
 
     fn view(&mut self, known: &'a KnownRelation) -> Vec<Item> {
@@ -83,14 +98,7 @@ impl<'a> Tracer<'a> {
         if self.deep >= DEEP_MAX || text.len() > parse::NESTED_BYTES_MAX {
             return None;
         }
-        let tree = parse::definition(text).ok()?;
-        let [only] = tree.stmts.as_slice() else {
-            return None;
-        };
-        let Some(N::SelectStmt(select)) = only.stmt.as_deref().and_then(|stmt| stmt.node.as_ref())
-        else {
-            return None;
-        };
+        let only = parse::only_statement(text)?;
         if !self.spend(text.len() / 16) {
             return None;
         }
@@ -103,10 +111,16 @@ impl<'a> Tracer<'a> {
             std::mem::replace(&mut self.nested, true),
         );
         self.deep += 1;
-        let items = self.select(select);
+        let items = match &only {
+            N::SelectStmt(select) => Some(self.select(select)),
+            N::ReturnStmt(stmt) => {
+                Some(vec![Item::One(None, self.optional(stmt.returnval.as_deref()))])
+            }
+            _ => None,
+        };
         self.deep -= 1;
         (self.levels, self.ctes, self.literals, self.names, self.nested) = outer;
-        Some(items)
+        items
     }
 
     /// What a function returns besides what it is given, where its body tells.
@@ -135,9 +149,26 @@ fn opaque_view(known: &KnownRelation, why: &str) -> Vec<Item> {
     known.columns.iter().map(|column| Item::One(Some(column.name.clone()), flow())).collect()
 }
 
-fn is_system(relation: &Relation) -> bool {
+/// The system's own relations stand for themselves: what their functions read is the server's state,
+/// but for columns that are known to hold more.
+fn system(known: &KnownRelation) -> Vec<Item> {
+    let elsewhere = total::elsewhere_columns(&known.name).unwrap_or_default();
+    let column = |name: &String| {
+        let more = elsewhere.iter().any(|column| *column == "*" || column == name);
+        let flow = if more {
+            Flow::opaque(format!("{}.{name} holds values of other relations", known.name))
+        } else {
+            Flow::column(&known.name, name)
+        };
+        Item::One(Some(name.clone()), flow)
+    };
+    known.columns.iter().map(|known| column(&known.name)).collect()
+}
+
+/// Whether a relation is PostgreSQL's own.
+pub(crate) fn is_system(relation: &Relation) -> bool {
     match relation.schema.as_deref() {
-        Some(schema) => schema == "pg_catalog" || schema == "information_schema",
+        Some(schema) => matches!(schema, "pg_catalog" | "information_schema" | "pg_toast"),
         None => relation.name.starts_with("pg_"),
     }
 }

@@ -57,6 +57,11 @@ impl Tracer<'_> {
         if !self.spend(1) {
             return vec![Item::Several(Flow::opaque("too long to follow"))];
         }
+        let items = self.further_in(|to| to.select_within(select));
+        items.unwrap_or_else(|| vec![Item::Several(Flow::opaque("nested too deep to follow"))])
+    }
+
+    fn select_within(&mut self, select: &p::SelectStmt) -> Vec<Item> {
         let into = select.into_clause.is_some() || leftmost_into(select);
         let items = self.in_query(select.with_clause.as_ref(), |to| {
             let items = match (&select.larg, &select.rarg) {
@@ -150,7 +155,10 @@ impl Tracer<'_> {
                 let mut flow = Flow::default();
                 if let Name::Bare(column) = name(reference) {
                     let found = flow::find(column, items);
-                    outputs_first &= found.exact.is_some();
+                    // A set operation has no FROM: the name is an output's.
+                    let alone = self.levels.last().is_some_and(|level| level.ranges.is_empty());
+                    let maybe = alone && !found.maybe.is_empty();
+                    outputs_first &= found.exact.is_some() || maybe;
                     found.exact.into_iter().chain(found.maybe).for_each(|found| flow.add(found));
                 } else {
                     outputs_first = false;

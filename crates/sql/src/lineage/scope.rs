@@ -103,6 +103,11 @@ impl Tracer<'_> {
 
     /// What a column reference is made of.
     pub(super) fn column(&mut self, reference: &p::ColumnRef) -> Flow {
+        // Every column in scope may be looked at.
+        let looked: usize = self.levels.iter().map(|level| level.columns.len()).sum();
+        if !self.spend(looked / 8) {
+            return Flow::opaque("too long to follow");
+        }
         let flow = match name(reference) {
             Name::Bare(column) => self.bare(column),
             Name::Of(schema, table, column) => self.qualified(schema, table, column),
@@ -116,6 +121,7 @@ impl Tracer<'_> {
     /// An unqualified name: of the innermost query that surely has it, and of all that may.
     fn bare(&mut self, column: &str) -> Flow {
         let mut maybe = Vec::new();
+        let mut rows = Vec::new();
         for level in self.levels.iter().rev() {
             let found = flow::find(column, &level.columns);
             if let Some(exact) = found.exact {
@@ -125,14 +131,20 @@ impl Tracer<'_> {
             let surely_not = found.maybe.is_empty();
             maybe.extend(found.maybe);
             if let Some(table) = level.ranges.iter().find(|table| table.is(None, column)) {
-                maybe.push(union(table.items.iter().map(Item::flow)));
+                rows.push(Rc::clone(&table.items));
                 if surely_not {
                     break;
                 }
             }
         }
+        for row in rows {
+            maybe.push(self.whole(&row));
+        }
         match maybe.len() {
             0 if SYSTEM_COLUMNS.contains(&column) => Flow::default(),
+            // All relations of the body are known and have no such column: a parameter, and the
+            // arguments are in what the call is made of.
+            0 if !self.functions.is_empty() => Flow::default(),
             0 => Flow::opaque("a column of no relation that is known"),
             1 => maybe.into_iter().next().unwrap_or_default(),
             _ => union(maybe),
@@ -154,7 +166,7 @@ impl Tracer<'_> {
         let surely_not = found.maybe.is_empty();
         if surely_not || total::takes_any(column) {
             // `t.function` is `function(t)` where no column has that name.
-            found.maybe.push(union(range.iter().map(Item::flow)));
+            found.maybe.push(self.whole(&range));
         }
         let one = found.maybe.len() == 1;
         let mut all = union(found.maybe.iter().cloned());
@@ -177,15 +189,23 @@ impl Tracer<'_> {
     /// A whole row.
     fn row(&mut self, schema: Option<&str>, table: &str) -> Flow {
         match self.range(schema, table) {
-            Some(items) => union(items.iter().map(Item::flow)),
+            Some(items) => self.whole(&items),
             None => Flow::opaque("a row of no relation that is known"),
         }
     }
 
+    /// All columns of a range, as one value.
+    fn whole(&mut self, items: &[Item]) -> Flow {
+        if !self.spend(items.iter().map(Item::weight).sum()) {
+            return Flow::opaque("too long to follow");
+        }
+        union(items.iter().map(Item::flow))
+    }
+
     /// Everything that `*` stands for, as one value.
     fn all(&mut self) -> Flow {
-        let columns = self.levels.last().map(|level| level.columns.as_slice());
-        union(columns.unwrap_or_default().iter().map(Item::flow))
+        let columns = self.levels.last().map(|level| level.columns.clone());
+        self.whole(&columns.unwrap_or_default())
     }
 
     /// The columns that a star in a select list stands for; `None` for what is no star.
@@ -211,14 +231,16 @@ impl Tracer<'_> {
         }
     }
 
-    /// Whether a bare name surely is that of a range, so that `(t).column` is `t.column`.
-    pub(super) fn names_range(&self, reference: &p::ColumnRef) -> bool {
+    /// Columns that may have the name of a range which `(t).column` means; `None` where it means none,
+    /// or surely a column.
+    pub(super) fn names_range(&self, reference: &p::ColumnRef) -> Option<Vec<Flow>> {
         let Name::Bare(table) = name(reference) else {
-            return false;
+            return None;
         };
-        self.levels.iter().rev().any(|level| {
-            level.ranges.iter().any(|range| range.is(None, table))
-                && flow::find(table, &level.columns).exact.is_none()
+        let levels = self.levels.iter().rev();
+        levels.map(|level| (level, flow::find(table, &level.columns))).find_map(|(level, found)| {
+            let named = level.ranges.iter().any(|range| range.is(None, table));
+            (named && found.exact.is_none()).then_some(found.maybe)
         })
     }
 

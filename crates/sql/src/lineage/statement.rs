@@ -4,9 +4,9 @@ use pg_query::NodeEnum as N;
 use pg_query::protobuf as p;
 use tidegate_event::{Later, Output, Relation, Rows, Shown, Sources};
 
-use super::Tracer;
 use super::flow::{Flow, Item, union};
 use super::from::strings;
+use super::{SOURCES_MAX, Tracer};
 use crate::collect::relation_of;
 
 impl Tracer<'_> {
@@ -122,12 +122,15 @@ impl Tracer<'_> {
     fn explain(&mut self, stmt: &p::ExplainStmt) -> Rows {
         let outer = std::mem::take(&mut self.filters);
         let outer_opaque = self.filters_opaque.take();
-        self.nested(stmt.query.as_deref());
-        let flow = Flow {
+        let rows = self.nested(stmt.query.as_deref());
+        let mut flow = Flow {
             columns: self.filters.clone(),
             opaque: self.filters_opaque.clone(),
             ..Flow::default()
         };
+        if matches!(rows, Rows::Prepared(_)) {
+            flow.add(Flow::opaque("the plan is that of a prepared statement"));
+        }
         self.filters.extend(outer);
         self.filters_opaque = outer_opaque.or(self.filters_opaque.take());
         known(&[Item::One(Some("QUERY PLAN".to_owned()), flow)])
@@ -172,7 +175,9 @@ impl Tracer<'_> {
             N::AlterDomainStmt(_) => self.filters_are_opaque("a domain's check looks at rows"),
             _ => {}
         }
-        if !is_plain(node) {
+        // A setting of the client's own may hold anything.
+        let own = matches!(node, N::VariableSetStmt(set) if set.name.contains('.'));
+        if own || !is_plain(node) {
             self.values_are_opaque("they stand in a definition");
         }
     }
@@ -266,6 +271,9 @@ fn looks_at_rows(part: &p::Node) -> bool {
 }
 
 fn known(items: &[Item]) -> Rows {
+    if items.iter().map(Item::weight).sum::<usize>() > SOURCES_MAX {
+        return Rows::Opaque("it has too many sources to follow".to_owned());
+    }
     Rows::Known(items.iter().map(Item::output).collect())
 }
 

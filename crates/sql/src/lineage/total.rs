@@ -119,6 +119,8 @@ const ANY_ARGUMENT: &[&str] = &[
     "max",
     "min",
     "mode",
+    "num_nonnulls",
+    "num_nulls",
     "pg_typeof",
     "quote_literal",
     "quote_nullable",
@@ -196,7 +198,9 @@ pub(crate) fn elsewhere_columns(relation: &Relation) -> Option<&'static [&'stati
     if relation.schema.as_deref() == Some("pg_toast") {
         return Some(&["*"]);
     }
-    let built_in = relation.schema.as_deref().is_none_or(|schema| schema == "pg_catalog");
+    // An extension's view stands in whichever schema.
+    let built_in = relation.schema.as_deref().is_none_or(|schema| schema == "pg_catalog")
+        || relation.name == "pg_stat_statements";
     let known = ELSEWHERE_COLUMNS.iter().find(|(name, _)| *name == relation.name);
     known.filter(|_| built_in).map(|(_, columns)| *columns)
 }
