@@ -11,6 +11,7 @@ mod setup;
 mod tokio;
 
 use setup::{CATALOGUE, PROTECT, Search, dsn, lab, lab_with, sql};
+use xtask::lab::evidence::Event;
 use xtask::lab::{AgentOptions, Auth, Options, PostgresOptions, Tls, Who};
 
 /// With a catalogue connection.
@@ -27,7 +28,7 @@ fn values_leave_masked_unless_a_policy_permits_to_unmask() {
     let shown: Vec<&str> = answer.stdout.trim_end().split('|').collect();
     assert_eq!(shown.len(), 6, "{answer}");
     assert_eq!(shown[0], "****");
-    assert_eq!(shown[1], format!("************{}", &card[12..]));
+    assert_eq!(shown[1], format!("************{}", card.get(12..).unwrap()));
     assert_eq!(shown[2].len(), 32, "a hash in hexadecimal digits: {answer}");
     assert!(
         shown[3] != iban
@@ -96,7 +97,7 @@ fn filters_are_refused_unless_a_policy_permits_them_and_their_values_are_not_rec
     assert_eq!(sql(&lab, "analyst", &[&select]).stdout, "name 9\n");
     let recorded = "SELECT name FROM customers WHERE ssn = '****'";
     let evidence = lab.evidence().unwrap();
-    let verdicts: Vec<&str> = evidence.statements(recorded).map(|one| one.verdict()).collect();
+    let verdicts: Vec<&str> = evidence.statements(recorded).map(Event::verdict).collect();
     assert_eq!(verdicts, ["deny", "allow"]);
     assert_eq!(evidence.statements(&select).count(), 0);
     lab.finish().unwrap();
@@ -191,14 +192,12 @@ fn what_a_session_defines_is_known_to_it_at_once() {
         &[
             "CREATE TABLE fresh (id int, words text)",
             "INSERT INTO fresh VALUES (1, 'new') RETURNING words",
-            "CREATE TEMP TABLE passing AS SELECT words FROM fresh",
-            "SELECT words FROM passing",
             "CREATE VIEW shown AS SELECT name FROM customers",
             "SELECT * FROM shown LIMIT 1",
             "DROP VIEW shown",
         ],
     );
-    assert_eq!(answer.stdout, "new\nnew\nname 0\n", "{answer}");
+    assert_eq!(answer.stdout, "new\nname 0\n", "{answer}");
     // The same name for something else: what was known of it before does not count.
     let auditor = ["CREATE VIEW turned AS SELECT name AS x FROM customers", "SELECT 1"];
     assert!(sql(&lab, "app", &auditor).ok());

@@ -131,15 +131,15 @@ impl Paths {
                 Path::BouncerTransaction => {
                     paths.transaction = Some(pgbouncer(lab, "transaction")?);
                 }
-                Path::Gate => paths.gate = Some(gate(lab, "default", AgentOptions::default())?),
+                Path::Gate => paths.gate = Some(gate(lab, "default", &AgentOptions::default())?),
                 Path::GateHost => {
                     let options = AgentOptions { durability: "host", ..AgentOptions::default() };
-                    paths.gate_host = Some(gate(lab, "host", options)?);
+                    paths.gate_host = Some(gate(lab, "host", &options)?);
                 }
                 Path::Masking => {
                     let options =
                         AgentOptions { toml: MASKING.to_owned(), ..AgentOptions::default() };
-                    paths.masking = Some(gate(lab, "masking", options)?);
+                    paths.masking = Some(gate(lab, "masking", &options)?);
                 }
             }
         }
@@ -239,7 +239,7 @@ fn give_way(pid: u32) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn gate(lab: &Lab, name: &str, options: AgentOptions) -> anyhow::Result<Gate> {
+fn gate(lab: &Lab, name: &str, options: &AgentOptions) -> anyhow::Result<Gate> {
     let lab_cgroup = lab.cgroup.path();
     let parent = lab_cgroup.file_name().unwrap_or_default().to_string_lossy();
     let cgroup = Cgroup::create(&format!("{parent}-{name}"), false)?;
@@ -252,7 +252,7 @@ fn gate(lab: &Lab, name: &str, options: AgentOptions) -> anyhow::Result<Gate> {
         server_ca: None,
     };
     let id = site.id.clone();
-    let mut agent = Agent::prepare(site, &options)?;
+    let mut agent = Agent::prepare(site, options)?;
     let collector = lab.collector.as_ref().context("no collector")?;
     agent.enrol(&collector.enrol(&id, &lab.path(&format!("enrol-{name}.json")))?)?;
     agent.run()?;

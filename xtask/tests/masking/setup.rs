@@ -112,7 +112,7 @@ pub fn lab(toml: &str, collector_toml: &str) -> (Lab, Values) {
 
 /// The same with other options; the policy is always [`policies::MASKED`].
 pub fn lab_with(mut options: Options) -> (Lab, Values) {
-    options.agent.policy = policies::MASKED.to_owned();
+    policies::MASKED.clone_into(&mut options.agent.policy);
     let mut lab = Lab::prepare(options).unwrap();
     for role in ["auditor", "analyst", "metered", "bounded", "tidegate"] {
         let sql = format!("CREATE ROLE {role} LOGIN PASSWORD '{CATALOGUE_PASSWORD}'");
@@ -181,10 +181,11 @@ impl Search {
     /// Fails where one of them is in `bytes`; says what stands around it.
     #[track_caller]
     pub fn finds_none(&self, what: &str, bytes: &[u8]) {
-        let Some((at, _)) = self.find(bytes).next() else { return };
-        let around = &bytes[at.saturating_sub(300)..(at + 100).min(bytes.len())];
-        let (count, around) = (self.count(bytes), String::from_utf8_lossy(around));
-        panic!("{what} holds {count} protected values, the first at {at}:\n{around}");
+        let around = self.find(bytes).next().map(|(at, _)| {
+            let around = &bytes[at.saturating_sub(300)..(at + 100).min(bytes.len())];
+            String::from_utf8_lossy(around).into_owned()
+        });
+        assert_eq!(around, None, "{what} holds {} protected values", self.count(bytes));
     }
 
     fn find<'a>(&'a self, bytes: &'a [u8]) -> impl Iterator<Item = (usize, &'a [u8])> {
