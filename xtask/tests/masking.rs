@@ -223,7 +223,7 @@ fn results_are_cut_by_statement_and_by_the_hour() {
     let (lab, _) = lab(&with_catalogue(), "");
     let all = "SELECT id FROM orders";
     let answer = sql(&lab, "bounded", &[all, "SELECT 'goes on'"]);
-    assert!(answer.stderr.contains("53400") && answer.stderr.contains("150 rows"), "{answer}");
+    assert!(answer.stderr.contains("53400") && answer.stderr.contains("rows 150"), "{answer}");
     assert!(answer.stdout.ends_with("goes on\n"), "{answer}");
     for (rows, errors) in [(200, false), (200, false), (100, true), (0, true)] {
         let answer = sql(&lab, "metered", &[all]);
@@ -264,5 +264,43 @@ fn the_words_of_the_configuration_are_those_of_check() {
     let mode =
         std::os::unix::fs::PermissionsExt::mode(&std::fs::metadata(key).unwrap().permissions());
     assert_eq!(mode & 0o777, 0o600);
+    lab.finish().unwrap();
+}
+
+/// One session runs what it has prepared while another turns the view behind it into something else.
+const TURNED: &str = r#"
+import sys, time, psycopg
+app = psycopg.connect(sys.argv[1], autocommit=True)
+auditor = psycopg.connect(sys.argv[2], autocommit=True)
+query = "SELECT x FROM turned LIMIT 1"
+print(app.execute(query, prepare=True).fetchall())
+print(app.execute(query, prepare=True).fetchall())
+auditor.execute("CREATE OR REPLACE VIEW turned AS SELECT ssn AS x FROM customers")
+until = time.monotonic() + 30
+while time.monotonic() < until:
+    try:
+        rows = app.execute(query, prepare=True).fetchall()
+    except psycopg.Error as error:
+        rows = str(error)
+    print(rows)
+    if rows == [("****",)]:
+        break
+"#;
+
+#[test]
+fn what_was_prepared_before_a_view_changed_is_seen_through_the_new_one() {
+    let (lab, values) = lab(&with_catalogue(), "");
+    lab.postgres.app("GRANT CREATE ON SCHEMA public TO auditor").unwrap();
+    let view = "CREATE VIEW turned AS SELECT name AS x FROM customers; \
+                GRANT SELECT ON turned TO PUBLIC";
+    lab.postgres.sql("auditor", "app", view).unwrap();
+    // The catalogue may have been read before; the first session of its own reads it anew.
+    let mut python = lab.python(Who::Service).unwrap();
+    python.arg(dsn(&lab, "app")).arg(dsn(&lab, "auditor"));
+    let answer = xtask::lab::client::run(&mut python, TURNED.as_bytes()).unwrap();
+    let shown: Vec<&str> = answer.stdout.lines().collect();
+    assert_eq!(shown.first(), Some(&"[('name 0',)]"), "{answer}");
+    assert_eq!(shown.last(), Some(&"[('****',)]"), "{answer}");
+    Search::new(values.all_stored()).finds_none("the session", answer.stdout.as_bytes());
     lab.finish().unwrap();
 }
