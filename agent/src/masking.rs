@@ -75,9 +75,9 @@ pub fn of(config: &Config) -> anyhow::Result<Vec<Option<Arc<TargetMasking>>>> {
     }
     let mut key = mask_key::open(&config.mask_key_file())?.0;
     let secret = Secret::new(&mut key);
-    let one = |target: &TargetConfig| match masks(target) {
-        false => Ok(None),
-        true => TargetMasking::new(target, &secret).map(|masking| Some(Arc::new(masking))),
+    let one = |target: &TargetConfig| {
+        let masking = masks(target).then(|| TargetMasking::new(target, &secret));
+        Ok(masking.transpose()?.map(Arc::new))
     };
     config.targets.iter().map(one).collect()
 }

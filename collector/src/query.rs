@@ -75,6 +75,12 @@ pub struct Operation {
     pub policy_digest: String,
     /// Durability level of the record.
     pub durability: String,
+    /// What a policy wants people to be alerted of; empty for nothing.
+    pub alert: String,
+    /// Protected columns whose clear values the result may hold.
+    pub unmasked: serde_json::Value,
+    /// Whether values of the statement are masked in its record.
+    pub masked: bool,
     /// What it does to what.
     pub effects: Vec<Effect>,
     /// Statement kinds.
@@ -137,7 +143,8 @@ const OPERATIONS: &str = "
         o.kind, o.text, o.session_id, o.verdict, o.reason, o.policies, o.policy_digest,
         o.durability, o.kinds, o.parameters, o.prepared, o.unknown, o.fingerprint, s.db_user,
         s.db_name, s.application, s.pid, s.uid, s.executable, o.status, o.code, o.message, o.rows,
-        o.bytes_out, o.copied_in, o.copied_out, o.duration_ns, o.tags, o.outcome_idx
+        o.bytes_out, o.copied_in, o.copied_out, o.duration_ns, o.tags, o.outcome_idx,
+        o.alert, o.unmasked, o.masked
     FROM operations o JOIN chains c ON c.id = o.chain
         LEFT JOIN sessions s ON s.session_id = o.session_id";
 
@@ -247,6 +254,9 @@ fn operation_row(row: &Row<'_>) -> rusqlite::Result<Answer> {
         policies: json(14)?,
         policy_digest: hex::encode(row.get::<_, Vec<u8>>(15)?),
         durability: row.get(16)?,
+        alert: row.get(38)?,
+        unmasked: json(39)?,
+        masked: row.get(40)?,
         effects: Vec::new(),
         kinds: row.get(17)?,
         parameters: json(18)?,

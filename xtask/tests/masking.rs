@@ -10,8 +10,9 @@ mod setup;
 #[path = "masking/tokio.rs"]
 mod tokio;
 
-use setup::{CATALOGUE, PROTECT, Search, dsn, lab, sql};
-use xtask::lab::Who;
+use setup::{CATALOGUE, PROTECT, Search, dsn, lab, lab_with, sql};
+use xtask::lab::evidence::Event;
+use xtask::lab::{AgentOptions, Auth, Options, PostgresOptions, Tls, Who};
 
 /// With a catalogue connection.
 fn with_catalogue() -> String {
@@ -27,7 +28,7 @@ fn values_leave_masked_unless_a_policy_permits_to_unmask() {
     let shown: Vec<&str> = answer.stdout.trim_end().split('|').collect();
     assert_eq!(shown.len(), 6, "{answer}");
     assert_eq!(shown[0], "****");
-    assert_eq!(shown[1], format!("************{}", &card[12..]));
+    assert_eq!(shown[1], format!("************{}", card.get(12..).unwrap()));
     assert_eq!(shown[2].len(), 32, "a hash in hexadecimal digits: {answer}");
     assert!(
         shown[3] != iban
@@ -39,7 +40,10 @@ fn values_leave_masked_unless_a_policy_permits_to_unmask() {
     let clear = format!("{ssn}|{card}|{email}|{iban}|{account}|name 7\n");
     assert_eq!(sql(&lab, "auditor", &[select]).stdout, clear);
     let evidence = lab.evidence().unwrap();
-    assert_eq!(evidence.statements(select).count(), 3);
+    let unmasked: Vec<String> =
+        evidence.statements(select).map(|one| one.json["unmasked"].to_string()).collect();
+    assert_eq!(unmasked[..2], ["[]", "[]"]);
+    assert!(unmasked[2].contains("public.customers.ssn (class ssn)"), "{unmasked:?}");
     lab.finish().unwrap();
 }
 
@@ -93,7 +97,7 @@ fn filters_are_refused_unless_a_policy_permits_them_and_their_values_are_not_rec
     assert_eq!(sql(&lab, "analyst", &[&select]).stdout, "name 9\n");
     let recorded = "SELECT name FROM customers WHERE ssn = '****'";
     let evidence = lab.evidence().unwrap();
-    let verdicts: Vec<&str> = evidence.statements(recorded).map(|one| one.verdict()).collect();
+    let verdicts: Vec<&str> = evidence.statements(recorded).map(Event::verdict).collect();
     assert_eq!(verdicts, ["deny", "allow"]);
     assert_eq!(evidence.statements(&select).count(), 0);
     lab.finish().unwrap();
@@ -143,6 +147,33 @@ fn without_a_catalogue_only_what_the_configuration_names_is_known() {
 }
 
 #[test]
+fn the_catalogue_is_read_with_a_password_and_under_tls() {
+    let toml = format!("{CATALOGUE}password_file = \"catalogue.password\"\n{PROTECT}");
+    let agent = AgentOptions { toml, server_tls: "verify-full", ..AgentOptions::default() };
+    let postgres =
+        PostgresOptions { auth: Auth::Scram, tls: Tls::Required, ..PostgresOptions::default() };
+    let (lab, _) = lab_with(Options { agent, postgres, ..Options::default() });
+    let dsn = format!("{} sslmode=disable", lab.dsn());
+    let look = "SELECT number FROM people WHERE id = 4";
+    let answer = lab.psql_at(Who::Service, &dsn, &["-Atqc", look], "").unwrap();
+    assert_eq!(answer.stdout, "****\n", "{answer}");
+    lab.finish().unwrap();
+}
+
+#[test]
+fn a_catalogue_that_cannot_be_read_is_said_and_what_is_named_is_masked() {
+    let toml = format!("[targets.catalogue]\nuser = \"nobody here\"\n{PROTECT}");
+    let (lab, _) = lab(&toml, "");
+    let known = "SELECT name, ssn FROM customers WHERE id = 4";
+    assert_eq!(sql(&lab, "app", &[known]).stdout, "name 4|****\n");
+    let answer = sql(&lab, "app", &["SELECT number FROM people"]);
+    assert!(answer.stderr.contains("withheld"), "{answer}");
+    let log = std::fs::read_to_string(lab.path("agent/agent.log")).unwrap();
+    assert!(log.contains("a catalogue cannot be read") && log.contains("nobody here"), "{log}");
+    lab.finish().unwrap();
+}
+
+#[test]
 fn what_cannot_be_told_passes_where_the_owner_says_so() {
     let toml = format!("[targets.masking]\nunresolved = \"clear\"\n{PROTECT}");
     let (lab, _) = lab(&toml, "");
@@ -161,14 +192,12 @@ fn what_a_session_defines_is_known_to_it_at_once() {
         &[
             "CREATE TABLE fresh (id int, words text)",
             "INSERT INTO fresh VALUES (1, 'new') RETURNING words",
-            "CREATE TEMP TABLE passing AS SELECT words FROM fresh",
-            "SELECT words FROM passing",
             "CREATE VIEW shown AS SELECT name FROM customers",
             "SELECT * FROM shown LIMIT 1",
             "DROP VIEW shown",
         ],
     );
-    assert_eq!(answer.stdout, "new\nnew\nname 0\n", "{answer}");
+    assert_eq!(answer.stdout, "new\nname 0\n", "{answer}");
     // The same name for something else: what was known of it before does not count.
     let auditor = ["CREATE VIEW turned AS SELECT name AS x FROM customers", "SELECT 1"];
     assert!(sql(&lab, "app", &auditor).ok());
@@ -194,7 +223,7 @@ fn results_are_cut_by_statement_and_by_the_hour() {
     let (lab, _) = lab(&with_catalogue(), "");
     let all = "SELECT id FROM orders";
     let answer = sql(&lab, "bounded", &[all, "SELECT 'goes on'"]);
-    assert!(answer.stderr.contains("53400") && answer.stderr.contains("150 rows"), "{answer}");
+    assert!(answer.stderr.contains("53400") && answer.stderr.contains("rows 150"), "{answer}");
     assert!(answer.stdout.ends_with("goes on\n"), "{answer}");
     for (rows, errors) in [(200, false), (200, false), (100, true), (0, true)] {
         let answer = sql(&lab, "metered", &[all]);
@@ -212,7 +241,9 @@ fn results_are_cut_by_statement_and_by_the_hour() {
 fn a_honeytoken_raises_an_alert() {
     let (lab, _) = lab(&with_catalogue(), "");
     assert_eq!(sql(&lab, "app", &["SELECT words FROM honey"]).stdout, "sweet\n");
-    lab.evidence().unwrap();
+    let evidence = lab.evidence().unwrap();
+    let read = evidence.statements("SELECT words FROM honey").next().unwrap();
+    assert_eq!(read.text_of("alert"), "somebody reads the honeytoken", "{}", read.json);
     let log = std::fs::read_to_string(lab.path("agent/agent.log")).unwrap();
     let alert = log.lines().find(|line| line.contains("somebody reads the honeytoken"));
     assert!(alert.is_some_and(|line| line.contains("batch") && line.contains("lab-db")), "{log}");
@@ -233,5 +264,43 @@ fn the_words_of_the_configuration_are_those_of_check() {
     let mode =
         std::os::unix::fs::PermissionsExt::mode(&std::fs::metadata(key).unwrap().permissions());
     assert_eq!(mode & 0o777, 0o600);
+    lab.finish().unwrap();
+}
+
+/// One session runs what it has prepared while another turns the view behind it into something else.
+const TURNED: &str = r#"
+import sys, time, psycopg
+app = psycopg.connect(sys.argv[1], autocommit=True)
+auditor = psycopg.connect(sys.argv[2], autocommit=True)
+query = "SELECT x FROM turned LIMIT 1"
+print(app.execute(query, prepare=True).fetchall())
+print(app.execute(query, prepare=True).fetchall())
+auditor.execute("CREATE OR REPLACE VIEW turned AS SELECT ssn AS x FROM customers")
+until = time.monotonic() + 30
+while time.monotonic() < until:
+    try:
+        rows = app.execute(query, prepare=True).fetchall()
+    except psycopg.Error as error:
+        rows = str(error)
+    print(rows)
+    if rows == [("****",)]:
+        break
+"#;
+
+#[test]
+fn what_was_prepared_before_a_view_changed_is_seen_through_the_new_one() {
+    let (lab, values) = lab(&with_catalogue(), "");
+    lab.postgres.app("GRANT CREATE ON SCHEMA public TO auditor").unwrap();
+    let view = "CREATE VIEW turned AS SELECT name AS x FROM customers; \
+                GRANT SELECT ON turned TO PUBLIC";
+    lab.postgres.sql("auditor", "app", view).unwrap();
+    // The catalogue may have been read before; the first session of its own reads it anew.
+    let mut python = lab.python(Who::Service).unwrap();
+    python.arg(dsn(&lab, "app")).arg(dsn(&lab, "auditor"));
+    let answer = xtask::lab::client::run(&mut python, TURNED.as_bytes()).unwrap();
+    let shown: Vec<&str> = answer.stdout.lines().collect();
+    assert_eq!(shown.first(), Some(&"[('name 0',)]"), "{answer}");
+    assert_eq!(shown.last(), Some(&"[('****',)]"), "{answer}");
+    Search::new(values.all_stored()).finds_none("the session", answer.stdout.as_bytes());
     lab.finish().unwrap();
 }

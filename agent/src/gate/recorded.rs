@@ -92,9 +92,13 @@ pub(super) fn masked_reason(operation: &Operation, values: &Values) -> Option<&'
     quotes.then_some(NOT_UNDERSTOOD)
 }
 
-/// An outcome without the server's words, which may quote values.
+/// An outcome without the server's words, which may quote values. Why a result was stopped is the gate's
+/// own word, and holds none.
 pub(super) fn masked_outcome(outcome: &Outcome) -> Option<Outcome> {
     let Status::Failed { code, .. } = &outcome.status else { return None };
+    if outcome.masked.is_some_and(|masked| masked.stopped.is_some()) {
+        return None;
+    }
     let status = Status::Failed { code: code.clone(), message: MESSAGE.to_owned() };
     Some(Outcome { status, ..outcome.clone() })
 }
@@ -103,7 +107,7 @@ pub(super) fn masked_outcome(outcome: &Outcome) -> Option<Outcome> {
 mod tests {
     use std::collections::BTreeSet;
 
-    use tidegate_event::Via;
+    use tidegate_event::{Masked, Stopped, Via};
     use tidegate_sql::Analyzer;
 
     use super::*;
@@ -170,6 +174,22 @@ mod tests {
             check(text, &Values::All, " | **");
         }
         check(r"SELECT E'a\'b'", &Values::All, "SELECT '****' | **");
+    }
+
+    #[test]
+    fn the_server_s_words_are_left_out_and_the_gate_s_own_are_not() {
+        let failed = |stopped| {
+            let code = "22P02".to_owned();
+            let message = "invalid input syntax for type integer: \"123-45-6789\"".to_owned();
+            let masked = Masked { stopped, ..Masked::default() };
+            let outcome = Outcome::without_result(Status::Failed { code, message });
+            Outcome { masked: Some(masked), ..outcome }
+        };
+        let Some(got) = masked_outcome(&failed(None)) else { panic!() };
+        let expected = Status::Failed { code: "22P02".to_owned(), message: MESSAGE.to_owned() };
+        assert_eq!(got.status, expected);
+        assert_eq!(masked_outcome(&failed(Some(Stopped::Withheld))), None);
+        assert_eq!(masked_outcome(&Outcome::without_result(Status::Ok)), None);
     }
 
     #[test]

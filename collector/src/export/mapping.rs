@@ -212,6 +212,7 @@ fn describe_operation(log: &mut LogRecord, operation: &Operation) -> SeverityNum
     list(out, "security_rule.name", &decision.policies);
     text(out, "security_rule.version", hex::encode(&decision.policy_digest));
     text(out, "audit.durability", decision.durability.as_str());
+    describe_masking(out, operation);
     let effects: Vec<String> = operation
         .effects
         .iter()
@@ -251,9 +252,19 @@ fn describe_operation(log: &mut LogRecord, operation: &Operation) -> SeverityNum
     name.clone_into(&mut log.event_name);
     ocsf(log, OCSF_DATASTORE, activity);
     match verdict {
-        Verdict::Deny | Verdict::WouldDeny => SeverityNumber::Warn,
         Verdict::PassedOpen => SeverityNumber::Error,
+        _ if !operation.alert.is_empty() => SeverityNumber::Warn,
+        Verdict::Deny | Verdict::WouldDeny => SeverityNumber::Warn,
         Verdict::Allow | Verdict::Unspecified => SeverityNumber::Info,
+    }
+}
+
+fn describe_masking(out: &mut Vec<KeyValue>, operation: &Operation) {
+    if !operation.alert.is_empty() {
+        text(out, "audit.alert", operation.alert.as_str());
+    }
+    if !operation.unmasked.is_empty() {
+        list(out, "audit.unmasked", &operation.unmasked);
     }
 }
 

@@ -162,8 +162,10 @@ impl Row<'_> {
             .prepare_cached(
                 "INSERT OR IGNORE INTO operations (idx, chain, seq, session_id, wall_ns,
                  received_ns, who, target, kind, text, text_bytes, prepared, parameters, kinds,
-                 fingerprint, unknown, verdict, reason, policies, policy_digest, durability)
-                 VALUES (?1,?2,?3,?4,?5,?6,?7,?8,?9,?10,?11,?12,?13,?14,?15,?16,?17,?18,?19,?20,?21)",
+                 fingerprint, unknown, verdict, reason, policies, policy_digest, durability,
+                 alert, unmasked, masked)
+                 VALUES (?1,?2,?3,?4,?5,?6,?7,?8,?9,?10,?11,?12,?13,?14,?15,?16,?17,?18,?19,?20,?21,
+                 ?22,?23,?24)",
             )?
             .execute(params![
                 self.idx,
@@ -187,6 +189,9 @@ impl Row<'_> {
                 json!(decision.policies).to_string(),
                 &decision.policy_digest[..],
                 decision.durability,
+                operation.alert,
+                json!(operation.unmasked).to_string(),
+                operation.masked,
             ])?;
         for effect in &operation.effects {
             self.work

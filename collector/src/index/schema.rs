@@ -3,7 +3,7 @@
 use rusqlite::Connection;
 
 /// `PRAGMA user_version` of this schema.
-pub const VERSION: i64 = 1;
+pub const VERSION: i64 = 2;
 
 const TABLES: &str = "
     CREATE TABLE cursor (next INTEGER NOT NULL) STRICT;
@@ -31,6 +31,7 @@ const TABLES: &str = "
         parameters TEXT NOT NULL, kinds TEXT NOT NULL, fingerprint INTEGER, unknown TEXT NOT NULL,
         verdict TEXT NOT NULL, reason TEXT NOT NULL, policies TEXT NOT NULL,
         policy_digest BLOB NOT NULL, durability TEXT NOT NULL,
+        alert TEXT NOT NULL, unmasked TEXT NOT NULL, masked INTEGER NOT NULL,
         outcome_idx INTEGER, status TEXT, code TEXT, message TEXT, rows INTEGER, bytes_out INTEGER,
         copied_in INTEGER, copied_out INTEGER, duration_ns INTEGER, tags TEXT,
         UNIQUE (chain, seq)) STRICT;

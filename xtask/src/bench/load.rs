@@ -34,6 +34,8 @@ pub enum Load {
     Churn,
     /// A SELECT of a million rows.
     Rows,
+    /// A SELECT of a million rows of ten columns, two of which are protected on one path.
+    Wide,
     /// `COPY .. TO STDOUT` of a million rows.
     CopyOut,
     /// `COPY .. FROM STDIN` of a million rows.
@@ -42,7 +44,7 @@ pub enum Load {
 
 impl Load {
     /// In the order in which they are measured.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self::Select("simple", 1),
         Self::Select("simple", 16),
         Self::Select("extended", 1),
@@ -51,6 +53,7 @@ impl Load {
         Self::Select("prepared", 16),
         Self::Churn,
         Self::Rows,
+        Self::Wide,
         Self::CopyOut,
         Self::CopyIn,
     ];
@@ -62,6 +65,7 @@ impl Load {
             Self::Select(mode, clients) => format!("{mode}, {clients} clients"),
             Self::Churn => "churn, 16 clients".to_owned(),
             Self::Rows => "SELECT of 1M rows".to_owned(),
+            Self::Wide => "SELECT of 1M rows x 10".to_owned(),
             Self::CopyOut => "COPY out of 1M rows".to_owned(),
             Self::CopyIn => "COPY in of 1M rows".to_owned(),
         }
@@ -69,7 +73,7 @@ impl Load {
 
     /// Whether bytes are counted instead of statements.
     pub const fn is_bulk(self) -> bool {
-        matches!(self, Self::Rows | Self::CopyOut | Self::CopyIn)
+        matches!(self, Self::Rows | Self::Wide | Self::CopyOut | Self::CopyIn)
     }
 }
 
@@ -124,6 +128,10 @@ pub fn prepare(lab: &Lab, scale: &str) -> anyhow::Result<()> {
     lab.postgres.app(&format!(
         "CREATE TABLE bulk AS SELECT n, 'row number ' || n AS words, n * 1.5 AS half \
          FROM generate_series(1, {BULK_ROWS}) n; ANALYZE bulk; \
+         CREATE TABLE wide AS SELECT n AS id, 'name ' || n AS name, to_char(n, 'FM000-00-0000') AS ssn, \
+         to_char(4e15::bigint + n, 'FM0000000000000000') AS card, n * 7 AS a, n * 1.5 AS b, \
+         'some words ' || n AS c, now() AS d, n % 2 = 0 AS e, md5(n::text) AS f \
+         FROM generate_series(1, {BULK_ROWS}) n; ANALYZE wide; \
          CREATE UNLOGGED TABLE bulk_in (n int, words text, half numeric)"
     ))?;
     let rows = lab.postgres.app("COPY bulk TO STDOUT")?;
@@ -145,6 +153,7 @@ pub fn measure(
         Load::Select(mode, clients) => pgbench(lab, path, paths, seconds, &["-M", mode], clients),
         Load::Churn => pgbench(lab, path, paths, seconds, &["-C", "-M", "simple"], 16),
         Load::Rows => bulk(lab, path, paths, "SELECT * FROM bulk", None),
+        Load::Wide => wide(lab, path, paths),
         Load::CopyOut => bulk(lab, path, paths, "COPY bulk TO STDOUT", None),
         Load::CopyIn => {
             let file = lab.path("bulk.tsv");
@@ -282,6 +291,17 @@ fn bulk(
     input: Option<&FilePath>,
 ) -> anyhow::Result<Done> {
     let bytes = fs::metadata(lab.path("bulk.tsv"))?.len();
+    bulk_of(lab, path, paths, sql, input, bytes)
+}
+
+fn bulk_of(
+    lab: &Lab,
+    path: Path,
+    paths: &Paths,
+    sql: &str,
+    input: Option<&FilePath>,
+    bytes: u64,
+) -> anyhow::Result<Done> {
     let mut command = client(lab, path, paths, "psql")?;
     command.args(["-XqAt", "-v", "ON_ERROR_STOP=1", "-v", "FETCH_COUNT=0", "-c", sql]);
     command.args(["-o", "/dev/null"]);
@@ -293,6 +313,20 @@ fn bulk(
     #[expect(clippy::cast_precision_loss, reason = "some 30 million, far below 2^52")]
     let count = bytes as f64;
     Ok(Done { count, rate: count / took, p50_us: None })
+}
+
+/// The wide table by psql; bytes are those of its text, whatever the masks make of them.
+fn wide(lab: &Lab, path: Path, paths: &Paths) -> anyhow::Result<Done> {
+    let size = "SELECT sum(length(w::text)) FROM wide w";
+    let bytes = match lab.path("wide.bytes") {
+        file if file.exists() => fs::read_to_string(file)?.parse()?,
+        file => {
+            let bytes = lab.postgres.app(size)?;
+            fs::write(file, &bytes)?;
+            bytes.parse()?
+        }
+    };
+    bulk_of(lab, path, paths, "SELECT * FROM wide", None, bytes)
 }
 
 /// Memory that each of `count` idle connections takes in the path, in KiB; `None` for no path.

@@ -19,6 +19,24 @@ use crate::lab::{Lab, places};
 /// How long a hop may take to listen.
 const START_MS_MAX: u64 = 20_000;
 
+/// What is protected on [`Path::Masking`].
+const MASKING: &str = r#"
+[targets.catalogue]
+user = "app"
+
+[[protect]]
+target = "lab-db"
+columns = ["public.wide.ssn"]
+class = "ssn"
+mask = "redact"
+
+[[protect]]
+target = "lab-db"
+columns = ["public.wide.card"]
+class = "card"
+mask = "partial"
+"#;
+
 /// One way to the server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Path {
@@ -36,11 +54,14 @@ pub enum Path {
     Gate,
     /// The gate, every statement at level `host`.
     GateHost,
+    /// The gate, evidence at the default levels, at a target with protected columns: two of the ten of
+    /// table `wide`.
+    Masking,
 }
 
 impl Path {
     /// In the order in which they are measured.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 8] = [
         Self::Direct,
         Self::Relay,
         Self::Haproxy,
@@ -48,6 +69,7 @@ impl Path {
         Self::BouncerTransaction,
         Self::Gate,
         Self::GateHost,
+        Self::Masking,
     ];
 
     /// Its name in reports.
@@ -60,12 +82,13 @@ impl Path {
             Self::BouncerTransaction => "pgbouncer transaction",
             Self::Gate => "tidegate",
             Self::GateHost => "tidegate host level",
+            Self::Masking => "tidegate masking",
         }
     }
 
     /// Whether clients run as the protected account.
     pub const fn is_gate(self) -> bool {
-        matches!(self, Self::Gate | Self::GateHost)
+        matches!(self, Self::Gate | Self::GateHost | Self::Masking)
     }
 }
 
@@ -85,6 +108,7 @@ pub struct Paths {
     transaction: Option<(Daemon, u16)>,
     gate: Option<Gate>,
     gate_host: Option<Gate>,
+    masking: Option<Gate>,
     collector: Option<u32>,
 }
 
@@ -107,8 +131,16 @@ impl Paths {
                 Path::BouncerTransaction => {
                     paths.transaction = Some(pgbouncer(lab, "transaction")?);
                 }
-                Path::Gate => paths.gate = Some(gate(lab, "default", "process")?),
-                Path::GateHost => paths.gate_host = Some(gate(lab, "host", "host")?),
+                Path::Gate => paths.gate = Some(gate(lab, "default", &AgentOptions::default())?),
+                Path::GateHost => {
+                    let options = AgentOptions { durability: "host", ..AgentOptions::default() };
+                    paths.gate_host = Some(gate(lab, "host", &options)?);
+                }
+                Path::Masking => {
+                    let options =
+                        AgentOptions { toml: MASKING.to_owned(), ..AgentOptions::default() };
+                    paths.masking = Some(gate(lab, "masking", &options)?);
+                }
             }
         }
         Ok(paths)
@@ -117,7 +149,7 @@ impl Paths {
     /// Where clients of a path connect to.
     pub fn port(&self, path: Path) -> anyhow::Result<u16> {
         match path {
-            Path::Direct | Path::Gate | Path::GateHost => Ok(self.server_port),
+            Path::Direct | Path::Gate | Path::GateHost | Path::Masking => Ok(self.server_port),
             other => Ok(self.hop(other).context("this path was not started")?.1),
         }
     }
@@ -134,7 +166,9 @@ impl Paths {
     pub fn pids(&self, path: Path) -> anyhow::Result<Vec<u32>> {
         match path {
             Path::Direct => Ok(Vec::new()),
-            Path::Gate | Path::GateHost => Ok(vec![self.gate_of(path)?.agent.pid()?]),
+            Path::Gate | Path::GateHost | Path::Masking => {
+                Ok(vec![self.gate_of(path)?.agent.pid()?])
+            }
             other => Ok(vec![self.hop(other).context("this path was not started")?.0.pid()]),
         }
     }
@@ -154,7 +188,8 @@ impl Paths {
 
     /// Stops everything that [`Paths::start`] started, except what belongs to the laboratory.
     pub fn stop(&mut self) -> anyhow::Result<()> {
-        for gate in [&mut self.gate, &mut self.gate_host].into_iter().filter_map(Option::as_mut) {
+        let gates = [&mut self.gate, &mut self.gate_host, &mut self.masking];
+        for gate in gates.into_iter().filter_map(Option::as_mut) {
             gate.agent.stop()?;
             gate.agent.detach()?;
             gate.cgroup.remove()?;
@@ -168,12 +203,16 @@ impl Paths {
             Path::Haproxy => self.haproxy.as_ref(),
             Path::BouncerSession => self.session.as_ref(),
             Path::BouncerTransaction => self.transaction.as_ref(),
-            Path::Direct | Path::Gate | Path::GateHost => None,
+            Path::Direct | Path::Gate | Path::GateHost | Path::Masking => None,
         }
     }
 
     fn gate_of(&self, path: Path) -> anyhow::Result<&Gate> {
-        let gate = if path == Path::Gate { &self.gate } else { &self.gate_host };
+        let gate = match path {
+            Path::GateHost => &self.gate_host,
+            Path::Masking => &self.masking,
+            _ => &self.gate,
+        };
         gate.as_ref().context("this path was not started")
     }
 }
@@ -200,7 +239,7 @@ fn give_way(pid: u32) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn gate(lab: &Lab, name: &str, durability: &'static str) -> anyhow::Result<Gate> {
+fn gate(lab: &Lab, name: &str, options: &AgentOptions) -> anyhow::Result<Gate> {
     let lab_cgroup = lab.cgroup.path();
     let parent = lab_cgroup.file_name().unwrap_or_default().to_string_lossy();
     let cgroup = Cgroup::create(&format!("{parent}-{name}"), false)?;
@@ -213,7 +252,7 @@ fn gate(lab: &Lab, name: &str, durability: &'static str) -> anyhow::Result<Gate>
         server_ca: None,
     };
     let id = site.id.clone();
-    let mut agent = Agent::prepare(site, &AgentOptions { durability, ..AgentOptions::default() })?;
+    let mut agent = Agent::prepare(site, options)?;
     let collector = lab.collector.as_ref().context("no collector")?;
     agent.enrol(&collector.enrol(&id, &lab.path(&format!("enrol-{name}.json")))?)?;
     agent.run()?;

@@ -42,6 +42,9 @@ mask = "null"
 /// The agent's own account at the server.
 pub const CATALOGUE: &str = "[targets.catalogue]\nuser = \"tidegate\"\nrefresh_seconds = 5\n";
 
+/// Of all roles that a laboratory adds; where logins are trusted, nobody asks for it.
+const CATALOGUE_PASSWORD: &str = "known to the agent alone";
+
 const TABLES: &str = "CREATE TABLE customers (id int PRIMARY KEY, name text, ssn text UNIQUE, card text, \
     email varchar(60), iban text, account bigint); \
     CREATE TABLE orders (id int PRIMARY KEY, customer int, words text); \
@@ -102,15 +105,18 @@ impl Values {
 
 /// A laboratory whose table holds `Values`.
 pub fn lab(toml: &str, collector_toml: &str) -> (Lab, Values) {
-    let agent = AgentOptions {
-        policy: policies::MASKED.to_owned(),
-        toml: toml.to_owned(),
-        ..AgentOptions::default()
-    };
+    let agent = AgentOptions { toml: toml.to_owned(), ..AgentOptions::default() };
     let collector_toml = collector_toml.to_owned();
-    let mut lab = Lab::prepare(Options { agent, collector_toml, ..Options::default() }).unwrap();
+    lab_with(Options { agent, collector_toml, ..Options::default() })
+}
+
+/// The same with other options; the policy is always [`policies::MASKED`].
+pub fn lab_with(mut options: Options) -> (Lab, Values) {
+    policies::MASKED.clone_into(&mut options.agent.policy);
+    let mut lab = Lab::prepare(options).unwrap();
     for role in ["auditor", "analyst", "metered", "bounded", "tidegate"] {
-        lab.postgres.admin(&format!("CREATE ROLE {role} LOGIN")).unwrap();
+        let sql = format!("CREATE ROLE {role} LOGIN PASSWORD '{CATALOGUE_PASSWORD}'");
+        lab.postgres.admin(&sql).unwrap();
     }
     let values = Values::make();
     lab.postgres.app(TABLES).unwrap();
@@ -119,6 +125,8 @@ pub fn lab(toml: &str, collector_toml: &str) -> (Lab, Values) {
     fs::write(&file, values.insert()).unwrap();
     lab.postgres.app_file(&file).unwrap();
     lab.postgres.app(BEHIND).unwrap();
+    fs::create_dir_all(lab.path("agent")).unwrap();
+    fs::write(lab.path("agent/catalogue.password"), format!("{CATALOGUE_PASSWORD}\n")).unwrap();
     lab.start_collector().unwrap();
     lab.start_agent().unwrap();
     (lab, values)
@@ -173,10 +181,11 @@ impl Search {
     /// Fails where one of them is in `bytes`; says what stands around it.
     #[track_caller]
     pub fn finds_none(&self, what: &str, bytes: &[u8]) {
-        let Some((at, _)) = self.find(bytes).next() else { return };
-        let around = &bytes[at.saturating_sub(300)..(at + 100).min(bytes.len())];
-        let (count, around) = (self.count(bytes), String::from_utf8_lossy(around));
-        panic!("{what} holds {count} protected values, the first at {at}:\n{around}");
+        let around = self.find(bytes).next().map(|(at, _)| {
+            let around = &bytes[at.saturating_sub(300)..(at + 100).min(bytes.len())];
+            String::from_utf8_lossy(around).into_owned()
+        });
+        assert_eq!(around, None, "{what} holds {} protected values", self.count(bytes));
     }
 
     fn find<'a>(&'a self, bytes: &'a [u8]) -> impl Iterator<Item = (usize, &'a [u8])> {

@@ -62,8 +62,9 @@ pub fn received(lab: &Lab, dsn: &str, test: &str) -> Vec<u8> {
 }
 
 fn hex(word: &str) -> Vec<u8> {
-    let digits: Vec<u8> = word.chars().filter_map(|c| c.to_digit(16)).map(|d| d as u8).collect();
-    digits.chunks_exact(2).map(|pair| pair[0] << 4 | pair[1]).collect()
+    let pairs = word.as_bytes().chunks_exact(2);
+    let pairs = pairs.filter_map(|pair| std::str::from_utf8(pair).ok());
+    pairs.filter_map(|pair| u8::from_str_radix(pair, 16).ok()).collect()
 }
 
 /// The run as the service account.

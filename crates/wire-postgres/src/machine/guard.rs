@@ -104,8 +104,9 @@ impl<R: Clone> Machine<R> {
     /// How much of a message must be there beyond what its kind needs.
     pub(super) fn guard_wants(&self, header: Header) -> usize {
         let guard = &self.session.guard;
-        let guarded = guard.protection.is_some() || self.front_duty().is_some();
-        if !guarded || guard.is_muted() {
+        // Bounds alone bring no protection, and their results are described, too.
+        let bare = guard.protection.is_none() && self.front_duty().is_none();
+        if bare || guard.is_muted() {
             return 0;
         }
         let max = match header.kind {

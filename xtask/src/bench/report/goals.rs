@@ -76,6 +76,14 @@ fn goals() -> Vec<(String, Floor, Measure)> {
         let cpu = over(load, Path::BouncerTransaction, |f| Some(f.cpu));
         goals.push((name, Floor::AtMost(1.0), cpu));
     }
+    goals.push((
+        "rate / masking off, 1M rows x 10 of which 2 are masked".to_owned(),
+        Floor::AtLeast(0.75),
+        Box::new(|run, path| {
+            let masked = || ratio(run, Load::Wide, Path::Masking, Path::Gate, |f| Some(f.rate));
+            (path == Path::Gate).then(masked).flatten()
+        }),
+    ));
     let churn = over(Load::Churn, Path::Haproxy, |f| Some(f.cpu));
     goals.push(("CPU per connection / haproxy, churn".to_owned(), Floor::AtMost(1.5), churn));
     goals.push((
