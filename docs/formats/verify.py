@@ -540,7 +540,7 @@ class Verifier:
     def find(self, grade, place, what, chain=None, seq=None):
         index, file, offset = place or (None, None, None)
         self.findings.append({
-            "class": grade, "index": index, "file": file, "offset": offset,
+            "class": grade, "index": index, "entries": None, "file": file, "offset": offset,
             "chain": chain.hex() if chain else None, "seq": seq, "what": what,
         })
         if grade == "tampering" and chain in self.chains:
@@ -585,6 +585,7 @@ class Verifier:
                 # A checkpoint that only the log's key signed may be the thief's own.
                 good = self.witnessed if witnessed else self.bound
                 self.find("tampering", (size - 1, None, None), f"{what}: the change lies in entries {good} to {size - 1}")
+                self.findings[-1]["entries"] = [good, size - 1]
 
     # -- records
 
@@ -869,7 +870,8 @@ def verify_log(args, keys, policy):
     verifier.finish()
     if args.range:
         first, last = map(int, args.range.split(".."))
-        verifier.findings = [f for f in verifier.findings if f["index"] is None or first <= f["index"] <= last]
+        at = lambda f: f["entries"] or (f["index"], f["index"])
+        verifier.findings = [f for f in verifier.findings if at(f)[0] is None or (at(f)[0] <= last and first <= at(f)[1])]
     return verifier
 
 

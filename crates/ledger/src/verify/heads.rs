@@ -96,7 +96,11 @@ impl Verifier {
                 size.saturating_sub(1)
             );
             let spot = Spot { index: size.checked_sub(1), file: None, offset: None };
+            let found = self.findings.len();
             self.find(Class::Tampering, &spot, None, None, what);
+            if let Some(finding) = self.findings.get_mut(found) {
+                finding.entries = Some((good, size.saturating_sub(1)));
+            }
         }
     }
 
