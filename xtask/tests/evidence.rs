@@ -1,7 +1,7 @@
 //! Evidence end to end: a witness, what the agent saw, a question, a replay, a bundle, and the second verifier on
 //! the log of a real agent.
 
-#![expect(clippy::unwrap_used, reason = "tests")]
+#![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests")]
 
 use std::io::Write as _;
 use std::path::Path;
