@@ -778,9 +778,11 @@ class Verifier:
             if not fork["taken"]:
                 by = fork["by"]
                 self.find("tampering", fork["place"], f"FORK of agent {fork['agent']}", by.chain, by.seq)
-        for size, _, source, _ in self.heads:
+        for size, _, source, witnessed in self.heads:
+            good = self.witnessed if witnessed else self.bound
             what = f"the log has {self.tree.size} entries, and checkpoint {source} was signed over {size}: its end is cut"
-            self.find("tampering", (self.tree.size, None, None), what)
+            self.find("tampering", (self.tree.size, None, None), f"{what}, or it was changed from entry {good} on")
+            self.findings[-1]["entries"] = [good, size - 1]
         if self.broken_tree:
             self.find("tampering", None, "entries are missing, so later checkpoints were not compared")
         if self.policy and (self.tree.size or not whole):

@@ -80,6 +80,8 @@ fn a_real_log_is_witnessed_and_proven_without_our_program() {
         Ok((report["seen_by_agents"].as_u64() > Some(0)).then_some(()))
     })
     .unwrap();
+    let status = json(collector, &["status", "--json"]);
+    assert!(status["witnessed"].as_u64() > answer["index"].as_u64(), "{status:#}");
     let mut replay = collector.program();
     replay.arg("replay").arg("--config").arg(collector.config());
     let shown = places::run(replay.arg(answer["session"].as_str().unwrap())).unwrap();
