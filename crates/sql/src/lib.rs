@@ -24,6 +24,7 @@ mod analyzer;
 mod catalogue;
 mod collect;
 mod function;
+pub mod mysql;
 mod parse;
 mod plpgsql;
 mod shape;
