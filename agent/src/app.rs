@@ -138,6 +138,7 @@ async fn start(config: Config, lanes: &Arc<Lanes>) -> anyhow::Result<Agent> {
         host_ca,
         verifications,
         analyzer: Arc::new(Analyzer::new()),
+        mysql_analyzer: Arc::new(tidegate_sql::mysql::Analyzer::new()),
         metrics: Arc::new(Metrics::new()),
         config,
     });

@@ -9,18 +9,17 @@ use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
-use tidegate_event::{Capture, Principal};
+use tidegate_event::{Capture, Principal, Protocol as Spoken};
 use tidegate_journal::{Journal, SessionOpening, SessionRefusal};
 use tidegate_policy::PolicySet;
 use tidegate_sql::Analyzer;
-use tidegate_wire_postgres::Machine;
 use tokio::net::TcpStream;
 use tokio::sync::watch;
 
 use crate::capture::capture_of;
 use crate::config::{ClientTls, Config, TargetConfig};
 use crate::drain::Guard;
-use crate::gate::{Gate, Standing};
+use crate::gate::{Gate, Standing, Token};
 use crate::lanes::Lanes;
 use crate::resolve::Resolver;
 use crate::session::leg::Leg;
@@ -48,8 +47,10 @@ pub struct Shared {
     pub host_ca: Arc<HostCa>,
     /// How each target's servers are verified, in the order of the configuration.
     pub verifications: Vec<Verifications>,
-    /// The analyser that all sessions share.
+    /// The analyser that all sessions of PostgreSQL share.
     pub analyzer: Arc<Analyzer>,
+    /// The same for MySQL and MariaDB.
+    pub mysql_analyzer: Arc<tidegate_sql::mysql::Analyzer>,
     /// Counts for status and heartbeat.
     pub metrics: Arc<Metrics>,
 }
@@ -121,7 +122,11 @@ async fn serve(stream: TcpStream, client: SocketAddr, shared: &Shared, guard: &G
             let labels = gate.labels().clone();
             let open = Open::new(&shared.metrics, &labels);
             _ = stream.set_nodelay(true);
-            Session::new(machine, gate, Leg::Plain(stream)).run(around).await;
+            let leg = Leg::Plain(stream);
+            match machine {
+                Machine::Postgres(machine) => Session::new(*machine, gate, leg).run(around).await,
+                Machine::Mysql(machine) => Session::new(*machine, gate, leg).run(around).await,
+            }
             drop(open);
         }
         Err(refused) => {
@@ -164,7 +169,13 @@ struct Refused {
     capture: Option<Box<Capture>>,
 }
 
-type Admitted = (Gate, Machine<crate::gate::Token>, Surroundings);
+/// The machine of a target's protocol.
+enum Machine {
+    Postgres(Box<tidegate_wire_postgres::Machine<Token>>),
+    Mysql(Box<tidegate_wire_mysql::Machine<Token>>),
+}
+
+type Admitted = (Gate, Machine, Surroundings);
 
 fn admit(
     stream: &TcpStream,
@@ -203,8 +214,9 @@ fn admit(
     };
     let metrics = Arc::clone(&shared.metrics);
     let gate = Gate::new(shared.journal.clone(), log, shared.policy.clone(), standing, metrics);
-    let machine = Machine::new(machine_config(target), Arc::clone(&shared.analyzer));
-    Ok((gate, machine, surroundings(shared, index, target, capture.original, guard)))
+    let around = surroundings(shared, index, target, capture.original, guard);
+    let machine = machine(target, shared, around.verification.is_some());
+    Ok((gate, machine, around))
 }
 
 fn whose<'a>(
@@ -247,10 +259,24 @@ fn surroundings(
     }
 }
 
-fn machine_config(target: &TargetConfig) -> tidegate_wire_postgres::Config {
-    let client_tls = match target.tls.client {
-        ClientTls::Offer => tidegate_wire_postgres::ClientTls::Offer,
-        ClientTls::Refuse => tidegate_wire_postgres::ClientTls::Refuse,
-    };
-    tidegate_wire_postgres::Config { client_tls, ..Default::default() }
+fn machine(target: &TargetConfig, shared: &Shared, server_tls: bool) -> Machine {
+    let offers = target.tls.client == ClientTls::Offer;
+    match target.protocol {
+        Spoken::Postgres => {
+            use tidegate_wire_postgres as wire;
+            let client_tls = if offers { wire::ClientTls::Offer } else { wire::ClientTls::Refuse };
+            let config = wire::Config { client_tls, ..Default::default() };
+            let analyzer = Arc::clone(&shared.analyzer);
+            Machine::Postgres(Box::new(wire::Machine::new(config, analyzer)))
+        }
+        Spoken::Mysql => {
+            use tidegate_wire_mysql as wire;
+            let client_tls = if offers { wire::ClientTls::Offer } else { wire::ClientTls::Refuse };
+            let server_tls =
+                if server_tls { wire::ServerTls::Require } else { wire::ServerTls::Off };
+            let config = wire::Config { client_tls, server_tls, ..Default::default() };
+            let analyzer = Arc::clone(&shared.mysql_analyzer);
+            Machine::Mysql(Box::new(wire::Machine::new(config, analyzer)))
+        }
+    }
 }

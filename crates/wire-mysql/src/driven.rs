@@ -49,6 +49,10 @@ impl<R: Clone> tidegate_wire::Machine<R> for Machine<R> {
         Self::reads_client(self)
     }
 
+    fn client_bytes_max(&self, buffered: usize) -> Option<usize> {
+        Self::client_bytes_max(self, buffered)
+    }
+
     fn reads_server(&self) -> bool {
         Self::reads_server(self)
     }

@@ -32,6 +32,8 @@ use tidegate_wire::{Fault, Whose};
 
 pub(crate) use statement::Known;
 
+use crate::frame::HEADER_BYTES;
+use crate::message::response::FIXED_BYTES;
 use crate::message::{error, greeting::Greeting};
 use crate::statements::Statements;
 use crate::{Action, Analyze, Answer, AskId, Authority, Config, Exempt};
@@ -278,6 +280,14 @@ impl<R: Clone> Machine<R> {
         }
     }
 
+    /// How many more of the client's bytes may be read: until it is clear whether its first packet is an
+    /// SSLRequest, not more than that, since its TLS follows at once.
+    pub fn client_bytes_max(&self, buffered: usize) -> Option<usize> {
+        let first = matches!(self.phase, Phase::Response { under_tls: false });
+        let left = (HEADER_BYTES + FIXED_BYTES).checked_sub(buffered)?;
+        (first && left > 0).then_some(left)
+    }
+
     /// Whether the server's bytes are wanted: always, once there is a server, but while it waits for a
     /// decision on a local file.
     pub fn reads_server(&self) -> bool {
@@ -351,6 +361,8 @@ impl<R: Clone> Machine<R> {
             }
             _ => {}
         }
+        // A server may have answered before it had the whole file.
+        self.infile_lost(now_ns);
         if let Some(running) = self.session.running.take() {
             self.lose(now_ns, running);
         }

@@ -211,6 +211,7 @@ fn gate(lab: &Lab, name: &str, durability: &'static str) -> anyhow::Result<Gate>
         service_uid: lab.service_uid,
         server_port: lab.postgres.port(),
         server_ca: None,
+        mariadb: None,
     };
     let id = site.id.clone();
     let mut agent = Agent::prepare(site, &AgentOptions { durability, ..AgentOptions::default() })?;

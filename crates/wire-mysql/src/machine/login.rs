@@ -1,6 +1,7 @@
 //! From the greeting to the server's OK, both directions; also the authentication of COM_CHANGE_USER.
 //!
-//! Promises: nothing may stand behind an SSLRequest that is granted. No byte goes to the server before
+//! Promises: nothing may stand behind an SSLRequest that is granted in the buffer (the driver leaves it in
+//! the socket, [`Machine::client_bytes_max`]): it would be taken for plaintext. No byte goes to the server before
 //! the login is permitted. What the client answers to the server's authentication requests is never read,
 //! and never becomes part of an operation; it is sent only when it is the client's turn, and with the
 //! sequence number that comes next, so that no server can take it for a command.

@@ -440,7 +440,6 @@ impl<R: Clone> Machine<R> {
 
     /// The connection ended before the command under way was done.
     pub(super) fn lose(&mut self, now_ns: u64, running: Running<R>) {
-        self.infile_lost(now_ns);
         if let Some(op) = running.op {
             let status = self.session.progress.lost();
             self.finish(now_ns, &op, status);
