@@ -56,6 +56,8 @@ pub struct Options {
     pub postgres: PostgresOptions,
     /// A second server.
     pub mariadb: Option<MariadbOptions>,
+    /// The port of a test's own server in MariaDB's place.
+    pub mysql_port: Option<u16>,
     /// The agent's configuration.
     pub agent: AgentOptions,
     /// Start without collector: the agent only spools.
@@ -166,7 +168,10 @@ impl Lab {
             service_uid: self.service_uid,
             server_port: self.postgres.port(),
             server_ca: self.postgres.ca().filter(|_| !self.server_ca_forgotten),
-            mariadb: self.mariadb.as_ref().map(|server| (server.port(), server.ca())),
+            mariadb: match (&self.mariadb, self.options.mysql_port) {
+                (Some(server), _) => Some((server.port(), server.ca())),
+                (None, port) => port.map(|port| (port, None)),
+            },
         };
         let mut agent = Agent::prepare(site, &self.options.agent)?;
         agent.keep(self.options.keep);
