@@ -4,7 +4,7 @@
 //! Limits: not run against a real MySQL; the exchange with the server's RSA key is a golden conversation of
 //! `crates/wire-mysql` (`sha2_full_rsa`).
 
-#![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests")]
+#![expect(clippy::unwrap_used, reason = "tests")]
 
 use std::io::{Read as _, Write as _};
 use std::net::{TcpListener, TcpStream};

@@ -57,6 +57,14 @@ const MARIADB_FOLLOWED: u64 =
     PROGRESS | STMT_BULK | EXTENDED_METADATA | CACHE_METADATA | BULK_UNIT_RESULTS;
 /// MySQL's flags.
 const MYSQL_FLAGS: u64 = 0xffff_ffff;
+/// How a handshake response is laid out: these are true of it, whatever was offered.
+const LAYOUT: u64 = CLIENT_MYSQL
+    | CONNECT_WITH_DB
+    | PROTOCOL_41
+    | SECURE_CONNECTION
+    | PLUGIN_AUTH
+    | CONNECT_ATTRS
+    | PLUGIN_AUTH_LENENC;
 
 /// What is offered to the client of a server's flags.
 pub const fn offered(server: u64, client_tls: bool) -> u64 {
@@ -65,11 +73,11 @@ pub const fn offered(server: u64, client_tls: bool) -> u64 {
     if client_tls { offered | SSL } else { offered }
 }
 
-/// What goes to the server of a client's flags. Flags that say how the response is laid out stay.
+/// What goes to the server of a client's flags: a flag that was not offered must not reach it, since the
+/// machine would not follow what it turns on. Flags that say how the response is laid out stay.
 pub const fn forwarded(client: u64, offered: u64, server_tls: bool) -> u64 {
-    let mysql = client & MYSQL_FLAGS & !NOT_FOLLOWED & !SSL;
-    let mariadb = client & offered & MARIADB_FOLLOWED;
-    if server_tls { mysql | mariadb | SSL } else { mysql | mariadb }
+    let flags = client & (offered | LAYOUT) & !SSL;
+    if server_tls { flags | SSL } else { flags }
 }
 
 /// The flags as they stand on the wire: the lower half, the upper half, and MariaDB's.
@@ -77,4 +85,23 @@ pub(crate) fn halves(flags: u64) -> ([u8; 2], [u8; 2], [u8; 4]) {
     let part = |from: u32| u16::try_from(flags >> from & 0xffff).unwrap_or_default();
     let mariadb = u32::try_from(flags >> 32).unwrap_or_default();
     (part(0).to_le_bytes(), part(16).to_le_bytes(), mariadb.to_le_bytes())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_flag_reaches_a_side_that_the_other_could_not_follow() {
+        let server = PROTOCOL_41 | PLUGIN_AUTH | COMPRESS | ZSTD | DEPRECATE_EOF | CACHE_METADATA;
+        let offered = offered(server, true);
+        assert_eq!(offered, PROTOCOL_41 | PLUGIN_AUTH | DEPRECATE_EOF | CACHE_METADATA | SSL);
+        let client = u64::MAX;
+        let to_server = forwarded(client, offered, false);
+        assert_eq!(to_server, PROTOCOL_41 | PLUGIN_AUTH | DEPRECATE_EOF | CACHE_METADATA | LAYOUT);
+        assert_eq!(forwarded(client, offered, true), to_server | SSL);
+        for unknown in [1 << 33, 1 << 38, QUERY_ATTRIBUTES, MULTI_FACTOR] {
+            assert_eq!((offered | to_server) & unknown, 0, "{unknown:#x}");
+        }
+    }
 }

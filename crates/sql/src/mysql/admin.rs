@@ -7,6 +7,7 @@ use sqlparser::tokenizer::Token;
 use tidegate_event::{Action, Relation};
 
 use super::found::Found;
+use super::lexer::Item;
 use super::names::{Tokens, plain_word};
 use super::{ddl, function, query, set};
 
@@ -218,10 +219,18 @@ fn replicate(verb: &str, to: &mut Found) {
 
 /// Functions and subqueries in what is otherwise not looked at.
 fn calls(tokens: Tokens<'_>, to: &mut Found) {
-    if ["SELECT", "WITH", "TABLE", "VALUES"].iter().any(|word| tokens.has(word)) {
+    let items = tokens.rest();
+    let begins_query = |pair: &[Item]| match pair {
+        [paren, word] => {
+            paren.token == Token::LParen
+                && plain_word(&word.token)
+                    .is_some_and(|word| matches!(&*word, "WITH" | "TABLE" | "VALUES"))
+        }
+        _ => false,
+    };
+    if tokens.has("SELECT") || items.windows(2).any(begins_query) {
         return to.unknown("a query where it is not looked at");
     }
-    let items = tokens.rest();
     for (at, pair) in items.windows(2).enumerate() {
         let [word, paren] = pair else { continue };
         if paren.token != Token::LParen {
@@ -239,9 +248,7 @@ fn calls(tokens: Tokens<'_>, to: &mut Found) {
 
 fn show(mut tokens: Tokens<'_>, to: &mut Found) {
     to.kind("show");
-    if tokens.word().is_none_or(|word| word != "CREATE") {
-        calls(tokens, to);
-    }
+    calls(tokens, to);
     tokens.skip(&["FULL", "EXTENDED", "GLOBAL", "SESSION", "LOCAL", "ALL", "STORAGE"]);
     let what = tokens.word().unwrap_or_default();
     match what.as_str() {
