@@ -147,6 +147,7 @@ async fn start(config: Config, lanes: &Arc<Lanes>) -> anyhow::Result<Agent> {
         masking,
         catalogues: Arc::new(Catalogues::new(Arc::clone(&metrics), runtime)),
         budgets: Budgets::default(),
+        mysql_analyzer: Arc::new(tidegate_sql::mysql::Analyzer::new()),
         metrics,
         config,
     });

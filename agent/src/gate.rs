@@ -240,6 +240,15 @@ impl Gate {
             }
             Ok(left) => left,
         };
+        let order = known.and_then(|known| known.order(operation, &decision));
+        let duties = masking::duties(order, &decision, left);
+        let elsewhere = self.standing.protocol != Protocol::Postgres;
+        let duties = duties.filter(|duties| !(elsewhere && duties.shadow));
+        if elsewhere && duties.is_some() {
+            let why = "what the policies ask of a result can't be done to this protocol's yet";
+            let hint = "Bounds on results and masks are for PostgreSQL.";
+            return self.not_run(cause, REFUSED, why, hint);
+        }
         if let Some(seq) = cause {
             let concerns = known.is_some_and(Known::concerns);
             let counted = budget::is_bounded(&decision.duties);
@@ -248,8 +257,7 @@ impl Gate {
         if let Some(masking) = &self.masking {
             masking.sight().sent(operation);
         }
-        let order = known.and_then(|known| known.order(operation, &decision));
-        Answer::Permit { token, duties: masking::duties(order, &decision, left) }
+        Answer::Permit { token, duties }
     }
 
     fn refused(&self, operation: &Operation, denial: &Denial, known: Option<&Known>) -> Answer {

@@ -9,11 +9,11 @@ use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
-use tidegate_event::{Capture, Principal};
+use tidegate_event::{Capture, Principal, Protocol as Spoken};
 use tidegate_journal::{Journal, SessionOpening, SessionRefusal};
 use tidegate_policy::PolicySet;
 use tidegate_sql::Analyzer;
-use tidegate_wire_postgres::{Analyze, Machine};
+use tidegate_wire_postgres::Analyze;
 use tokio::net::TcpStream;
 use tokio::sync::watch;
 
@@ -24,7 +24,7 @@ use crate::config::{ClientTls, Config, TargetConfig};
 use crate::drain::Guard;
 use crate::gate::masking::Masking;
 use crate::gate::sight::{Sight, Site};
-use crate::gate::{Gate, Standing, Watch};
+use crate::gate::{Gate, Standing, Token, Watch};
 use crate::lanes::Lanes;
 use crate::masking::TargetMasking;
 use crate::resolve::Resolver;
@@ -53,8 +53,10 @@ pub struct Shared {
     pub host_ca: Arc<HostCa>,
     /// How each target's servers are verified, in the order of the configuration.
     pub verifications: Vec<Verifications>,
-    /// The analyser that all sessions share.
+    /// The analyser that all sessions of PostgreSQL share.
     pub analyzer: Arc<Analyzer>,
+    /// The same for MySQL and MariaDB.
+    pub mysql_analyzer: Arc<tidegate_sql::mysql::Analyzer>,
     /// What is protected at each target, in the order of the configuration.
     pub masking: Vec<Option<Arc<TargetMasking>>>,
     /// What databases hold.
@@ -132,7 +134,11 @@ async fn serve(stream: TcpStream, client: SocketAddr, shared: &Shared, guard: &G
             let labels = gate.labels().clone();
             let open = Open::new(&shared.metrics, &labels);
             _ = stream.set_nodelay(true);
-            Session::new(machine, gate, Leg::Plain(stream)).run(around).await;
+            let leg = Leg::Plain(stream);
+            match machine {
+                Machine::Postgres(machine) => Session::new(*machine, gate, leg).run(around).await,
+                Machine::Mysql(machine) => Session::new(*machine, gate, leg).run(around).await,
+            }
             drop(open);
         }
         Err(refused) => {
@@ -175,7 +181,13 @@ struct Refused {
     capture: Option<Box<Capture>>,
 }
 
-type Admitted = (Gate, Machine<crate::gate::Token>, Surroundings);
+/// The machine of a target's protocol.
+enum Machine {
+    Postgres(Box<tidegate_wire_postgres::Machine<Token>>),
+    Mysql(Box<tidegate_wire_mysql::Machine<Token>>),
+}
+
+type Admitted = (Gate, Machine, Surroundings);
 
 fn admit(
     stream: &TcpStream,
@@ -224,7 +236,7 @@ fn admit(
         metrics: Arc::clone(&shared.metrics),
     };
     let gate = Gate::new(shared.journal.clone(), log, shared.policy.clone(), standing, watch);
-    let machine = Machine::with_analyzer(machine_config(target), analyzer);
+    let machine = machine(target, shared, analyzer, around.verification.is_some());
     Ok((gate, machine, around))
 }
 
@@ -285,10 +297,28 @@ fn surroundings(
     }
 }
 
-fn machine_config(target: &TargetConfig) -> tidegate_wire_postgres::Config {
-    let client_tls = match target.tls.client {
-        ClientTls::Offer => tidegate_wire_postgres::ClientTls::Offer,
-        ClientTls::Refuse => tidegate_wire_postgres::ClientTls::Refuse,
-    };
-    tidegate_wire_postgres::Config { client_tls, ..Default::default() }
+fn machine(
+    target: &TargetConfig,
+    shared: &Shared,
+    analyzer: Arc<dyn Analyze>,
+    server_tls: bool,
+) -> Machine {
+    let offers = target.tls.client == ClientTls::Offer;
+    match target.protocol {
+        Spoken::Postgres => {
+            use tidegate_wire_postgres as wire;
+            let client_tls = if offers { wire::ClientTls::Offer } else { wire::ClientTls::Refuse };
+            let config = wire::Config { client_tls, ..Default::default() };
+            Machine::Postgres(Box::new(wire::Machine::with_analyzer(config, analyzer)))
+        }
+        Spoken::Mysql => {
+            use tidegate_wire_mysql as wire;
+            let client_tls = if offers { wire::ClientTls::Offer } else { wire::ClientTls::Refuse };
+            let server_tls =
+                if server_tls { wire::ServerTls::Require } else { wire::ServerTls::Off };
+            let config = wire::Config { client_tls, server_tls, ..Default::default() };
+            let analyzer = Arc::clone(&shared.mysql_analyzer);
+            Machine::Mysql(Box::new(wire::Machine::new(config, analyzer)))
+        }
+    }
 }

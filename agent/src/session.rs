@@ -19,7 +19,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
-use bytes::{Bytes, BytesMut};
+use bytes::{BufMut, Bytes, BytesMut};
 use tidegate_event::{Ending, Operation, Outcome, Status};
 use tidegate_journal::{JournalError, SessionCounts};
 use tidegate_wire::{Action, Answer as MachineAnswer, AskId, Authority, Machine};
@@ -336,7 +336,11 @@ impl<M: Machine<Token, Duties = Duties>> Session<M> {
         }
         let Some(leg) = &mut self.client else { return false };
         make_room(&mut self.client_bytes, self.client_read);
-        match poll_read_into(leg, cx, &mut self.client_bytes) {
+        let read = match self.machine.client_bytes_max(self.client_bytes.len()) {
+            None => poll_read_into(leg, cx, &mut self.client_bytes),
+            Some(most) => poll_read_into(leg, cx, &mut (&mut self.client_bytes).limit(most)),
+        };
+        match read {
             Poll::Pending => return false,
             Poll::Ready(Ok(0) | Err(_)) => {
                 self.client_state = ClientState::Ended;
@@ -455,7 +459,7 @@ impl<M: Machine<Token, Duties = Duties>> Session<M> {
 pub fn poll_read_into(
     leg: &mut Leg,
     cx: &mut Context<'_>,
-    buffer: &mut BytesMut,
+    buffer: &mut impl BufMut,
 ) -> Poll<io::Result<usize>> {
     let read: Pin<&mut _> = pin!(leg.read_buf(buffer));
     read.poll(cx)

@@ -1,4 +1,5 @@
-//! `cargo xtask conformance postgres`: PostgreSQL's own regression suite through the gate.
+//! `cargo xtask conformance postgres`: PostgreSQL's own regression suite through the gate. For MariaDB's see
+//! [`mysql`].
 //!
 //! Promises: the suite of Debian's source package runs twice on private servers, directly and
 //! captured (under a policy that permits everything, also what is not understood, with recording on).
@@ -10,6 +11,7 @@
 //! the server's; both runs use the same. Tests that fail directly may fail through the gate.
 
 pub(crate) mod judge;
+mod mysql;
 pub(crate) mod serverlog;
 mod source;
 mod suite;
@@ -39,6 +41,8 @@ pub struct Args {
 enum Suite {
     /// PostgreSQL's `pg_regress`, with its parallel schedule.
     Postgres(PostgresArgs),
+    /// MariaDB's `mariadb-test`, its main tests that need no options.
+    Mysql(mysql::Args),
 }
 
 #[derive(Debug, clap::Args)]
@@ -56,8 +60,10 @@ struct PostgresArgs {
 /// Runs `cargo xtask conformance`.
 pub fn run(args: Args) -> anyhow::Result<()> {
     setup::ensure(setup::Purpose::Conformance)?;
-    let Suite::Postgres(args) = args.suite;
-    postgres(&args)
+    match args.suite {
+        Suite::Postgres(args) => postgres(&args),
+        Suite::Mysql(args) => mysql::run(&args),
+    }
 }
 
 fn postgres(args: &PostgresArgs) -> anyhow::Result<()> {

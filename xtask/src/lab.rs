@@ -10,7 +10,8 @@
 //! A laboratory of a harness that dies by SIGKILL leaves its cgroup and its pins; its processes die
 //! with it. Its hooks sit on its own cgroup alone, so that nothing else on the machine is touched.
 //!
-//! Limits: one target (`lab-db`) and one protected principal (`batch`) a laboratory.
+//! Limits: one protected principal (`batch`) a laboratory, and one target (`lab-db`), or a second one
+//! (`lab-mariadb`) where a MariaDB is asked for.
 
 pub mod agent;
 pub mod certs;
@@ -18,6 +19,7 @@ pub mod cgroup;
 pub mod client;
 pub mod collector;
 pub mod evidence;
+pub mod mariadb;
 pub mod places;
 pub mod policies;
 pub mod postgres;
@@ -35,6 +37,7 @@ pub use agent::{Agent, AgentOptions};
 pub use client::{Answer, Who};
 pub use collector::Collector;
 pub use evidence::{Evidence, Kind};
+pub use mariadb::{Mariadb, MariadbOptions};
 pub use postgres::{Auth, Log, Postgres, PostgresOptions, Tls};
 
 /// Lowest user id that a laboratory picks; far above what Debian hands out.
@@ -51,6 +54,10 @@ const LOG_TAIL_BYTES: usize = 6 * 1024;
 pub struct Options {
     /// The server.
     pub postgres: PostgresOptions,
+    /// A second server.
+    pub mariadb: Option<MariadbOptions>,
+    /// The port of a test's own server in MariaDB's place.
+    pub mysql_port: Option<u16>,
     /// The agent's configuration.
     pub agent: AgentOptions,
     /// Start without collector: the agent only spools.
@@ -74,6 +81,8 @@ pub struct Lab {
     pub collector: Option<Collector>,
     /// The server.
     pub postgres: Postgres,
+    /// The second server, where one was asked for.
+    pub mariadb: Option<Mariadb>,
     /// The cgroup that the hooks are attached to.
     pub cgroup: cgroup::Cgroup,
     /// The protected service account.
@@ -111,12 +120,17 @@ impl Lab {
         let picked = UID_MIN + UID_COUNT + random::below(UID_COUNT)?;
         let other_uid = options.client_uid.unwrap_or(picked);
         let postgres = Postgres::start(&dir.path().join("postgres"), &options.postgres)?;
+        let mariadb = options.mariadb.as_ref();
+        let mariadb = mariadb
+            .map(|options| Mariadb::start(&dir.path().join("mariadb"), options))
+            .transpose()?;
         client::make_home(&dir.path().join("home"), service_uid)?;
         client::make_home(&dir.path().join("home-other"), other_uid)?;
         Ok(Self {
             agent: None,
             collector: None,
             postgres,
+            mariadb,
             cgroup,
             service_uid,
             other_uid,
@@ -154,6 +168,10 @@ impl Lab {
             service_uid: self.service_uid,
             server_port: self.postgres.port(),
             server_ca: self.postgres.ca().filter(|_| !self.server_ca_forgotten),
+            mariadb: match (&self.mariadb, self.options.mysql_port) {
+                (Some(server), _) => Some((server.port(), server.ca())),
+                (None, port) => port.map(|port| (port, None)),
+            },
         };
         let mut agent = Agent::prepare(site, &self.options.agent)?;
         agent.keep(self.options.keep);
@@ -173,6 +191,11 @@ impl Lab {
     /// The agent, which must have been started.
     pub fn agent(&self) -> anyhow::Result<&Agent> {
         self.agent.as_ref().context("this laboratory has no agent")
+    }
+
+    /// The MariaDB, which must have been asked for.
+    pub fn mariadb(&self) -> anyhow::Result<&Mariadb> {
+        self.mariadb.as_ref().context("this laboratory has no MariaDB")
     }
 
     /// The agent, to stop or kill it.
@@ -260,11 +283,14 @@ impl Lab {
             collector.stop()?;
         }
         self.postgres.stop()?;
+        if let Some(mariadb) = &mut self.mariadb {
+            mariadb.stop()?;
+        }
         self.cgroup.remove()
     }
 
     fn logs(&self) -> Vec<PathBuf> {
-        ["postgres/server.log", "collector/serve.log", "agent/agent.log"]
+        ["postgres/server.log", "mariadb/server.log", "collector/serve.log", "agent/agent.log"]
             .iter()
             .map(|name| self.path(name))
             .filter(|path| path.exists())

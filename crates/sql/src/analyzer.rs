@@ -197,14 +197,14 @@ type Generation = HashMap<Box<[u8]>, (Arc<Analysis>, usize)>;
 
 /// Two generations: what was used since the last turn, and what was before it.
 #[derive(Debug, Default)]
-struct Shard {
+pub(crate) struct Shard {
     young: Generation,
     old: Generation,
     young_bytes: usize,
 }
 
 impl Shard {
-    fn get(&mut self, key: &[u8]) -> Option<Arc<Analysis>> {
+    pub(crate) fn get(&mut self, key: &[u8]) -> Option<Arc<Analysis>> {
         if let Some((known, _)) = self.young.get(key) {
             return Some(Arc::clone(known));
         }
@@ -214,7 +214,7 @@ impl Shard {
 
     /// Remembers; where another session was faster, its answer counts, so that all sessions hold
     /// the same `Arc`.
-    fn put(&mut self, key: Vec<u8>, analysis: &Arc<Analysis>) -> Arc<Analysis> {
+    pub(crate) fn put(&mut self, key: Vec<u8>, analysis: &Arc<Analysis>) -> Arc<Analysis> {
         if let Some(known) = self.get(&key) {
             return known;
         }

@@ -28,6 +28,7 @@ mod collect;
 mod function;
 mod lineage;
 mod literals;
+pub mod mysql;
 mod parse;
 mod plpgsql;
 mod replication;

@@ -58,6 +58,13 @@ pub trait Machine<R> {
     /// Whether the client's bytes are wanted.
     fn reads_client(&self) -> bool;
 
+    /// How many more of the client's bytes may be read behind those `buffered`; `None` for any number. A
+    /// protocol whose client begins TLS without waiting for an answer needs the rest left in the socket.
+    fn client_bytes_max(&self, buffered: usize) -> Option<usize> {
+        let _ = buffered;
+        None
+    }
+
     /// Whether the server's bytes are wanted.
     fn reads_server(&self) -> bool;
 

@@ -250,6 +250,7 @@ fn gate(lab: &Lab, name: &str, options: &AgentOptions) -> anyhow::Result<Gate> {
         service_uid: lab.service_uid,
         server_port: lab.postgres.port(),
         server_ca: None,
+        mariadb: None,
     };
     let id = site.id.clone();
     let mut agent = Agent::prepare(site, options)?;

@@ -17,6 +17,8 @@ use super::{places, policies, random};
 const START_MS_MAX: u64 = 60_000;
 /// The target's name in configuration, policies and records.
 pub const TARGET: &str = "lab-db";
+/// The MariaDB target's name.
+pub const MARIADB_TARGET: &str = "lab-mariadb";
 /// The protected account's name in configuration, policies and records.
 pub const PRINCIPAL: &str = "batch";
 
@@ -35,6 +37,10 @@ pub struct AgentOptions {
     pub durability: &'static str,
     /// TLS to the server: `off` or `verify-full` (with the server's own CA).
     pub server_tls: &'static str,
+    /// TLS to the MariaDB: `off` or `verify-full`.
+    pub mariadb_server_tls: &'static str,
+    /// TLS of the MariaDB target's clients: `offer` or `refuse`.
+    pub mariadb_client_tls: &'static str,
     /// Bounds of the spool, as in agent.toml.
     pub spool_bytes_max: &'static str,
     /// Size of one spool segment, as in agent.toml.
@@ -52,6 +58,8 @@ impl Default for AgentOptions {
             open_seconds_max: 60,
             durability: "process",
             server_tls: "off",
+            mariadb_server_tls: "off",
+            mariadb_client_tls: "offer",
             spool_bytes_max: "2 GiB",
             segment_bytes: "16 MiB",
             toml: String::new(),
@@ -74,6 +82,8 @@ pub struct Site {
     pub server_port: u16,
     /// The server's CA, where the server has TLS.
     pub server_ca: Option<PathBuf>,
+    /// The MariaDB's port on loopback, and its CA where it has TLS.
+    pub mariadb: Option<(u16, Option<PathBuf>)>,
 }
 
 /// An agent's state, and its process while it runs.
@@ -287,6 +297,34 @@ server = "{server_tls}"
             },
             server_tls = options.server_tls,
             more = options.toml,
+        ) + &self.mariadb_toml(options)
+    }
+
+    fn mariadb_toml(&self, options: &AgentOptions) -> String {
+        let Some((port, ca)) = &self.site.mariadb else {
+            return String::new();
+        };
+        let server_tls = options.mariadb_server_tls;
+        let ca = match ca {
+            Some(path) if server_tls == "verify-full" => {
+                format!("ca_file = \"{}\"\n", path.display())
+            }
+            _ => String::new(),
+        };
+        let (mode, client_tls) = (options.mode, options.mariadb_client_tls);
+        format!(
+            r#"
+[[targets]]
+name = "{MARIADB_TARGET}"
+protocol = "mysql"
+destinations = ["127.0.0.1:{port}"]
+principals = ["{PRINCIPAL}"]
+mode = "{mode}"
+
+[targets.tls]
+client = "{client_tls}"
+server = "{server_tls}"
+{ca}"#
         )
     }
 }

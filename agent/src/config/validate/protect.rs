@@ -5,6 +5,7 @@
 
 use std::collections::HashSet;
 
+use tidegate_event::Protocol;
 use toml::Spanned;
 
 use super::Check;
@@ -27,8 +28,24 @@ impl Check<'_> {
     ) {
         self.protect(raw, targets);
         for (raw, target) in raw_targets.iter().map(Spanned::get_ref).zip(targets) {
+            self.only_postgres(raw, target);
             target.masking = self.masking_of(&raw.masking, !target.protect.is_empty());
             target.catalogue = raw.catalogue.as_ref().map(|raw| self.catalogue(raw));
+        }
+    }
+
+    /// Nothing may look protected that no machine masks.
+    fn only_postgres(&mut self, raw: &RawTarget, target: &TargetConfig) {
+        let asks = !target.protect.is_empty()
+            || raw.masking.detectors.is_some()
+            || raw.masking.unresolved.is_some()
+            || raw.catalogue.is_some();
+        if asks && target.protocol != Protocol::Postgres {
+            self.complain(
+                raw.protocol.span().start,
+                format!("results of \"{}\" can't be masked: it speaks MySQL", target.name),
+                "leave out its [[protect]], masking and catalogue; they are for PostgreSQL",
+            );
         }
     }
 

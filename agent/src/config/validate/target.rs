@@ -44,7 +44,7 @@ impl Check<'_> {
             let protocol = self.choice(
                 Some(&raw.protocol),
                 "protocol",
-                &[("postgres", Protocol::Postgres)],
+                &[("postgres", Protocol::Postgres), ("mysql", Protocol::Mysql)],
                 Protocol::Postgres,
             );
             let principals = self.principals_of(raw, principals);

@@ -1,0 +1,176 @@
+//! What a text changes of how later texts are read: the database and the character set.
+//!
+//! Promise: what is not known to keep them is in doubt.
+
+use tidegate_event::Relation;
+
+use super::found::split;
+use super::names::Tokens;
+use super::{Charset, Settings, charset_of_name, lexer, set};
+
+/// What becomes of one setting.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub enum Touch<T> {
+    /// It stays.
+    #[default]
+    Keeps,
+    /// It becomes this.
+    Sets(T),
+    /// It may become anything.
+    Doubt,
+}
+
+/// What a text changes.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Default)]
+pub struct Touches {
+    /// The current database.
+    pub database: Touch<String>,
+    /// `character_set_client`.
+    pub charset: Touch<Charset>,
+}
+
+impl Touches {
+    /// Anything.
+    pub const ALL: Self = Self { database: Touch::Doubt, charset: Touch::Doubt };
+}
+
+/// What one statement changes; `reading` is the character set or `sql_mode`.
+pub(super) struct One {
+    pub database: Touch<String>,
+    pub charset: Touch<Charset>,
+    pub reading: Touch<()>,
+}
+
+/// What a text changes, if it succeeds.
+pub fn touches(text: &[u8], settings: Settings) -> Touches {
+    let Ok(lexed) = lexer::lex(text, settings) else {
+        return Touches::ALL;
+    };
+    let mut all = Touches::default();
+    for piece in split(&lexed.items) {
+        let one = of_statement(Tokens::new(piece));
+        if one.database != Touch::Keeps {
+            all.database = one.database;
+        }
+        if one.charset != Touch::Keeps {
+            all.charset = one.charset;
+        }
+    }
+    all
+}
+
+/// Verbs of statements that change neither, whatever they are about.
+const KEEP: [&str; 52] = [
+    "SELECT",
+    "INSERT",
+    "UPDATE",
+    "DELETE",
+    "REPLACE",
+    "WITH",
+    "VALUES",
+    "TABLE",
+    "CREATE",
+    "ALTER",
+    "DROP",
+    "RENAME",
+    "TRUNCATE",
+    "SHOW",
+    "DESCRIBE",
+    "DESC",
+    "EXPLAIN",
+    "BEGIN",
+    "START",
+    "COMMIT",
+    "ROLLBACK",
+    "SAVEPOINT",
+    "RELEASE",
+    "XA",
+    "LOCK",
+    "UNLOCK",
+    "GRANT",
+    "REVOKE",
+    "LOAD",
+    "KILL",
+    "FLUSH",
+    "RESET",
+    "ANALYZE",
+    "CHECK",
+    "CHECKSUM",
+    "OPTIMIZE",
+    "REPAIR",
+    "HANDLER",
+    "DEALLOCATE",
+    "PREPARE",
+    "DO",
+    "HELP",
+    "CHANGE",
+    "STOP",
+    "PURGE",
+    "CACHE",
+    "INSTALL",
+    "UNINSTALL",
+    "GET",
+    "SIGNAL",
+    "BACKUP",
+    "BINLOG",
+];
+
+/// What one statement changes.
+pub(super) fn of_statement(mut tokens: Tokens<'_>) -> One {
+    let keeps = One { database: Touch::Keeps, charset: Touch::Keeps, reading: Touch::Keeps };
+    let Some(verb) = tokens.word() else {
+        // A query in parentheses.
+        return keeps;
+    };
+    match verb.as_str() {
+        "USE" => {
+            tokens.next();
+            let database = match tokens.name() {
+                Some(Relation { schema: None, name }) if tokens.is_empty() => Touch::Sets(name),
+                _ => Touch::Doubt,
+            };
+            One { database, ..keeps }
+        }
+        "SET" => set_statement(tokens, keeps),
+        // A routine can't change the database, but its settings stay.
+        "CALL" => One { charset: Touch::Doubt, reading: Touch::Doubt, ..keeps },
+        // The body of a compound statement may set anything.
+        "BEGIN" if tokens.word_at(1).is_some_and(|word| word == "NOT") => doubt(),
+        verb if KEEP.contains(&verb) => keeps,
+        _ => doubt(),
+    }
+}
+
+const fn doubt() -> One {
+    One { database: Touch::Doubt, charset: Touch::Doubt, reading: Touch::Doubt }
+}
+
+fn set_statement(mut tokens: Tokens<'_>, keeps: One) -> One {
+    tokens.next();
+    if tokens.word().is_some_and(|word| word == "STATEMENT") {
+        // What it sets ends with it, but for what the statement behind FOR does.
+        return match tokens.until("FOR") {
+            Some(_) => One { reading: Touch::Doubt, ..of_statement(tokens) },
+            None => doubt(),
+        };
+    }
+    let mut one = keeps;
+    for part in tokens.parts() {
+        let Some(assignment) = set::assignment(part) else {
+            continue;
+        };
+        match assignment.name.as_str() {
+            "names" | "character set" | "charset" | "character_set_client" => {
+                let charset = assignment.literal().map_or(Touch::Doubt, |name| match &*name {
+                    "DEFAULT" => Touch::Doubt,
+                    name => Touch::Sets(charset_of_name(name)),
+                });
+                one.charset = charset;
+                one.reading = Touch::Doubt;
+            }
+            "sql_mode" => one.reading = Touch::Doubt,
+            _ => {}
+        }
+    }
+    one
+}

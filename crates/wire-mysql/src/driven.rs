@@ -1,0 +1,75 @@
+//! The machine as the driver of all protocols sees it.
+
+use std::sync::Arc;
+
+use bytes::BytesMut;
+use tidegate_mask::Duties;
+
+use crate::{Action, Answer, AskId, Machine};
+
+impl<R: Clone> tidegate_wire::Machine<R> for Machine<R> {
+    type Duties = Duties;
+
+    fn from_client(&mut self, now_ns: u64, bytes: &mut BytesMut) {
+        Self::from_client(self, now_ns, bytes);
+    }
+
+    fn from_server(&mut self, now_ns: u64, bytes: &mut BytesMut) {
+        Self::from_server(self, now_ns, bytes);
+    }
+
+    fn client_closed(&mut self, now_ns: u64) {
+        Self::client_closed(self, now_ns);
+    }
+
+    fn server_closed(&mut self, now_ns: u64) {
+        Self::server_closed(self, now_ns);
+    }
+
+    fn poll(&mut self) -> Option<Action<R>> {
+        Self::poll(self)
+    }
+
+    fn answer(&mut self, now_ns: u64, id: AskId, answer: Answer<R>) {
+        Self::answer(self, now_ns, id, answer);
+    }
+
+    /// Results pass as they are: what can't be done to them is no permit.
+    fn permit_with(&mut self, now_ns: u64, id: AskId, _receipt: R, _duties: Arc<Duties>) {
+        let message = "refused by tidegate: results of MySQL can't be masked or bounded yet";
+        let refusal = Answer::Refuse { sqlstate: "42501", message: message.to_owned(), hint: None };
+        Self::answer(self, now_ns, id, refusal);
+    }
+
+    fn client_tls_started(&mut self) {
+        Self::client_tls_started(self);
+    }
+
+    fn server_connected(&mut self) {
+        Self::server_connected(self);
+    }
+
+    fn server_tls_started(&mut self) {
+        Self::server_tls_started(self);
+    }
+
+    fn abort(&mut self, now_ns: u64, sqlstate: &'static str, message: &str, hint: &str) {
+        Self::abort(self, now_ns, sqlstate, message, hint);
+    }
+
+    fn reads_client(&self) -> bool {
+        Self::reads_client(self)
+    }
+
+    fn client_bytes_max(&self, buffered: usize) -> Option<usize> {
+        Self::client_bytes_max(self, buffered)
+    }
+
+    fn reads_server(&self) -> bool {
+        Self::reads_server(self)
+    }
+
+    fn database(&self) -> Option<&str> {
+        Self::database(self)
+    }
+}

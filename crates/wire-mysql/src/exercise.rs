@@ -1,0 +1,247 @@
+//! One way of running the machine over arbitrary bytes, for the fuzz targets and for the tests
+//! that replay their corpus.
+//!
+//! Promises of [`run`]: no panic whatever the input; an `Err` names a broken promise of the
+//! machine. Input: chunks of one control byte (which side speaks or what happens, and how the next
+//! question is answered), one length byte, and that many bytes.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use bytes::BytesMut;
+use tidegate_event::{Action as Does, Analysis, Effect, StatementKind, Unknown};
+use tidegate_sql::mysql::Settings;
+
+use crate::{
+    Action, Analyze, Answer, AskId, Authority, ClientTls, Config, Limits, Machine, ServerTls,
+};
+
+/// An analyser that knows first words only, so that inputs stay small and runs fast.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct FirstWord;
+
+impl Analyze for FirstWord {
+    fn analyze(&self, text: &[u8], settings: Settings) -> Arc<Analysis> {
+        let first = text.trim_ascii_start().split(|byte| !byte.is_ascii_alphabetic()).next();
+        let word = String::from_utf8_lossy(first.unwrap_or_default()).to_ascii_uppercase();
+        let action = match word.as_str() {
+            "SELECT" | "CALL" => Does::Select,
+            "INSERT" => Does::Insert,
+            "DELETE" => Does::Delete,
+            "BEGIN" | "COMMIT" | "ROLLBACK" => Does::Transaction,
+            "SET" | "USE" => Does::Set,
+            "LOAD" => Does::CopyFrom,
+            _ => Does::Unknown,
+        };
+        // Stands for a reading that depends on the settings.
+        let doubtful = settings.ansi_quotes && text.contains(&b'"');
+        let unknown = (action == Does::Unknown || doubtful)
+            .then(|| Unknown { reason: "not a word of the exercise".to_owned() });
+        let action = if unknown.is_some() { Does::Unknown } else { action };
+        let effects = vec![Effect { action, relation: None, bounded: true }];
+        Arc::new(Analysis {
+            kinds: vec![StatementKind(word)],
+            effects,
+            unknown,
+            ..Analysis::default()
+        })
+    }
+
+    fn too_long(&self, _bytes: u64) -> Arc<Analysis> {
+        self.analyze(b"", Settings::default())
+    }
+}
+
+/// Limits small enough for short inputs to reach them.
+pub const SMALL_LIMITS: Limits = Limits {
+    sql_message_bytes_max: 96,
+    sql_head_bytes: 48,
+    held_message_bytes_max: 64,
+    statements_bytes_max: 4096,
+};
+
+/// Which side the input speaks for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Start {
+    /// From the greeting on.
+    Greeting,
+    /// In a session: the login is done beforehand.
+    Session,
+}
+
+/// What the machine holds in the worst case under [`SMALL_LIMITS`], in bytes.
+const HELD_BYTES_MAX: usize = 128 * 1024;
+
+/// A greeting of MariaDB 10.11 with all flags that there are.
+const GREETING: &[u8] =
+    b"\x0a5.5.5-10.11.6-MariaDB\0\x07\0\0\0abcdefgh\0\xfe\xf7\x2d\x02\0\xff\x81\x15\
+    \0\0\0\0\0\0\x1d\0\0\0ijklmnopqrst\0mysql_native_password\0";
+
+/// A handshake response to it: 4.1, multi-statements, plugins.
+const RESPONSE: &[u8] =
+    b"\x84\x82\x0b\0\0\0\0\x01\x2d\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0u\0\0\
+    mysql_native_password\0";
+
+struct Run {
+    machine: Machine<u64>,
+    client: BytesMut,
+    server: BytesMut,
+    open: BTreeSet<AskId>,
+    asked: u64,
+    refuse: bool,
+    hold: Option<AskId>,
+    closed: bool,
+    now_ns: u64,
+}
+
+fn framed(seq: u8, payload: &[u8]) -> Vec<u8> {
+    crate::frame::packet(seq, payload).to_vec()
+}
+
+/// Runs the machine over `data`.
+pub fn run(start: Start, data: &[u8]) -> Result<(), String> {
+    let client_tls =
+        if data.len().is_multiple_of(2) { ClientTls::Offer } else { ClientTls::Refuse };
+    let server_tls = if data.len().is_multiple_of(3) && start == Start::Greeting {
+        ServerTls::Require
+    } else {
+        ServerTls::Off
+    };
+    let config = Config { client_tls, server_tls, limits: SMALL_LIMITS };
+    let mut run = Run {
+        machine: Machine::with_analyzer(config, Arc::new(FirstWord)),
+        client: BytesMut::new(),
+        server: BytesMut::new(),
+        open: BTreeSet::new(),
+        asked: 0,
+        refuse: false,
+        hold: None,
+        closed: false,
+        now_ns: 0,
+    };
+    run.machine.server_connected();
+    if start == Start::Session {
+        run.server_says(&framed(0, GREETING))?;
+        run.client_says(&framed(1, RESPONSE))?;
+        run.server_says(&framed(2, b"\0\0\0\x02\0\0\0"))?;
+    }
+    let mut rest = data;
+    while let [control, length, after @ ..] = rest {
+        let (chunk, after) = after.split_at_checked(usize::from(*length)).unwrap_or((after, &[]));
+        rest = after;
+        run.refuse = control & 0x10 != 0;
+        match control & 0x0f {
+            0..=5 => run.client_says(chunk)?,
+            6..=10 => run.server_says(chunk)?,
+            11 => run.machine.server_tls_started(),
+            12 => run.machine.client_tls_started(),
+            13 => run.machine.client_closed(run.now_ns),
+            14 => run.machine.server_closed(run.now_ns),
+            // The next question waits for an answer until something else happens.
+            _ => run.hold = Some(AskId(u64::MAX)),
+        }
+        run.drain()?;
+    }
+    run.end()
+}
+
+impl Run {
+    fn client_says(&mut self, chunk: &[u8]) -> Result<(), String> {
+        self.client.extend_from_slice(chunk);
+        self.drain()
+    }
+
+    fn server_says(&mut self, chunk: &[u8]) -> Result<(), String> {
+        self.server.extend_from_slice(chunk);
+        self.machine.from_server(self.now_ns, &mut self.server);
+        self.drain()
+    }
+
+    /// Does what the driver does between two reads.
+    fn drain(&mut self) -> Result<(), String> {
+        self.now_ns += 1;
+        if let Some(id) = self.hold.take().filter(|id| *id != AskId(u64::MAX)) {
+            self.reply(id);
+        }
+        loop {
+            while let Some(action) = self.machine.poll() {
+                self.check(&action)?;
+            }
+            if self.machine.held_bytes() > HELD_BYTES_MAX {
+                return Err(format!("holds {} bytes", self.machine.held_bytes()));
+            }
+            let before = self.client.len();
+            if !self.machine.reads_client() {
+                return Ok(());
+            }
+            self.machine.from_client(self.now_ns, &mut self.client);
+            let Some(action) = self.machine.poll() else {
+                if self.client.len() == before {
+                    return Ok(());
+                }
+                continue;
+            };
+            self.check(&action)?;
+        }
+    }
+
+    fn reply(&mut self, id: AskId) {
+        let answer = if self.refuse {
+            let message = "refused in an exercise".to_owned();
+            Answer::Refuse { sqlstate: "42501", message, hint: None }
+        } else {
+            self.open.insert(id);
+            Answer::Permit(id.0)
+        };
+        self.machine.answer(self.now_ns, id, answer);
+    }
+
+    fn check(&mut self, action: &Action<u64>) -> Result<(), String> {
+        if self.closed && !matches!(action, Action::Outcome { .. }) {
+            return Err(format!("acts after Close: {action:?}"));
+        }
+        if let Action::Ask { id, .. } = action {
+            self.asked = self.asked.max(id.0 + 1);
+        }
+        match action {
+            Action::Ask { id, .. } if self.hold.is_some() => self.hold = Some(*id),
+            Action::Ask { id, .. } => self.reply(*id),
+            Action::Outcome { id, .. } if !self.open.remove(id) => {
+                return Err(format!("an outcome too many: {id:?}"));
+            }
+            Action::ToServer { authority: Authority::Receipt(receipt), .. }
+                if *receipt >= self.asked =>
+            {
+                return Err(format!("receipt {receipt} was never given"));
+            }
+            Action::ToServer { .. } if self.asked == 0 => {
+                return Err("bytes went to the server before any question".to_owned());
+            }
+            Action::Close { .. } => self.closed = true,
+            _ => {}
+        }
+        Ok(())
+    }
+
+    fn end(mut self) -> Result<(), String> {
+        if let Some(id) = self.hold.take().filter(|id| *id != AskId(u64::MAX)) {
+            self.reply(id);
+        }
+        self.machine.client_closed(self.now_ns);
+        self.machine.server_closed(self.now_ns);
+        while let Some(action) = self.machine.poll() {
+            if let Action::Ask { id, .. } = action {
+                self.reply(id);
+            } else {
+                self.check(&action)?;
+            }
+        }
+        if !self.closed {
+            return Err("never closes".to_owned());
+        }
+        match self.open.first() {
+            Some(id) => Err(format!("no outcome for {id:?}")),
+            None => Ok(()),
+        }
+    }
+}

@@ -1,0 +1,99 @@
+//! OK and EOF packets, and what they say of the session (manual, "OK_Packet", "EOF_Packet").
+
+use super::{Malformed, Reader};
+use crate::capability::SESSION_TRACK;
+
+/// First byte of an OK packet.
+pub(crate) const OK: u8 = 0;
+/// First byte of an EOF packet, and of an OK packet in its place.
+pub(crate) const EOF: u8 = 0xfe;
+/// An EOF packet is shorter than this; what is longer is a row, or an OK packet in its place.
+pub(crate) const EOF_BYTES_MAX: usize = 9;
+
+/// More results of the same command follow.
+pub(crate) const MORE_RESULTS: u16 = 1 << 3;
+/// The rows wait for COM_STMT_FETCH.
+pub(crate) const CURSOR_EXISTS: u16 = 1 << 6;
+/// COM_STMT_FETCH has reached the end.
+pub(crate) const LAST_ROW_SENT: u16 = 1 << 7;
+/// A backslash in a string stands for itself.
+pub(crate) const NO_BACKSLASH_ESCAPES: u16 = 1 << 9;
+/// Session state has changed.
+const STATE_CHANGED: u16 = 1 << 14;
+/// MariaDB: a double quote begins an identifier.
+pub(crate) const ANSI_QUOTES: u16 = 1 << 15;
+
+/// What one says.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Ok {
+    /// Rows changed.
+    pub affected: u64,
+    /// Status flags.
+    pub status: u16,
+    /// Warnings.
+    pub warnings: u16,
+    /// The database, where it says that it has changed.
+    pub database: Option<Vec<u8>>,
+    /// `character_set_client`, where it says so.
+    pub charset: Option<Vec<u8>>,
+}
+
+/// Reads an OK packet, also one in an EOF packet's place.
+pub(crate) fn read(payload: &[u8], capabilities: u64) -> Result<Ok, Malformed> {
+    let mut reader = Reader::new(payload);
+    reader.u8()?;
+    let affected = reader.lenenc()?;
+    reader.lenenc()?;
+    let mut ok = Ok { affected, status: reader.u16()?, warnings: reader.u16()?, ..Ok::default() };
+    if capabilities & SESSION_TRACK != 0 && ok.status & STATE_CHANGED != 0 {
+        reader.lenenc_string()?;
+        let mut changes = Reader::new(reader.lenenc_string()?);
+        while !changes.is_empty() {
+            let kind = changes.u8()?;
+            let mut data = Reader::new(changes.lenenc_string()?);
+            match kind {
+                0 => {
+                    while !data.is_empty() {
+                        let (name, value) = (data.lenenc_string()?, data.lenenc_string()?);
+                        if name == b"character_set_client" {
+                            ok.charset = Some(value.to_vec());
+                        }
+                    }
+                }
+                1 => ok.database = Some(data.lenenc_string()?.to_vec()),
+                _ => {}
+            }
+        }
+    }
+    Result::Ok(ok)
+}
+
+/// Reads an EOF packet.
+pub(crate) fn read_eof(payload: &[u8]) -> Result<Ok, Malformed> {
+    let mut reader = Reader::new(payload);
+    reader.u8()?;
+    let warnings = reader.u16()?;
+    Result::Ok(Ok { warnings, status: reader.u16()?, ..Ok::default() })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_session_says_what_has_changed() {
+        let plain = read(b"\0\x05\0\x02\0\x01\0", 0).unwrap();
+        assert_eq!((plain.affected, plain.status, plain.warnings), (5, 2, 1));
+        let body = b"\x01\x05\x04bank\x00\x19\x14character_set_client\x03gbk";
+        let length = u8::try_from(body.len()).unwrap();
+        let packet = [&b"\0\0\0\x02\x40\0\0\0"[..], &[length], body].concat();
+        let tracked = read(&packet, SESSION_TRACK).unwrap();
+        assert_eq!(tracked.database.as_deref(), Some(&b"bank"[..]));
+        assert_eq!(tracked.charset.as_deref(), Some(&b"gbk"[..]));
+        assert_eq!(read(&packet, 0).unwrap().database, None);
+        let cut = &packet[..packet.len() - 1];
+        assert_eq!(read(cut, SESSION_TRACK), Err(Malformed));
+        let eof = read_eof(b"\xfe\x02\0\x08\0").unwrap();
+        assert_eq!((eof.warnings, eof.status), (2, MORE_RESULTS));
+    }
+}

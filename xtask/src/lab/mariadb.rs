@@ -1,0 +1,282 @@
+//! A private MariaDB: Debian's programs on a data directory of its own.
+//!
+//! Promises: listens on 127.0.0.1 and on a socket in its own directory only; runs as the user `mysql`,
+//! never as root; accepts connections when [`Mariadb::start`] returns; the machine's own server is not
+//! touched. User `app` has all rights on database `app`, `app_ed25519` the same by another
+//! authentication; `root` comes in through the unix socket alone. The empty data directory is made once and
+//! kept under `target/lab`.
+//!
+//! Limits: nothing is told here about the server's own durability.
+
+pub mod agree;
+
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use nix::fcntl::{Flock, FlockArg};
+use nix::unistd::User;
+
+use super::process::{Daemon, Identity, wait_for};
+use super::{certs, places, term};
+
+/// The password of `app` and `app_ed25519`.
+pub const APP_PASSWORD: &str = "app-lab-password";
+/// How long the server may take until it accepts connections.
+const START_MS_MAX: u64 = 60_000;
+/// Where Debian puts the server.
+const SERVER: &str = "/usr/sbin/mariadbd";
+/// The client, for what goes past everything.
+const CLIENT: &str = "/usr/bin/mariadb";
+/// Changes whenever what [`make_template`] does changes.
+const TEMPLATE_VERSION: &str = "1";
+
+/// How the server is to be.
+#[derive(Debug, Clone, Default)]
+pub struct MariadbOptions {
+    /// TLS, with a certificate of a CA of its own for 127.0.0.1.
+    pub tls: bool,
+    /// More arguments, `--name=value`.
+    pub arguments: Vec<String>,
+}
+
+/// A running server.
+#[derive(Debug)]
+pub struct Mariadb {
+    dir: PathBuf,
+    port: u16,
+    options: MariadbOptions,
+    user: (u32, u32),
+    daemon: Option<Daemon>,
+}
+
+impl Mariadb {
+    /// Starts a fresh server in `dir`.
+    pub fn start(dir: &Path, options: &MariadbOptions) -> anyhow::Result<Self> {
+        let user = account()?;
+        let template = template(user)?;
+        fs::create_dir_all(dir.join("run"))?;
+        std::os::unix::fs::chown(dir.join("run"), Some(user.0), Some(user.1))?;
+        let mut copy = Command::new("cp");
+        copy.arg("-a").arg("--reflink=auto").arg(&template).arg(dir.join("data"));
+        places::run(&mut copy)?;
+        let port = places::free_port()?;
+        let options = options.clone();
+        let mut server = Self { dir: dir.to_owned(), port, options, user, daemon: None };
+        if server.options.tls {
+            certs::authority(dir)?;
+            certs::server(dir, "server", "IP:127.0.0.1")?;
+            std::os::unix::fs::chown(dir.join("server.key"), Some(user.0), Some(user.1))?;
+        }
+        server.run()?;
+        server.admin(&format!(
+            "CREATE DATABASE app; \
+             CREATE USER app@'%' IDENTIFIED BY '{APP_PASSWORD}'; \
+             CREATE USER app_ed25519@'%' IDENTIFIED VIA ed25519 USING PASSWORD('{APP_PASSWORD}'); \
+             GRANT ALL ON app.* TO app@'%', app_ed25519@'%'; \
+             CREATE USER root@'%'; GRANT ALL ON *.* TO root@'%' WITH GRANT OPTION; \
+             GRANT PROCESS, RELOAD, FILE, SUPER ON *.* TO app@'%'"
+        ))?;
+        Ok(server)
+    }
+
+    /// Its TCP port on 127.0.0.1.
+    pub const fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// Its unix socket.
+    pub fn socket(&self) -> PathBuf {
+        self.dir.join("run/socket")
+    }
+
+    /// Its general query log.
+    pub fn general_log(&self) -> PathBuf {
+        self.dir.join("run/general.log")
+    }
+
+    /// The certificate authority behind its certificate, where it speaks TLS.
+    pub fn ca(&self) -> Option<PathBuf> {
+        self.options.tls.then(|| self.dir.join("ca.crt"))
+    }
+
+    /// Runs SQL as `root` through the socket, past everything; gives rows without headers.
+    pub fn admin(&self, sql: &str) -> anyhow::Result<String> {
+        let mut client = Command::new(CLIENT);
+        client.args(["--no-defaults", "-NB", "-uroot", "-e", sql]).arg("-S").arg(self.socket());
+        Ok(places::run(&mut client)?.trim_end().to_owned())
+    }
+
+    /// Starts the server on its data, if it does not run.
+    pub fn run(&mut self) -> anyhow::Result<()> {
+        if self.daemon.is_some() {
+            return Ok(());
+        }
+        let mut command = Command::new(SERVER);
+        command.args([
+            "--no-defaults",
+            "--bind-address=127.0.0.1",
+            "--skip-name-resolve",
+            "--local-infile=1",
+            "--general-log=1",
+            "--plugin-load-add=auth_ed25519",
+            "--innodb-flush-log-at-trx-commit=0",
+            "--innodb-buffer-pool-size=32M",
+        ]);
+        command.arg(format!("--port={}", self.port));
+        for (name, at) in [
+            ("datadir", self.dir.join("data")),
+            ("socket", self.socket()),
+            ("pid-file", self.dir.join("run/pid")),
+            ("general-log-file", self.general_log()),
+        ] {
+            command.arg(format!("--{name}={}", at.display()));
+        }
+        if self.options.tls {
+            for (name, file) in [("ca", "ca.crt"), ("cert", "server.crt"), ("key", "server.key")] {
+                command.arg(format!("--ssl-{name}={}", self.dir.join(file).display()));
+            }
+        }
+        command.args(&self.options.arguments).env_clear().env("LC_ALL", "C.UTF-8");
+        command.current_dir(&self.dir);
+        let (uid, gid) = (Some(self.user.0), Some(self.user.1));
+        let identity = Identity { uid, gid, ..Identity::default() };
+        let log = self.dir.join("server.log");
+        self.daemon = Some(Daemon::start("mariadbd", &mut command, &identity, &log)?);
+        wait_for("MariaDB accepts connections", Duration::from_millis(START_MS_MAX), || {
+            let ended = self.daemon.as_mut().map(Daemon::ended).transpose()?.flatten();
+            anyhow::ensure!(ended.is_none(), "MariaDB ended:\n{}", super::tail(&log));
+            Ok(self.admin("SELECT 1").is_ok().then_some(()))
+        })
+    }
+
+    /// Stops the server.
+    pub fn stop(&mut self) -> anyhow::Result<()> {
+        self.daemon.take().map_or(Ok(()), |mut daemon| daemon.stop().map(drop))
+    }
+}
+
+/// User and group id of `mysql`.
+fn account() -> anyhow::Result<(u32, u32)> {
+    let account = User::from_name("mysql")?
+        .context("no user `mysql` on this machine: run `cargo xtask setup`")?;
+    Ok((account.uid.as_raw(), account.gid.as_raw()))
+}
+
+/// The empty data directory, made on first use. Others wait for whoever makes it.
+fn template(user: (u32, u32)) -> anyhow::Result<PathBuf> {
+    anyhow::ensure!(Path::new(SERVER).exists(), "{SERVER} is missing: run `cargo xtask setup`");
+    let cache = places::cache("mariadb")?;
+    let lock = File::create(cache.join("lock"))?;
+    let _held = Flock::lock(lock, FlockArg::LockExclusive)
+        .map_err(|(_, error)| anyhow::anyhow!("locking the data template: {error}"))?;
+    let ready = cache.join(TEMPLATE_VERSION);
+    if !ready.exists() {
+        term::note("making the MariaDB data that laboratories start from ...");
+        let making = cache.join("making");
+        let _ = fs::remove_dir_all(&making);
+        make_template(user, &making)?;
+        fs::rename(&making, &ready)?;
+    }
+    Ok(ready)
+}
+
+fn make_template(user: (u32, u32), into: &Path) -> anyhow::Result<()> {
+    // Made elsewhere: the target directory may lie where `mysql` may not look.
+    let dir = tempfile::Builder::new().prefix("tidegate-mariadb-").tempdir()?;
+    std::os::unix::fs::chown(dir.path(), Some(user.0), Some(user.1))?;
+    let data = dir.path().join("data");
+    let mut install = Command::new("mariadb-install-db");
+    install
+        .args(["--no-defaults", "--skip-test-db", "--auth-root-authentication-method=normal"])
+        .arg(format!("--datadir={}", data.display()))
+        .current_dir(dir.path());
+    let identity = Identity { uid: Some(user.0), gid: Some(user.1), ..Identity::default() };
+    identity.apply(&mut install)?;
+    places::run(&mut install)?;
+    let mut copy = Command::new("cp");
+    copy.arg("-a").arg(&data).arg(into);
+    places::run(&mut copy).map(drop)
+}
+
+/// One line of the general query log.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Logged {
+    /// The connection's number.
+    pub connection: u64,
+    /// `Connect`, `Query`, `Prepare`, `Execute`, `Init DB`, `Quit`, ...
+    pub command: String,
+    /// What stands behind it.
+    pub argument: String,
+}
+
+/// Reads a general query log. An argument of several lines goes on up to the next entry.
+pub fn read_general_log(text: &str) -> Vec<Logged> {
+    let mut entries: Vec<Logged> = Vec::new();
+    for line in text.lines() {
+        match entry(line) {
+            Some(entry) => entries.push(entry),
+            None => {
+                if let Some(last) = entries.last_mut() {
+                    last.argument.push('\n');
+                    last.argument.push_str(line);
+                }
+            }
+        }
+    }
+    entries
+}
+
+/// `[YYMMDD HH:MM:SS]\t<number> <command>\t<argument>`, the number with blanks before it.
+fn entry(line: &str) -> Option<Logged> {
+    let (time, rest) = line.split_once('\t')?;
+    let is_time = time.is_empty()
+        || time.chars().all(|letter| letter.is_ascii_digit() || matches!(letter, ' ' | ':'));
+    let rest = rest.strip_prefix('\t').unwrap_or(rest).trim_start();
+    let digits = rest.find(|letter: char| !letter.is_ascii_digit())?;
+    let connection = rest.get(..digits)?.parse().ok().filter(|_| is_time)?;
+    let (command, argument) = rest.get(digits + 1..)?.split_once('\t')?;
+    let known =
+        ["Query", "Prepare", "Execute", "Connect", "Quit", "Init DB", "Close stmt", "Field List"];
+    let others = [
+        "Reset stmt",
+        "Long Data",
+        "Fetch",
+        "Ping",
+        "Statistics",
+        "Change user",
+        "Set option",
+        "Reset connection",
+        "Kill",
+        "Bulk_execute",
+        "Refresh",
+        "Debug",
+        "Shutdown",
+        "Processlist",
+    ];
+    let command = command.trim();
+    let is_known = known.contains(&command) || others.contains(&command);
+    is_known.then(|| Logged {
+        connection,
+        command: command.to_owned(),
+        argument: argument.to_owned(),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn entries_of_several_lines_are_whole() {
+        let log = "/usr/sbin/mariadbd, Version: 10.11\nTcp port: 1  Unix socket: x\nTime\t\t    Id Command\tArgument\n\
+                   261126  4:12:33\t     4 Connect\tapp@127.0.0.1 on app using TCP/IP\n\t\t     4 Query\tSELECT 1,\n\
+                   \t2\n\t\t     4 Quit\t\n";
+        let read = read_general_log(log);
+        let commands: Vec<_> = read.iter().map(|entry| entry.command.as_str()).collect();
+        assert_eq!(commands, ["Connect", "Query", "Quit"]);
+        assert_eq!(read.get(1).map(|entry| entry.argument.as_str()), Some("SELECT 1,\n\t2"));
+    }
+}
