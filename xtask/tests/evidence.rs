@@ -101,16 +101,20 @@ fn a_real_log_is_witnessed_and_proven_without_our_program() {
     let arguments = ["--log", "--keys", "--policy"].map(Path::new);
     let report = second_verifier(&[arguments[0], &log, arguments[1], &keys, arguments[2], &policy]);
     assert_eq!(report["exit_code"], 0, "{report:#}");
-    assert_eq!(report["witnessed_size"], report["entries"], "{report:#}");
+    // The last second may be unwitnessed where the machine is busy; what was asked about is not.
+    assert!(report["witnessed_size"].as_u64() > answer["index"].as_u64(), "{report:#}");
     assert!(report["seen_by_agents"].as_u64() > Some(0), "{report:#}");
 
     lab.start_collector().unwrap();
-    let acts = lab.collector().unwrap().query(&["--admin"]).unwrap();
-    for act in
-        ["token_made", "agent_enrolled", "asked", "replayed", "exported", "started", "stopping"]
-    {
-        assert!(acts.events.iter().any(|event| event.text().starts_with(act)), "{act}");
-    }
+    let expected =
+        ["token_made", "agent_enrolled", "asked", "replayed", "exported", "started", "stopping"];
+    // The index follows the log.
+    wait_slowly_for("every act is in the index", STUCK, PAUSE, || {
+        let acts = lab.collector()?.query(&["--admin"])?;
+        let is_there = |act: &&str| acts.events.iter().any(|event| event.text().starts_with(*act));
+        Ok(expected.iter().all(is_there).then_some(()))
+    })
+    .unwrap();
     lab.finish().unwrap();
     witness.stop().unwrap();
 }
