@@ -3,6 +3,7 @@
 mod ask;
 mod prove;
 mod show;
+mod ui;
 mod witness;
 
 use std::io::{self, IsTerminal as _, Write};
@@ -101,6 +102,8 @@ enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// The review pages: who may come in
+    Ui(ui::Ui),
     /// Print a completion script
     Completions {
         /// Which shell
@@ -160,6 +163,7 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::Status { config, json } => {
             show::status(&Config::load(&config.config)?, json, &mut io::stdout().lock())?;
         }
+        Command::Ui(command) => ui::run(&command, &mut io::stdout().lock())?,
         Command::Completions { shell } => {
             let mut script = Vec::new();
             clap_complete::generate(shell, &mut Cli::command(), "tidegate-collector", &mut script);
@@ -190,7 +194,8 @@ fn run_serve(config: &Config) -> anyhow::Result<()> {
         let mut terminate = signal(SignalKind::terminate())?;
         let mut interrupt = signal(SignalKind::interrupt())?;
         let mut running = serve::start(config).await?;
-        writeln!(io::stdout(), "ready: uplink={}", running.uplink)?;
+        let pages = running.ui.map(|at| format!(" ui={at}")).unwrap_or_default();
+        writeln!(io::stdout(), "ready: uplink={}{pages}", running.uplink)?;
         io::stdout().flush()?;
         tokio::select! {
             error = running.failed() => return Err(error),

@@ -31,6 +31,9 @@ pub struct Config {
     /// How the log is kept.
     #[serde(default)]
     pub log: Log,
+    /// The review pages; without it there are none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ui: Option<Ui>,
     /// Who is asked to sign each checkpoint too.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub witnesses: Vec<Witness>,
@@ -100,6 +103,25 @@ impl Witness {
     /// The key, parsed.
     pub fn key(&self) -> anyhow::Result<WitnessKey> {
         self.vkey.parse().map_err(|error| anyhow::anyhow!("witness {:?}: {error}", self.name))
+    }
+}
+
+/// `[ui]`
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Ui {
+    /// Address and port of the review pages.
+    pub listen: SocketAddr,
+    /// Whether they are served over TLS, with the uplink's certificate. Unset: everywhere but on
+    /// loopback. `false` is for loopback only.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tls: Option<bool>,
+}
+
+impl Ui {
+    /// Whether TLS is spoken.
+    pub fn over_tls(&self) -> bool {
+        self.tls.unwrap_or(!self.listen.ip().is_loopback())
     }
 }
 
@@ -177,6 +199,13 @@ impl Config {
 
     fn check(&self) -> anyhow::Result<()> {
         check_origin(&self.collector.origin)?;
+        if let Some(ui) = &self.ui {
+            anyhow::ensure!(
+                ui.over_tls() || ui.listen.ip().is_loopback(),
+                "ui.tls = false with ui.listen = {}: without TLS the pages are for loopback only",
+                ui.listen
+            );
+        }
         let mut names = std::collections::BTreeSet::new();
         for export in &self.export {
             anyhow::ensure!(
@@ -292,6 +321,10 @@ paths! {
     lock = "lock";
     /// Where the uplink really listens, while `serve` runs.
     uplink_address = "uplink.addr";
+    /// Links and sessions of the review pages.
+    ui = "ui.db";
+    /// Where the review pages really listen, while `serve` runs.
+    ui_address = "ui.addr";
     /// What receivers refused for good.
     dead_letters = "dead-letters";
 }

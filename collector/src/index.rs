@@ -96,6 +96,19 @@ impl Index {
     }
 }
 
+/// An index in memory of these entries only, in the order of the log: what they say, without the
+/// index on the disk. The Genesis of each entry's chain must be among them.
+pub fn in_memory<'a>(entries: impl Iterator<Item = (u64, &'a [u8])>) -> anyhow::Result<Connection> {
+    let mut db = Connection::open_in_memory()?;
+    schema::prepare(&db)?;
+    let work = db.transaction()?;
+    for (index, payload) in entries {
+        apply::entry(&work, index, payload).with_context(|| format!("entry {index}"))?;
+    }
+    work.commit()?;
+    Ok(db)
+}
+
 /// Makes the index anew from the log. Nobody else may have the log open; returns how many entries
 /// it holds.
 pub fn rebuild(log_dir: &Path, path: &Path) -> anyhow::Result<u64> {

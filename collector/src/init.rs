@@ -51,6 +51,7 @@ pub fn init(options: &Options<'_>) -> anyhow::Result<()> {
         collector: Collector { origin: options.origin.to_owned(), data_dir: ".".into() },
         uplink: Uplink { listen: options.listen, name },
         log: Log::default(),
+        ui: None,
         witnesses: Vec::new(),
         export: Vec::new(),
         digest: [0; 32],
@@ -61,6 +62,10 @@ pub fn init(options: &Options<'_>) -> anyhow::Result<()> {
 
 const HEAD: &str = "# Configuration of tidegate-collector. Unknown keys are refused.\n\n";
 const EXPORT_EXAMPLE: &str = "
+# The review pages; without TLS on loopback only (docs/REVIEWING.md).
+# [ui]
+# listen = \"127.0.0.1:7480\"
+
 # Who signs each checkpoint too; `log.witness_quorum` says how many must have, without it all.
 # [[witnesses]]
 # name = \"audit\"

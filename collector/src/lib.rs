@@ -5,7 +5,9 @@
 //! `query`, `export`; and each checkpoint -> `publish` (tiles, witnesses). `verify` walks the log and trusts
 //! nothing but the public keys. What is done to the collector is in the log too (`acts`).
 //!
-//! What is not here yet: the web UI, retention.
+//! `ui` serves the review pages, through the same questions as the command line.
+//!
+//! What is not here yet: retention.
 
 pub mod access;
 pub mod acts;
@@ -28,5 +30,6 @@ pub mod seen;
 pub mod serve;
 pub mod state;
 pub mod tlog;
+pub mod ui;
 pub mod verify;
 pub mod witness;

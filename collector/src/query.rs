@@ -188,6 +188,26 @@ fn seal_index(db: &Connection, answer: &Answer) -> anyhow::Result<Option<u64>> {
     Ok(found.optional()?)
 }
 
+/// The answers at these log indexes, in the order of the log; what is not in the index is left out.
+pub fn at(db: &Connection, indexes: &[u64]) -> anyhow::Result<Vec<Answer>> {
+    let mut answers = Vec::new();
+    for index in indexes {
+        let mut statement = db.prepare_cached(&format!("{OPERATIONS} WHERE o.idx = ?1"))?;
+        let found = statement.query_map([index], operation_row)?;
+        answers.extend(found.collect::<Result<Vec<_>, _>>()?);
+    }
+    for answer in &mut answers {
+        if let Some(operation) = &mut answer.operation {
+            operation.effects = effects(db, answer.index)?;
+        }
+    }
+    for answer in &mut answers {
+        answer.seal_index = seal_index(db, answer)?;
+    }
+    answers.sort_by_key(|answer| answer.index);
+    Ok(answers)
+}
+
 fn select(
     db: &Connection,
     columns: &str,

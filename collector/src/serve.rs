@@ -35,7 +35,7 @@ use crate::log::{Opening, Reader, Writer};
 use crate::publish::{Confirmed, Publisher};
 use crate::state::State;
 use crate::witness::client::Witness;
-use crate::{files, keys, pki, seen};
+use crate::{files, keys, pki, seen, ui};
 
 /// How often a checkpoint is signed while records come in.
 pub const CHECKPOINT_INTERVAL: Duration = Duration::from_secs(1);
@@ -50,6 +50,8 @@ const STOP_MAX: Duration = Duration::from_secs(5);
 pub struct Running {
     /// Where the uplink listens.
     pub uplink: SocketAddr,
+    /// Where the review pages are, where there are any.
+    pub ui: Option<SocketAddr>,
     /// How many entries are synced.
     pub durable: watch::Receiver<u64>,
     /// How many entries are in the index.
@@ -58,6 +60,7 @@ pub struct Running {
     stop: watch::Sender<bool>,
     jobs: mpsc::Sender<Job>,
     server: JoinHandle<()>,
+    pages: Option<JoinHandle<()>>,
     ticker: JoinHandle<()>,
     followers: Vec<JoinHandle<()>>,
     exporters: Vec<JoinHandle<()>>,
@@ -123,14 +126,17 @@ pub async fn start(config: &Config) -> anyhow::Result<Running> {
         let exporter = Exporter::new(export, &shared)?;
         exporters.push(tokio::spawn(exporter.run(readers.clone(), indexed.clone())));
     }
+    let (ui, pages) = ui::start(config, &state, stopping.clone()).await?.unzip();
     let (uplink, server) = listen(config, &state, &jobs, stopping, signed).await?;
     files::replace(&paths.uplink_address(), uplink.to_string().as_bytes(), files::PUBLIC)?;
     Ok(Running {
         uplink,
+        ui,
         durable,
         indexed,
         paths,
         stop,
+        pages,
         ticker: tokio::spawn(tick(jobs.clone())),
         jobs,
         server,
@@ -158,6 +164,11 @@ impl Running {
         if tokio::time::timeout(STOP_MAX, &mut self.server).await.is_err() {
             self.server.abort();
         }
+        if let Some(mut pages) = self.pages
+            && tokio::time::timeout(STOP_MAX, &mut pages).await.is_err()
+        {
+            pages.abort();
+        }
         self.ticker.abort();
         // The ticker holds a sender until it is really gone.
         let _cancelled = (&mut self.ticker).await;
@@ -172,6 +183,7 @@ impl Running {
         }
         // A leftover would only name a port where nobody listens.
         let _gone = std::fs::remove_file(self.paths.uplink_address());
+        let _gone = std::fs::remove_file(self.paths.ui_address());
         written
     }
 }

@@ -232,17 +232,17 @@ impl State {
 
     /// Keeps an act until it is in the log; durable when it returns.
     pub fn act(&self, act: &Act) -> anyhow::Result<()> {
-        self.db().execute(
+        self.act_by(&acts::who(), act).map(drop)
+    }
+
+    /// The same for somebody whom the program knows better than the kernel does; the act's number.
+    pub fn act_by(&self, who: &str, act: &Act) -> anyhow::Result<u64> {
+        let db = self.db();
+        db.execute(
             "INSERT INTO acts (wall_ns, who, act, detail, digest) VALUES (?1, ?2, ?3, ?4, ?5)",
-            params![
-                signed_ns(clock::now_ns()),
-                acts::who(),
-                act.act,
-                act.detail,
-                act.digest.as_slice()
-            ],
+            params![signed_ns(clock::now_ns()), who, act.act, act.detail, act.digest.as_slice()],
         )?;
-        Ok(())
+        Ok(u64::try_from(db.last_insert_rowid())?)
     }
 
     /// Acts that wait for their place in the log, oldest first.

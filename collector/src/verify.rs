@@ -80,9 +80,11 @@ pub fn verify_against(dir: &Path, keys: &Keys, against: &Against) -> anyhow::Res
         report = verify_once(dir, keys, against)?;
     }
     if let Some((first, last)) = against.range {
-        report
-            .findings
-            .retain(|found| found.index.is_none_or(|index| (first..=last).contains(&index)));
+        report.findings.retain(|found| match (found.entries, found.index) {
+            (Some((from, to)), _) => from <= last && first <= to,
+            (None, Some(index)) => (first..=last).contains(&index),
+            (None, None) => true,
+        });
         report.not_proven.push(format!("Anything about entries outside of {first} to {last}."));
     }
     Ok(report)
@@ -239,6 +241,7 @@ fn finding_json(finding: &Finding) -> serde_json::Value {
         "file": finding.file,
         "offset": finding.offset,
         "index": finding.index,
+        "entries": finding.entries,
         "chain": finding.chain.map(|chain| chain.to_string()),
         "seq": finding.seq.map(|seq| seq.0),
         "what": finding.what,

@@ -90,19 +90,11 @@ fn python(dir: &Path, trials: &[Trial]) -> Vec<Value> {
 fn locates(report: &Value, at: u64) -> bool {
     report["findings"].as_array().unwrap().iter().any(|found| {
         let here = found["index"].as_u64().is_some_and(|index| index == at);
-        let run = found["what"].as_str().and_then(run_of);
-        let within = run.is_some_and(|(first, last)| (first..=last).contains(&at));
+        let end = |which: usize| found["entries"][which].as_u64();
+        let within =
+            matches!((end(0), end(1)), (Some(from), Some(to)) if (from..=to).contains(&at));
         found["class"] == "tampering" && (here || within)
     })
-}
-
-/// `entries A to B` in a finding.
-fn run_of(what: &str) -> Option<(u64, u64)> {
-    let (_, rest) = what.rsplit_once("in entries ")?;
-    let mut words = rest.split(' ');
-    let first = words.next()?.parse().ok()?;
-    words.next().filter(|word| *word == "to")?;
-    Some((first, words.next()?.parse().ok()?))
 }
 
 fn first_of(report: &Value) -> Option<u64> {

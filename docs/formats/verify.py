@@ -540,7 +540,7 @@ class Verifier:
     def find(self, grade, place, what, chain=None, seq=None):
         index, file, offset = place or (None, None, None)
         self.findings.append({
-            "class": grade, "index": index, "file": file, "offset": offset,
+            "class": grade, "index": index, "entries": None, "file": file, "offset": offset,
             "chain": chain.hex() if chain else None, "seq": seq, "what": what,
         })
         if grade == "tampering" and chain in self.chains:
@@ -585,6 +585,7 @@ class Verifier:
                 # A checkpoint that only the log's key signed may be the thief's own.
                 good = self.witnessed if witnessed else self.bound
                 self.find("tampering", (size - 1, None, None), f"{what}: the change lies in entries {good} to {size - 1}")
+                self.findings[-1]["entries"] = [good, size - 1]
 
     # -- records
 
@@ -777,9 +778,11 @@ class Verifier:
             if not fork["taken"]:
                 by = fork["by"]
                 self.find("tampering", fork["place"], f"FORK of agent {fork['agent']}", by.chain, by.seq)
-        for size, _, source, _ in self.heads:
+        for size, _, source, witnessed in self.heads:
+            good = self.witnessed if witnessed else self.bound
             what = f"the log has {self.tree.size} entries, and checkpoint {source} was signed over {size}: its end is cut"
-            self.find("tampering", (self.tree.size, None, None), what)
+            self.find("tampering", (self.tree.size, None, None), f"{what}, or it was changed from entry {good} on")
+            self.findings[-1]["entries"] = [good, size - 1]
         if self.broken_tree:
             self.find("tampering", None, "entries are missing, so later checkpoints were not compared")
         if self.policy and (self.tree.size or not whole):
@@ -869,7 +872,8 @@ def verify_log(args, keys, policy):
     verifier.finish()
     if args.range:
         first, last = map(int, args.range.split(".."))
-        verifier.findings = [f for f in verifier.findings if f["index"] is None or first <= f["index"] <= last]
+        at = lambda f: f["entries"] or (f["index"], f["index"])
+        verifier.findings = [f for f in verifier.findings if at(f)[0] is None or (at(f)[0] <= last and first <= at(f)[1])]
     return verifier
 
 

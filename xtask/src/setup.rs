@@ -58,17 +58,28 @@ impl Purpose {
     /// What it is made of.
     const fn parts(self) -> &'static [Part] {
         use Part::{
-            Bench, Build, Capture, Clients, Conformance, Ebpf, Lint, LintAll, Postgres, Test, Vm,
+            Bench, Browser, Build, Capture, Clients, Conformance, Ebpf, Lint, LintAll, Postgres,
+            Test, Vm,
         };
         match self {
-            Self::All => {
-                &[Build, Ebpf, Lint, Test, Postgres, Capture, Clients, Vm, Bench, Conformance]
-            }
+            Self::All => &[
+                Build,
+                Ebpf,
+                Lint,
+                Test,
+                Postgres,
+                Capture,
+                Clients,
+                Browser,
+                Vm,
+                Bench,
+                Conformance,
+            ],
             Self::Build => &[Build],
             Self::Ebpf => &[Build, Ebpf],
             Self::Lint => &[Build, Ebpf, Lint],
             Self::LintAll => &[Build, Ebpf, Lint, LintAll],
-            Self::Test => &[Build, Ebpf, Postgres, Capture, Clients, Vm, Test],
+            Self::Test => &[Build, Ebpf, Postgres, Capture, Clients, Browser, Vm, Test],
             Self::Demo | Self::Soak => &[Build, Ebpf, Postgres, Capture],
             Self::Vm => &[Build, Ebpf, Postgres, Vm],
             Self::Bench => &[Build, Ebpf, Postgres, Capture, Bench],

@@ -9,6 +9,7 @@ use tidegate_ledger::checkpoint;
 use crate::clock::{rfc3339, signed_ns};
 use crate::config::Config;
 use crate::log::notes::NEWEST;
+use crate::query::Proofs;
 use crate::state::State;
 use crate::{files, index, keys};
 
@@ -113,11 +114,15 @@ pub fn status(config: &Config, json: bool, out: &mut impl Write) -> anyhow::Resu
             "dead_letters": dead,
         }));
     }
+    let policy = config.policy(verifier.clone())?;
+    let witnessed = Proofs::of(&paths.log(), &verifier, &policy).witnessed();
     let serving = files::read(&paths.uplink_address()).ok();
     let value = json!({
         "origin": config.collector.origin,
         "uplink": serving,
         "checkpoint": { "size": size, "root": signed.map(|signed| hex::encode(signed.root)) },
+        "witnesses": config.witnesses.len(),
+        "witnessed": witnessed,
         "indexed": indexed,
         "agents": agent_values(config)?,
         "exports": exports,
@@ -128,6 +133,14 @@ pub fn status(config: &Config, json: bool, out: &mut impl Write) -> anyhow::Resu
     }
     let uplink = serving.as_deref().unwrap_or("not serving");
     writeln!(out, "log     {} · checkpoint over {size} entries", config.collector.origin)?;
+    if !config.witnesses.is_empty() {
+        writeln!(
+            out,
+            "witness {witnessed} entries, by {} of {}",
+            config.quorum(),
+            config.witnesses.len()
+        )?;
+    }
     writeln!(out, "uplink  {uplink}")?;
     writeln!(out, "index   {indexed} entries")?;
     for export in &exports {

@@ -107,6 +107,7 @@ impl Committer {
         let mut answers = Vec::with_capacity(group.len());
         let mut tick = false;
         let mut failed = None;
+        let kept_before = self.last_act;
         for job in group {
             match job {
                 Job::Tick => tick = true,
@@ -157,7 +158,9 @@ impl Committer {
         if !tick {
             return Ok(());
         }
-        self.state.acts_are_kept(self.last_act)?;
+        if self.last_act > kept_before {
+            self.state.acts_are_kept(self.last_act)?;
+        }
         if self.log.checkpoint()?
             && let Some(signed) = self.log.signed()
         {

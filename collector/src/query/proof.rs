@@ -49,6 +49,11 @@ impl Proofs {
         Self { signed, witnessed: witnessed.unwrap_or(0) }
     }
 
+    /// Size of the newest checkpoint that the quorum of witnesses signed; 0 where there is none.
+    pub const fn witnessed(&self) -> u64 {
+        self.witnessed
+    }
+
     /// Says of each answer how far it is proven.
     pub fn mark(&self, answers: &mut [Answer]) {
         for answer in answers {

@@ -5,7 +5,8 @@ use std::path::{Path, PathBuf};
 use proptest::prelude::*;
 use tidegate_collector::keys::Keys;
 use tidegate_collector::log::{self, SEGMENTS};
-use tidegate_collector::verify::verify;
+use tidegate_collector::verify::{Against, verify, verify_against};
+use tidegate_ledger::checkpoint::{self, Checkpoint};
 use tidegate_proto::audit::v1::decision::Verdict;
 use tidegate_segment::os::OsFiles;
 use tidegate_segment::scan;
@@ -103,6 +104,26 @@ fn every_flipped_bit_in_a_frame_is_found_and_located() {
         check_flip(&sample, frame, at, bit)?;
     });
     assert_eq!(verify(&sample.home.log(), &sample.keys).unwrap().exit_code(), 0);
+}
+
+#[test]
+fn a_range_is_judged_by_what_lies_in_it_or_may_lie_in_it() {
+    let sample = sample();
+    let size = u64::try_from(sample.spots.len()).unwrap();
+    let keys = &sample.keys;
+    let exit = |checkpoints: Vec<(String, String)>, range| {
+        let against = Against { checkpoints, range: Some(range), ..Against::default() };
+        verify_against(&sample.home.log(), keys, &against).unwrap().exit_code()
+    };
+    assert_eq!(exit(Vec::new(), (0, 3)), 0);
+    // A checkpoint of the same log key over another tree of two entries; no older one is there.
+    let key = tidegate_collector::keys::load(&sample.home.config.paths().log_key()).unwrap();
+    let origin = "test.example/log".to_owned();
+    let other = checkpoint::sign(&key, &Checkpoint { origin, size: 2, root: [1; 32] }).unwrap();
+    let other = vec![("other".to_owned(), other)];
+    for (range, expected) in [((0, 3), 20), ((1, 1), 20), ((2, size - 1), 0), ((0, size - 1), 20)] {
+        assert_eq!(exit(other.clone(), range), expected, "{range:?}");
+    }
 }
 
 #[test]

@@ -316,6 +316,7 @@ impl Verifier {
             file: spot.file.as_deref().map(str::to_owned),
             offset: spot.offset,
             index: spot.index,
+            entries: None,
             chain,
             seq,
             what,

@@ -356,3 +356,6 @@ fn sees_through(rows: Option<&Rows>, name: &Relation) -> bool {
         Output::One { sources, .. } => sources.columns.iter().any(|one| stops(&one.relation)),
     })
 }
+
+#[cfg(test)]
+mod tests;

@@ -218,7 +218,8 @@ impl Protection {
     /// Whether a statement of that lineage has to do with what is protected, as far as can be told.
     pub fn concerns(&self, lineage: &Lineage) -> bool {
         let touched = self.touched(lineage, None);
-        touched.opaque.is_some()
+        // Where what can't be told may pass, its errors may too.
+        (touched.opaque.is_some() && self.unresolved != Unresolved::Clear)
             || touched.filters_opaque.is_some()
             || !touched.shown.is_empty()
             || !touched.filtered.is_empty()

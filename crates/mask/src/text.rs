@@ -133,12 +133,15 @@ fn before_colon(value: &[u8], breach: bool, out: &mut Vec<u8>) {
 type Marks = (&'static [u8], &'static [u8]);
 
 /// Quotation marks of the server's languages, each with what closes it.
-const QUOTES: [Marks; 6] = [
+const QUOTES: [Marks; 9] = [
     (b"\"", b"\""),
     (b"'", b"'"),
     ("\u{201c}".as_bytes(), "\u{201d}".as_bytes()),
     ("\u{201e}".as_bytes(), "\u{201c}".as_bytes()),
+    ("\u{201d}".as_bytes(), "\u{201d}".as_bytes()),
     ("\u{00ab}".as_bytes(), "\u{00bb}".as_bytes()),
+    ("\u{00bb}".as_bytes(), "\u{00ab}".as_bytes()),
+    ("\u{300c}".as_bytes(), "\u{300d}".as_bytes()),
     ("\u{2018}".as_bytes(), "\u{2019}".as_bytes()),
 ];
 
@@ -208,3 +211,6 @@ fn detail(value: &[u8], out: &mut Vec<u8>) {
     let behind = close.and_then(|close| value.get(close + 1..)).unwrap_or_default();
     quotations(behind, true, out);
 }
+
+#[cfg(test)]
+mod tests;

@@ -318,3 +318,6 @@ fn stream(keyed: &Keyed, value: &[u8], out: &mut Vec<u8>) {
         out.push(from + u8::try_from(drawn).unwrap_or_default());
     }
 }
+
+#[cfg(test)]
+mod tests;

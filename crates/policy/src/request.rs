@@ -7,8 +7,9 @@ use cedar_policy::{
     Context, Entities, Entity, EntityId, EntityTypeName, EntityUid, Request, RestrictedExpression,
 };
 
-use tidegate_event::{Action, Effect, Relation};
+use tidegate_event::{Action, Analysis, Effect, Relation};
 
+use crate::columns;
 use crate::compile::PolicySet;
 use crate::decide::Subject;
 use crate::name;
@@ -20,6 +21,8 @@ pub(crate) struct Asked<'a> {
     pub(crate) via: &'a str,
     pub(crate) db_user: &'a str,
     pub(crate) database: &'a str,
+    /// Of a statement.
+    pub(crate) analysis: Option<&'a Analysis>,
     pub(crate) login: Option<LoginFacts<'a>>,
 }
 
@@ -289,6 +292,13 @@ fn context(asked: Asked<'_>, effect: &Effect) -> Result<Context, RequestError> {
         _ => {
             if let (Some(relation), None) = (&effect.relation, object_kind(effect.action)) {
                 pairs.push(("about".to_owned(), string(&relation.name)));
+            }
+            if let (Some(relation), Some(analysis)) = (&effect.relation, asked.analysis)
+                && matches!(effect.action, Action::Select | Action::CopyTo)
+                && let Some(columns) = columns::read(analysis, relation)
+            {
+                let columns = RestrictedExpression::new_set(columns.into_iter().map(string));
+                pairs.push(("columns".to_owned(), columns));
             }
         }
     }

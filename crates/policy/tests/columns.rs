@@ -4,8 +4,8 @@
 use std::sync::Arc;
 
 use tidegate_event::{
-    Action, Analysis, Effect, Mode, Operation, Principal, Protocol, Relation, Statement,
-    TargetName, Via,
+    Action, Analysis, ColumnRef, Effect, Lineage, Mode, Operation, Output, Principal, Protocol,
+    Relation, Rows, Shown, Sources, Statement, StatementKind, TargetName, Via,
 };
 use tidegate_policy::{
     Decider, Decision, Duties, PolicySet, ProtectedColumn, Ruling, Source, Subject, Touched,
@@ -462,4 +462,62 @@ fn touched_columns_are_equal_whatever_their_order() {
     assert_ne!(given(&[&one]), given(&[&two]));
     assert_ne!(given(&[&one]), Touched::new(Vec::new(), vec![one.clone()], false));
     assert!(given(&[]).is_empty() && !Touched::new(Vec::new(), Vec::new(), true).is_empty());
+}
+
+/// Rows of one output that is made of these columns of `public.staff`; `*` is the whole row.
+fn made_of(columns: &[&str]) -> Rows {
+    let column = |name: &&str| ColumnRef {
+        relation: relation("public.staff"),
+        column: Some((*name).to_owned()).filter(|name| name != "*"),
+    };
+    let sources = Sources { columns: columns.iter().map(column).collect(), opaque: None };
+    Rows::Known(vec![Output::One { name: None, shown: Shown::Computed, sources }])
+}
+
+#[test]
+fn columns_are_known_where_all_of_them_are_and_else_absent() {
+    let policy = r#"permit (principal, action, resource) when { context has columns && ["id", "name"].containsAll(context.columns) };"#;
+    let set = Arc::new(set(policy));
+    let opaque = Sources { columns: std::collections::BTreeSet::new(), opaque: Some("f".into()) };
+    let star = |of: &str| Rows::Known(vec![Output::Star(relation(of))]);
+    let told = |rows| Lineage { rows, ..Lineage::default() };
+    let pay = ColumnRef { relation: relation("staff"), column: Some("pay".to_owned()) };
+    for (what, on, lineage, permitted) in [
+        ("listed", "staff", told(vec![made_of(&["id", "name"])]), true),
+        ("none", "staff", told(vec![made_of(&[])]), true),
+        ("no rows", "staff", told(vec![Rows::None]), true),
+        ("another", "staff", told(vec![made_of(&["id", "pay"])]), false),
+        ("of another schema", "audit.staff", told(vec![made_of(&["pay"])]), true),
+        ("the whole row", "staff", told(vec![made_of(&["*"])]), false),
+        ("a star", "staff", told(vec![star("staff")]), false),
+        ("another's star", "staff", told(vec![star("offices")]), true),
+        ("rows that can't be told", "staff", told(vec![Rows::Opaque("f".into())]), false),
+        (
+            "sources that can't",
+            "staff",
+            told(vec![Rows::Known(vec![Output::Several(opaque)])]),
+            false,
+        ),
+        ("lineage that isn't told", "staff", Lineage::default(), false),
+        (
+            "a filter",
+            "staff",
+            Lineage { filters: [pay].into(), ..told(vec![made_of(&["id"])]) },
+            false,
+        ),
+        (
+            "filters that can't be told",
+            "staff",
+            Lineage { filters_opaque: Some("f".into()), ..told(vec![made_of(&["id"])]) },
+            false,
+        ),
+    ] {
+        let (Operation::Statement(mut statement), _) = ask(on, "") else { panic!("a statement") };
+        let analysis = Arc::make_mut(&mut statement.analysis);
+        analysis.kinds = vec![StatementKind("select".to_owned())];
+        analysis.lineage = lineage;
+        let mut decider = Decider::new(Arc::clone(&set), subject(Mode::Enforce));
+        let ruling = decider.decide(&Operation::Statement(statement), None);
+        assert_eq!(matches!(ruling, Ruling::Permitted(_)), permitted, "{what}");
+    }
 }

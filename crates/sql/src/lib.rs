@@ -15,7 +15,7 @@
 //!   unless the function is a built-in that takes any row.
 //! - A function, operator or type that shadows a built-in of the same name (by `search_path` order
 //!   or argument types) is taken for it; so is a cast or operator of PostgreSQL's between types that
-//!   aren't.
+//!   aren't. With a catalogue a function that may shadow a built-in is seen.
 //! - The text of a function body is not an effect of creating it; calling it is `execute`.
 //! - `NOT`, operators and subqueries nested deeper than about 48 levels, and more than about 90
 //!   set operations in a row, are unknown: the decoder of the parse tree stops there.

@@ -20,7 +20,8 @@
 //!
 //! Known gaps: what a trigger, rule or `DEFAULT` of a table does with a value isn't seen. That a
 //! plain `INSERT` violates a unique constraint tells that a value exists. Array operators that fail
-//! by dimension count as total.
+//! by dimension count as total. A cast to a type of one's own is taken to hold no more than what is
+//! cast (it is `execute`, too).
 
 mod change;
 mod expression;
@@ -77,7 +78,7 @@ pub(crate) struct Tracer<'a> {
     /// Which statement of the text is looked at.
     statement: usize,
     pub(crate) literals_matter: bool,
-    /// Functions called as `row.function`.
+    /// Functions called that no `execute` tells of: as `row.function`, or by a built-in's name.
     called: BTreeSet<String>,
     left: usize,
     pairs_left: usize,
@@ -100,7 +101,7 @@ pub(crate) struct Traced {
     pub(crate) lineage: Lineage,
     /// A literal's value decided it.
     pub(crate) literals_matter: bool,
-    /// Functions that it calls as if they were columns of a row.
+    /// Functions that it calls as if they were columns of a row, or built-in ones.
     pub(crate) called: BTreeSet<String>,
 }
 
@@ -280,6 +281,11 @@ impl<'a> Tracer<'a> {
         });
         if let Some(number) = number {
             return Flow::value(ValueAt::Literal(number));
+        }
+        // The grammar makes constants of some words, as of `day` in `EXTRACT (day FROM x)`.
+        let at = usize::try_from(location).ok().and_then(|at| self.text.as_bytes().get(at));
+        if at.is_some_and(u8::is_ascii_alphabetic) {
+            return Flow::default();
         }
         self.values_are_opaque("a literal's place can't be told");
         Flow::default()

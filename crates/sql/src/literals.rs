@@ -98,7 +98,7 @@ impl Lexer<'_> {
             }
             // `1..2` is a range of PL/pgSQL.
             (b'.', Some(b'.')) => self.skip(2),
-            (b'0'..=b'9', _) | (b'.', Some(b'0'..=b'9')) => self.number(),
+            (b'0'..=b'9', _) | (b'.', Some(b'0'..=b'9')) => self.number()?,
             (b'$', _) => self.dollar()?,
             (b'-', Some(b'-')) => self.line_comment(),
             (b'/', Some(b'*')) => self.block_comment()?,
@@ -162,7 +162,7 @@ impl Lexer<'_> {
 
     /// A number with all that is glued to it: what a server reads as the number's part differs by
     /// version, so more is taken rather than less.
-    fn number(&mut self) {
+    fn number(&mut self) -> Option<()> {
         let start = self.at;
         loop {
             let before = self.at;
@@ -180,7 +180,13 @@ impl Lexer<'_> {
                 break;
             }
         }
+        let letter = self.text.get(self.at.checked_sub(1)?).is_some_and(u8::is_ascii_alphabetic);
+        if letter && matches!(self.peek(0), Some(b'\'' | b'&')) {
+            // `1e'x'`: the letter is the number's, or tells how to read the string, by version.
+            return None;
+        }
         self.found.push(start..self.at);
+        Some(())
     }
 
     /// A parameter, a dollar-quoted string, or a lone `$`.
@@ -276,6 +282,8 @@ mod tests {
             ("select $q$a", None),
             ("select \"a", None),
             ("/* a", None),
+            ("select 1e'x'", None),
+            ("select 1u&'x'", None),
         ] {
             check(text, true, expected);
         }

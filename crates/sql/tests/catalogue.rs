@@ -87,6 +87,7 @@ fn catalogue(version: u64) -> Catalogue {
         function(28, "atomic", "sql", "BEGIN ATOMIC\n SELECT c.ssn FROM public.customers c;\nEND"),
         function(29, "atomic_two", "sql", "BEGIN ATOMIC DELETE FROM public.orders; SELECT 1; END"),
         function(30, "dynamic", "plpgsql", "begin execute x; end"),
+        function(34, "upper", "plpgsql", "begin perform ssn from public.customers; end"),
         function(24, "again", "sql", "select public.again()"),
     ];
     Catalogue::new(version, relations, functions).with_enums([name("mood"), name("work")])

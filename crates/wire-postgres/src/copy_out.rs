@@ -42,6 +42,9 @@ pub(crate) struct Sink {
     held: Vec<u8>,
     /// It was longer than may be held.
     overflow: bool,
+    /// The same without escapes, and what stands for it.
+    plain: Vec<u8>,
+    masked: Vec<u8>,
     /// What was rewritten and not taken yet.
     out: Vec<u8>,
     pub rows: u64,
@@ -60,6 +63,8 @@ impl Copier {
             column: 0,
             held: Vec::new(),
             overflow: false,
+            plain: Vec::new(),
+            masked: Vec::new(),
             out: Vec::new(),
             rows: 0,
             counts: Counts::default(),
@@ -78,6 +83,11 @@ impl Copier {
     /// Bytes that wait to be taken.
     pub fn waiting(&self) -> usize {
         self.sink.out.len()
+    }
+
+    /// Memory held, in bytes, roughly.
+    pub fn held_bytes(&self) -> usize {
+        self.sink.held.capacity() + self.sink.out.capacity() + self.sink.stream.held_bytes()
     }
 
     /// What was rewritten since the last call: data, rows, values.
@@ -112,22 +122,23 @@ impl Sink {
         }
     }
 
-    /// Writes what stands for the current value, which the reader has unescaped; `None` where that is
-    /// NULL.
-    fn masked(&mut self, value: &[u8]) -> Option<Vec<u8>> {
+    /// Puts what stands for the current value, which the reader has unescaped, into `masked`; `false` where
+    /// that is NULL.
+    fn mask(&mut self, value: &[u8]) -> bool {
+        self.masked.clear();
         let Some(Treatment::Mask(masker)) = self.plan.columns.get(self.column) else {
-            return None;
+            return false;
         };
         self.counts.values += 1;
         let constant =
             if self.overflow { Some(masker.without_looking()) } else { masker.constant() };
         match constant {
-            Some(Constant::Null) => None,
-            Some(Constant::Bytes(bytes)) => Some(bytes.to_vec()),
-            None => {
-                let mut written = Vec::new();
-                masker.write(value, &mut written).then_some(written)
+            Some(Constant::Null) => false,
+            Some(Constant::Bytes(bytes)) => {
+                self.masked.extend_from_slice(bytes);
+                true
             }
+            None => masker.write(value, &mut self.masked),
         }
     }
 

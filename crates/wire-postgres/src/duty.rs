@@ -135,6 +135,14 @@ impl Delivery {
         self.bytes = self.bytes.saturating_add(bytes);
     }
 
+    /// Memory that is held for values that are not there yet, in bytes, roughly.
+    pub fn held_bytes(&self) -> usize {
+        match &self.stage {
+            Stage::Copy(copier) => copier.held_bytes(),
+            Stage::Unknown | Stage::Pass | Stage::Rows(_) => 0,
+        }
+    }
+
     /// For the outcome: what was kept from the client, where something was.
     pub fn outcome(&self) -> Option<Masked> {
         let masked = self.masked;

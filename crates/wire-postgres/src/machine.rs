@@ -252,9 +252,10 @@ impl<R: Clone> Machine<R> {
     }
 
     /// Answers a question with a permit, and what is to be done to the results.
+    #[expect(clippy::needless_pass_by_value, reason = "the driver has no further use for it")]
     pub fn permit_with(&mut self, now_ns: u64, id: AskId, receipt: R, duties: Arc<Duties>) {
         match self.asking.take() {
-            Some(asking) if asking.id == id => self.answered_with(now_ns, asking, receipt, duties),
+            Some(asking) if asking.id == id => self.answered_with(now_ns, asking, receipt, &duties),
             other => self.asking = other,
         }
     }
@@ -315,6 +316,8 @@ impl<R: Clone> Machine<R> {
             self.session.portals.held_bytes(),
             self.session.cursors.held_bytes(),
             self.session.prepared_in_sql.held_bytes(),
+            self.session.replies.progress.delivery.held_bytes(),
+            self.session.guard.row.as_ref().map_or(0, |row| row.held_bytes()),
         ]
         .into_iter()
         .fold(self.out_bytes, usize::saturating_add)

@@ -19,6 +19,8 @@ pub(super) enum Part {
     Capture,
     /// Clients other than psql.
     Clients,
+    /// A browser for the review pages.
+    Browser,
     /// A machine with a kernel of its own.
     Vm,
     /// What we measure ourselves against.
@@ -113,7 +115,9 @@ const fn apt(
     Need { name, why, parts, probe, provide: Provide::Apt(packages), seconds }
 }
 
-use Part::{Bench, Build, Capture, Clients, Conformance, Ebpf, Lint, LintAll, Postgres, Test, Vm};
+use Part::{
+    Bench, Browser, Build, Capture, Clients, Conformance, Ebpf, Lint, LintAll, Postgres, Test, Vm,
+};
 
 /// Everything.
 #[rustfmt::skip] // A table: a need is read faster in two or three lines than in ten.
@@ -168,7 +172,7 @@ pub(super) const NEEDS: &[Need] = &[
         provide: Provide::Rustup("clippy"),
         seconds: 5,
     },
-    apt("Python", "runs psycopg and typos, each in a venv of its own", &[Lint, Clients],
+    apt("Python", "runs psycopg, typos and Playwright, in a venv", &[Lint, Clients, Browser],
         Probe::All(&[
             Probe::File("/usr/bin/python3"),
             Probe::Any(&[
@@ -232,6 +236,24 @@ pub(super) const NEEDS: &[Need] = &[
         probe: Probe::Tool("venv/lib/python3*/site-packages/psycopg_binary/__init__.py"),
         provide: Provide::Pip(&["psycopg[binary]==3.3.9"]),
         seconds: 15,
+    },
+    apt("Chromium", "reads the review pages", &[Browser],
+        Probe::File("/usr/bin/chromium"), &["chromium"], 30),
+    Need {
+        name: "Playwright",
+        why: "drives Chromium",
+        parts: &[Browser],
+        probe: Probe::Tool("venv/lib/python3*/site-packages/playwright/__init__.py"),
+        provide: Provide::Pip(&["playwright==1.65.2"]),
+        seconds: 15,
+    },
+    Need {
+        name: "axe",
+        why: "finds what is hard to read, see or reach on a page (axe-core 4.12)",
+        parts: &[Browser],
+        probe: Probe::Tool("venv/lib/python3*/site-packages/axe_playwright_python/axe.min.js"),
+        provide: Provide::Pip(&["axe-playwright-python==0.1.8"]),
+        seconds: 5,
     },
     apt("Java", "an unmodified client: JDBC", &[Clients],
         Probe::Program("javac"), &["default-jdk-headless"], 60),

@@ -67,7 +67,8 @@ struct Recorded {
     application: Option<String>,
     uid: Option<i64>,
     executable: Option<String>,
-    /// Protected columns that were shown clear; absent where the collector does not say.
+    /// Protected columns that were shown clear, as the record names them; absent where the collector does
+    /// not say.
     unmasked: Option<Vec<String>>,
 }
 
@@ -196,7 +197,7 @@ impl Report {
         };
         if let Some(clear) = &recorded.unmasked {
             // What was masked then is no change.
-            now.masked.retain(|column| clear.iter().any(|name| *name == plain(column)));
+            now.masked.retain(|column| clear.contains(&column.to_string()));
         }
         let refuses = now.verdict == Verdict::Deny.name();
         let way = match (then != "deny", !refuses) {
@@ -365,11 +366,6 @@ impl Report {
             "changes": changes,
         })
     }
-}
-
-/// A column as records name it.
-fn plain(column: &ProtectedColumn) -> String {
-    format!("{}.{}", column.relation, column.column)
 }
 
 /// An effect as the collector writes it; `None` where a name with dots could be read in two ways.

@@ -96,7 +96,11 @@ impl Verifier {
                 size.saturating_sub(1)
             );
             let spot = Spot { index: size.checked_sub(1), file: None, offset: None };
+            let found = self.findings.len();
             self.find(Class::Tampering, &spot, None, None, what);
+            if let Some(finding) = self.findings.get_mut(found) {
+                finding.entries = Some((good, size.saturating_sub(1)));
+            }
         }
     }
 
@@ -146,12 +150,18 @@ impl Verifier {
     pub(super) fn check_tail(&mut self) {
         let size = self.frontier.size();
         for head in std::mem::take(&mut self.heads) {
+            let good = if head.witnessed { self.witnessed_size } else { self.bound_size };
             let what = format!(
-                "the log has {size} entries, and checkpoint {} was signed over {}: its end is cut",
+                "the log has {size} entries, and checkpoint {} was signed over {}: its end is cut, or it \
+                 was changed from entry {good} on",
                 head.from, head.size
             );
             let spot = Spot { index: Some(size), file: None, offset: None };
+            let found = self.findings.len();
             self.find(Class::Tampering, &spot, None, None, what);
+            if let Some(finding) = self.findings.get_mut(found) {
+                finding.entries = Some((good, head.size.saturating_sub(1)));
+            }
         }
         if self.tree_broken {
             let what = "entries are missing, so later checkpoints were not compared".to_owned();

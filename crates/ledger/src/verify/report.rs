@@ -42,6 +42,8 @@ pub struct Finding {
     pub offset: Option<u64>,
     /// Index in the log.
     pub index: Option<u64>,
+    /// The run of entries, first and last, in which it lies, where no single one can be named.
+    pub entries: Option<(u64, u64)>,
     /// The chain.
     pub chain: Option<ChainId>,
     /// The record.

@@ -34,6 +34,11 @@ impl Stream {
         Self { detectors, window: Vec::new(), open: None, found: false }
     }
 
+    /// Memory held, in bytes, roughly.
+    pub const fn held_bytes(&self) -> usize {
+        self.window.capacity()
+    }
+
     /// Takes the next part, and appends what is done to `out`.
     pub fn push(&mut self, part: &[u8], cover: Cover, out: &mut Vec<u8>) {
         for piece in part.chunks(WINDOW_BYTES) {

@@ -159,7 +159,11 @@ impl Judge<'_> {
             }
             _ => (&self.subject.db_user, &self.subject.database, None),
         };
-        Asked { via: operation.kind(), db_user, database, login }
+        let analysis = match operation {
+            Operation::Statement(statement) => Some(&*statement.analysis),
+            _ => None,
+        };
+        Asked { via: operation.kind(), db_user, database, analysis, login }
     }
 
     /// What is refused refuses the operation.

@@ -7,6 +7,7 @@ use tidegate_event::ValueAt;
 use super::flow::{Flow, Item, union};
 use super::{Tracer, total};
 use crate::collect::{names, string};
+use crate::function::is_harmless_operator;
 
 impl Tracer<'_> {
     pub(super) fn optional(&mut self, node: Option<&p::Node>) -> Flow {
@@ -86,6 +87,17 @@ impl Tracer<'_> {
         let left = self.optional(operation.lexpr.as_deref());
         let right = self.optional(operation.rexpr.as_deref());
         let kind = K::try_from(operation.kind);
+        let real = !matches!(
+            kind,
+            Ok(K::AexprBetween | K::AexprNotBetween | K::AexprBetweenSym | K::AexprNotBetweenSym)
+        );
+        if let Some(operator) = names(&operation.name).filter(|_| real)
+            && !is_harmless_operator(&operator)
+        {
+            // Its function may read whatever it likes.
+            let more = Flow::opaque(format!("{operator} may return more than its operands"));
+            return self.combine(union([left, right, more]), true);
+        }
         let total = match kind {
             Ok(K::AexprOp | K::AexprOpAny | K::AexprOpAll) => {
                 names(&operation.name).is_some_and(|name| total::operator(&name))
@@ -155,6 +167,9 @@ impl Tracer<'_> {
         let total = link.oper_name.is_empty()
             || names(&link.oper_name).is_some_and(|name| total::operator(&name));
         let mut flow = union(items.iter().map(Item::flow));
+        if names(&link.oper_name).is_some_and(|operator| !is_harmless_operator(&operator)) {
+            flow.add(Flow::opaque("an operator of one's own may return more than its operands"));
+        }
         let compares = matches!(kind, Ok(K::AllSublink | K::AnySublink | K::RowcompareSublink));
         if !compares {
             // More than one row is an error.

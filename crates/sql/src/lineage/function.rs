@@ -1,6 +1,7 @@
 //! Function calls.
 
 use pg_query::protobuf as p;
+use tidegate_event::Relation;
 
 use super::flow::Flow;
 use super::{Tracer, total};
@@ -26,7 +27,7 @@ impl Tracer<'_> {
         }
         self.filter(&deciding);
         flow.add(deciding);
-        let known = returns_its_arguments(&function);
+        let known = returns_its_arguments(&function) && !self.shadowed(&function);
         if function.name == "set_config" && !sets_one_of_the_servers(call) {
             self.values_are_opaque("a setting of the client's own may hold anything");
         }
@@ -37,6 +38,19 @@ impl Tracer<'_> {
             }));
         }
         self.combine(flow, !(known && total::function(&function.name)))
+    }
+}
+
+impl Tracer<'_> {
+    /// Whether a function of the database has the name of a built-in one, so that a call may mean it:
+    /// by its argument types, or since the search path puts its schema first.
+    fn shadowed(&mut self, function: &Relation) -> bool {
+        let shadowed = function.schema.is_none()
+            && self.names.is_some_and(|names| !names.functions(function).is_empty());
+        if shadowed {
+            self.called.insert(function.name.clone());
+        }
+        shadowed
     }
 }
 

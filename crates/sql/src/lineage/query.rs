@@ -136,7 +136,7 @@ impl Tracer<'_> {
     }
 
     /// A key of ORDER BY, GROUP BY or DISTINCT ON: an output's number or name, or an expression.
-    fn sort_key(&mut self, key: &p::Node, items: &[Item], mut outputs_first: bool) {
+    fn sort_key(&mut self, key: &p::Node, items: &[Item], outputs_first: bool) {
         let key = match &key.node {
             Some(N::SortBy(sort)) => sort.node.as_deref(),
             Some(N::GroupingSet(set)) => {
@@ -153,18 +153,22 @@ impl Tracer<'_> {
             }
             Some(N::ColumnRef(reference)) => {
                 let mut flow = Flow::default();
+                let mut is_output = false;
                 if let Name::Bare(column) = name(reference) {
                     let found = flow::find(column, items);
                     // A set operation has no FROM: the name is an output's.
                     let alone = self.levels.last().is_some_and(|level| level.ranges.is_empty());
                     let maybe = alone && !found.maybe.is_empty();
-                    outputs_first &= found.exact.is_some() || maybe;
+                    is_output = found.exact.is_some() || maybe;
                     found.exact.into_iter().chain(found.maybe).for_each(|found| flow.add(found));
-                } else {
-                    outputs_first = false;
                 }
-                if !outputs_first {
-                    flow.add(self.column(reference));
+                match name(reference) {
+                    // GROUP BY means a column first, where there is one of that name.
+                    Name::Bare(column) if is_output && !outputs_first => {
+                        flow.add(self.bare(column).unwrap_or_default());
+                    }
+                    _ if is_output => {}
+                    _ => flow.add(self.column(reference)),
                 }
                 self.filter(&flow);
             }

@@ -109,7 +109,9 @@ impl Tracer<'_> {
             return Flow::opaque("too long to follow");
         }
         let flow = match name(reference) {
-            Name::Bare(column) => self.bare(column),
+            Name::Bare(column) => self
+                .bare(column)
+                .unwrap_or_else(|| Flow::opaque("a column of no relation that is known")),
             Name::Of(schema, table, column) => self.qualified(schema, table, column),
             Name::All => self.all(),
             Name::AllOf(schema, table) => self.row(schema, table),
@@ -118,8 +120,9 @@ impl Tracer<'_> {
         if self.spend(flow.weight()) { flow } else { Flow::opaque("too long to follow") }
     }
 
-    /// An unqualified name: of the innermost query that surely has it, and of all that may.
-    fn bare(&mut self, column: &str) -> Flow {
+    /// An unqualified name: of the innermost query that surely has it, and of all that may; `None`
+    /// where none may.
+    pub(super) fn bare(&mut self, column: &str) -> Option<Flow> {
         let mut maybe = Vec::new();
         let mut rows = Vec::new();
         for level in self.levels.iter().rev() {
@@ -141,13 +144,13 @@ impl Tracer<'_> {
             maybe.push(self.whole(&row));
         }
         match maybe.len() {
-            0 if SYSTEM_COLUMNS.contains(&column) => Flow::default(),
+            0 if SYSTEM_COLUMNS.contains(&column) => Some(Flow::default()),
             // All relations of the body are known and have no such column: a parameter, and the
             // arguments are in what the call is made of.
-            0 if !self.functions.is_empty() => Flow::default(),
-            0 => Flow::opaque("a column of no relation that is known"),
-            1 => maybe.into_iter().next().unwrap_or_default(),
-            _ => union(maybe),
+            0 if !self.functions.is_empty() => Some(Flow::default()),
+            0 => None,
+            1 => maybe.into_iter().next(),
+            _ => Some(union(maybe)),
         }
     }
 

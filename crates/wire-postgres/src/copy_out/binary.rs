@@ -132,10 +132,13 @@ impl Binary {
     fn value(&mut self, sink: &mut Sink) -> Result<(), BadCopy> {
         if !sink.passes() {
             let held = std::mem::take(&mut sink.held);
-            let written = sink.masked(&held);
-            let length = written.as_ref().map_or(Ok(-1), |written| i32::try_from(written.len()));
+            let there = sink.mask(&held);
+            sink.held = held;
+            let length = if there { i32::try_from(sink.masked.len()) } else { Ok(-1) };
             sink.out.extend_from_slice(&length.map_err(|_| BadCopy)?.to_be_bytes());
-            sink.out.extend_from_slice(&written.unwrap_or_default());
+            if there {
+                sink.out.extend_from_slice(&sink.masked);
+            }
         }
         self.next(sink)
     }

@@ -52,25 +52,35 @@ impl Lines {
 
     /// How many bytes are part of the value; behind them is what ends it.
     fn run(&mut self, data: &[u8]) -> usize {
-        let delimiter = self.format.delimiter;
-        for (at, byte) in data.iter().copied().enumerate() {
-            self.state = match (self.state, self.format.style) {
-                (State::Plain, CopyStyle::Csv { quote, .. }) if byte == quote => State::Quoted,
-                (State::Plain, CopyStyle::Text) if byte == b'\\' => State::Escaped,
-                (State::Plain, _) if byte == delimiter || byte == b'\n' => return at,
-                (State::Quoted, CopyStyle::Csv { quote, escape }) => {
-                    if byte == escape && escape != quote {
-                        State::QuotedEscaped
-                    } else if byte == quote {
-                        // A doubled quote leaves and enters again.
-                        State::Plain
-                    } else {
-                        State::Quoted
+        let (quote, escape) = match self.format.style {
+            CopyStyle::Csv { quote, escape } => (quote, escape),
+            CopyStyle::Text | CopyStyle::Binary => (b'\\', b'\\'),
+        };
+        let csv = matches!(self.format.style, CopyStyle::Csv { .. });
+        let mut at = 0;
+        while let Some(rest) = data.get(at..).filter(|rest| !rest.is_empty()) {
+            match self.state {
+                State::Plain => {
+                    match memchr::memchr3(self.format.delimiter, b'\n', quote, rest) {
+                        None => return data.len(),
+                        Some(found) if rest.get(found) != Some(&quote) => return at + found,
+                        Some(found) => at += found,
                     }
+                    self.state = if csv { State::Quoted } else { State::Escaped };
                 }
-                (State::QuotedEscaped, _) => State::Quoted,
-                (State::Plain | State::Escaped | State::Quoted, _) => State::Plain,
-            };
+                State::Quoted => match memchr::memchr2(quote, escape, rest) {
+                    None => return data.len(),
+                    Some(found) => {
+                        at += found;
+                        // A doubled quote leaves and enters again.
+                        let leaves = rest.get(found) == Some(&quote);
+                        self.state = if leaves { State::Plain } else { State::QuotedEscaped };
+                    }
+                },
+                State::Escaped => self.state = State::Plain,
+                State::QuotedEscaped => self.state = State::Quoted,
+            }
+            at += 1;
         }
         data.len()
     }
@@ -95,35 +105,42 @@ impl Lines {
             sink.out.extend_from_slice(&sink.held);
             return;
         }
-        let held = std::mem::take(&mut sink.held);
-        let (value, quoted) = self.unescaped(&held);
-        match sink.masked(&value) {
-            Some(masked) => self.write(&masked, quoted, &mut sink.out),
-            None => sink.out.extend_from_slice(&self.format.null),
+        // Buffers that are kept for the next value.
+        let (held, mut plain) = (std::mem::take(&mut sink.held), std::mem::take(&mut sink.plain));
+        plain.clear();
+        let quoted = self.unescape(&held, &mut plain);
+        if sink.mask(&plain) {
+            let masked = std::mem::take(&mut sink.masked);
+            self.write(&masked, quoted, &mut sink.out);
+            sink.masked = masked;
+        } else {
+            sink.out.extend_from_slice(&self.format.null);
         }
-        sink.held = held;
+        (sink.held, sink.plain) = (held, plain);
     }
 
-    /// The value behind what is written, and whether it stood in quotes.
-    fn unescaped(&self, written: &[u8]) -> (Vec<u8>, bool) {
-        let mut value = Vec::with_capacity(written.len());
+    /// Appends the value behind what is written; `true` where it stood in quotes.
+    fn unescape(&self, written: &[u8], value: &mut Vec<u8>) -> bool {
+        let mut bytes = written.iter().copied();
         match self.format.style {
             CopyStyle::Csv { quote, escape } => {
                 let inside =
                     written.strip_prefix(&[quote]).and_then(|rest| rest.strip_suffix(&[quote]));
-                let mut bytes = inside.unwrap_or(written).iter().copied();
+                let Some(inside) = inside else {
+                    value.extend_from_slice(written);
+                    return false;
+                };
+                let mut bytes = inside.iter().copied();
                 while let Some(byte) = bytes.next() {
-                    let plain = inside.is_none() || byte != escape;
-                    value.extend(if plain { Some(byte) } else { bytes.next() });
+                    value.extend(if byte == escape { bytes.next() } else { Some(byte) });
                 }
-                (value, inside.is_some())
+                true
             }
             CopyStyle::Text | CopyStyle::Binary => {
-                let mut bytes = written.iter().copied();
                 while let Some(byte) = bytes.next() {
                     value.extend(if byte == b'\\' { bytes.next().map(plain) } else { Some(byte) });
                 }
-                (value, false)
+                false
             }
         }
     }

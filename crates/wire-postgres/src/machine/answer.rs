@@ -146,21 +146,21 @@ impl<R: Clone> Machine<R> {
         now_ns: u64,
         asking: Asking<R>,
         receipt: R,
-        duties: Arc<Duties>,
+        duties: &Arc<Duties>,
     ) {
         let Asking { id, asked } = asking;
         let op = Op { id, released_ns: now_ns, receipt, duty: None };
-        self.permitted(op, asked, Some(duties).filter(|duties| !duties.is_idle()));
+        self.permitted(op, asked, Some(duties));
     }
 
-    fn permitted(&mut self, op: Op<R>, asked: Asked<R>, duties: Option<Arc<Duties>>) {
+    fn permitted(&mut self, op: Op<R>, asked: Asked<R>, duties: Option<&Arc<Duties>>) {
         if matches!(self.phase, Phase::Closed) {
             self.never_sent(&op);
             return;
         }
         match asked {
             Asked::Login(bytes) => {
-                self.ordered(duties.as_ref());
+                self.ordered(duties);
                 self.login_permitted(op, bytes);
             }
             Asked::Cancel(bytes) => {
@@ -182,32 +182,39 @@ impl<R: Clone> Machine<R> {
         self.phase = Phase::Login(Login { op, step: LoginStep::Exchange });
     }
 
-    fn statement_permitted(&mut self, mut op: Op<R>, asked: Asked<R>, duties: Option<Arc<Duties>>) {
+    fn statement_permitted(
+        &mut self,
+        mut op: Op<R>,
+        asked: Asked<R>,
+        duties: Option<&Arc<Duties>>,
+    ) {
         let left = asked.left();
         if self.session.pipeline == Pipeline::Discarding {
             self.never_sent(&op);
             self.drop_rest(left);
             return;
         }
-        self.ordered(duties.as_ref());
+        self.ordered(duties);
+        // What asks for nothing now still says what a cursor or prepared statement may show later.
+        let busy = duties.filter(|duties| !duties.is_idle());
         let receipt = op.receipt.clone();
         let segment = self.session.segment;
         let message = match asked {
             Asked::Query { message, known, .. } => {
-                op.duty = duties.as_ref().map(|duties| self.duty_of_query(duties, &known));
+                op.duty = busy.map(|duties| self.duty_of_query(duties, &known));
                 let seq = self.session.replies.push(Expect::Query(op));
-                self.touch(seq, &known.touches, duties.as_ref());
+                self.touch(seq, &known.touches, duties);
                 message
             }
             Asked::Call { message, .. } => {
-                op.duty = duties.as_ref().map(|duties| self.duty_of_call(duties));
+                op.duty = busy.map(|duties| self.duty_of_call(duties));
                 let seq = self.session.replies.push(Expect::Call(op));
                 // A function may set anything.
                 self.session.doubt = Some(seq);
                 message
             }
             Asked::Parse { message, name, known, types, .. } => {
-                let prepared = Prepared::new(&name, known, types, duties, receipt.clone());
+                let prepared = Prepared::new(&name, known, types, duties.cloned(), receipt.clone());
                 let seq = self.session.replies.push(Expect::Parse(op));
                 self.session.prepared_in_sql.change(seq, segment, Change::Remove(name.clone()));
                 let change = Change::Set(name, Arc::new(prepared));
@@ -217,7 +224,7 @@ impl<R: Clone> Machine<R> {
             }
             Asked::Execute { message, at, portal_name, portal, known, .. } => {
                 let mut message = message;
-                if let Some(duties) = &duties {
+                if let Some(duties) = busy {
                     let (duty, unknown) = self.duty_of_execute(duties, &known, portal.as_ref());
                     if let Some(columns) = unknown {
                         message = self.describe_before(&message, at, &portal_name, columns);
@@ -225,7 +232,7 @@ impl<R: Clone> Machine<R> {
                     op.duty = Some(duty);
                 }
                 let seq = self.session.replies.push(Expect::Execute(op));
-                self.touch(seq, &known.touches, duties.as_ref());
+                self.touch(seq, &known.touches, duties);
                 self.session.pipeline = Pipeline::Open;
                 message
             }

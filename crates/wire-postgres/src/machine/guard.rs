@@ -54,6 +54,8 @@ enum Muted {
 pub(super) struct Guard {
     /// What the last order protects.
     protection: Option<Arc<Protection>>,
+    /// Whether that is only counted.
+    shadow: bool,
     /// Whether what runs, or may still fail at the transaction's end, has to do with it.
     concerned: bool,
     muted: Muted,
@@ -70,8 +72,10 @@ pub(super) struct Guard {
 }
 
 impl Guard {
-    pub fn ordered(&mut self, order: &Order) {
-        self.concerned |= order.concerns();
+    /// Notes what an order protects. In shadow mode nothing is kept back.
+    pub fn ordered(&mut self, order: &Order, shadow: bool) {
+        self.concerned |= !shadow && order.concerns();
+        self.shadow = shadow;
         self.protection = Some(Arc::clone(&order.protection));
     }
 
@@ -80,7 +84,8 @@ impl Guard {
     }
 
     fn detectors(&self) -> Detectors {
-        self.protection.as_ref().map_or_else(Detectors::default, |one| one.detectors())
+        let protection = self.protection.as_ref().filter(|_| !self.shadow);
+        protection.map_or_else(Detectors::default, |one| one.detectors())
     }
 }
 

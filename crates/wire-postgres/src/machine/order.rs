@@ -23,8 +23,10 @@ const RECENT_MESSAGES: usize = 8;
 impl<R: Clone> Machine<R> {
     /// Notes what is protected, for what comes at any time.
     pub(super) fn ordered(&mut self, duties: Option<&Arc<Duties>>) {
-        if let Some(order) = duties.and_then(|duties| duties.order.as_ref()) {
-            self.session.guard.ordered(order);
+        if let Some(duties) = duties
+            && let Some(order) = &duties.order
+        {
+            self.session.guard.ordered(order, duties.shadow);
         }
     }
 
@@ -47,11 +49,14 @@ impl<R: Clone> Machine<R> {
         let statement = portal.and_then(|portal| portal.statement.as_ref());
         let statement = statement.map(|statement| Arc::clone(&statement.columns));
         let formats = portal.map_or_else(Vec::new, |portal| portal.results.clone());
+        let rows = known.analysis.lineage.rows.first();
+        // Under another search_path a statement may read another table of the same shape: its own columns
+        // are good enough only where the lineage tells the rest.
+        let statement = statement.filter(|_| matches!(rows, Some(Rows::Known(_))));
         let is_known = columns.get().is_some()
             || statement.as_ref().is_some_and(|columns| columns.get().is_some())
-            || portal.is_some_and(|portal| self.is_being_described(portal));
+            || portal.is_some_and(|portal| self.is_being_described(portal, statement.is_some()));
         // A statement that returns nothing has no columns.
-        let rows = known.analysis.lineage.rows.first();
         let returns = !matches!(rows, Some(Rows::None));
         let ask = (!is_known && returns && duties.order.is_some()).then(|| Arc::clone(&columns));
         let columns = Columns::Described { portal: columns, statement, formats };
@@ -73,10 +78,10 @@ impl<R: Clone> Machine<R> {
     }
 
     /// Whether the client has just asked for this portal's or its statement's columns.
-    fn is_being_described(&self, portal: &Arc<Portal<R>>) -> bool {
+    fn is_being_described(&self, portal: &Arc<Portal<R>>, statement: bool) -> bool {
         self.session.replies.recent(RECENT_MESSAGES).any(|expect| match expect {
             Expect::DescribePortal(Some(other)) => Arc::ptr_eq(other, portal),
-            Expect::DescribeStatement(Some(other)) => {
+            Expect::DescribeStatement(Some(other)) if statement => {
                 portal.statement.as_ref().is_some_and(|own| Arc::ptr_eq(own, other))
             }
             _ => false,

@@ -40,7 +40,7 @@ pub(crate) fn read(body: &[u8]) -> ServerError {
 }
 
 /// An ErrorResponse or NoticeResponse of which the fields that people write hold no value any more. A body
-/// may be only the head of one; what is cut there goes.
+/// may be only the head of one.
 pub(crate) fn masked(kind: u8, body: &[u8], detectors: Detectors) -> Bytes {
     let fields: Vec<(u8, &[u8])> = body
         .split(|&byte| byte == 0)

@@ -200,6 +200,11 @@ impl LongRow {
         Ok(Next::Value { left, how })
     }
 
+    /// Memory held, in bytes, roughly.
+    pub const fn held_bytes(&self) -> usize {
+        self.stream.held_bytes()
+    }
+
     /// Whether the row has all its columns.
     pub fn is_whole(&self) -> bool {
         self.column == self.plan.columns.len() && self.next == Next::Length(Vec::new())

@@ -16,6 +16,7 @@ mod canary;
 mod fake;
 mod golden;
 mod hostile;
+mod large;
 mod protect;
 mod script;
 mod splits;

@@ -28,6 +28,7 @@ pub struct Protect {
     rows_max: Option<u64>,
     bytes_max: Option<u64>,
     shadow: bool,
+    budget_only: bool,
 }
 
 impl Protect {
@@ -59,6 +60,7 @@ impl Protect {
             rows_max: number("rows:"),
             bytes_max: number("bytes:"),
             shadow: words.contains(&"shadow"),
+            budget_only: words.contains(&"nothing"),
         }
     }
 
@@ -71,7 +73,8 @@ impl Protect {
             catalogue: self.catalogue.clone(),
         };
         let (rows_max, bytes_max) = (self.rows_max, self.bytes_max);
-        Duties { order: Some(order), rows_max, bytes_max, shadow: self.shadow }
+        let order = Some(order).filter(|_| !self.budget_only);
+        Duties { order, rows_max, bytes_max, shadow: self.shadow }
     }
 }
 

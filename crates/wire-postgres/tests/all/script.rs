@@ -8,7 +8,7 @@
 //!
 //! `protect WORD..` gives every further permit an order over the relation `t`: `ssn` is redacted, `name`
 //! partly shown, `mail` hashed, `card` tokenised, `pin` made NULL. Words: `detect` (what is unresolved
-//! passes through all detectors), `clear` (it passes), `unmask:COLUMN`, `rows:N`, `bytes:N`, `shadow`,
+//! passes through all detectors), `clear` (it passes), `unmask:COLUMN`, `rows:N`, `bytes:N`, `shadow`, `nothing` (no order),
 //! `catalogue` (where `t` has OID 100 and these columns), `off`.
 
 use std::fmt::Write as _;
@@ -382,6 +382,11 @@ impl Driver {
             writeln!(text, "    {what}{space}{}", show(&Bytes::from(bytes))).unwrap();
             text
         })
+    }
+
+    /// What the machine holds, in bytes.
+    pub fn held_bytes(&self) -> usize {
+        self.machine.held_bytes() + self.server.len()
     }
 
     pub fn log(&self) -> &[(String, Vec<u8>)] {

@@ -84,7 +84,7 @@ const ROWS: &[(&str, &str, &str, &str, &str)] = &[
         "a number, clear then",
         "select ssn from c",
         "allow",
-        r#"{"unmasked": ["public.c.ssn"]}"#,
+        r#"{"unmasked": ["public.c.ssn (class ssn)"]}"#,
         "passed, would be masked",
     ),
     ("an address", "select email from c", "allow", "{}", "unchanged"),
