@@ -232,7 +232,7 @@ impl Gate {
             let hint = "A policy that permits to unmask these columns would permit it.";
             return self.not_run(cause, REFUSED, why, hint);
         }
-        let left = match budget::left(&decision.duties, &self.given) {
+        let left = match budget::left(operation, &decision.duties, &self.given) {
             Err(_) if decision.mode == Mode::Shadow => budget::Left::default(),
             Err(used_up) => {
                 let hint = "A policy bounds what this account may be given in an hour.";
@@ -251,7 +251,7 @@ impl Gate {
         }
         if let Some(seq) = cause {
             let concerns = known.is_some_and(Known::concerns);
-            let counted = budget::is_bounded(&decision.duties);
+            let counted = budget::is_bounded(operation, &decision.duties);
             self.pending.push_back(Pending { id, seq, concerns, counted });
         }
         if let Some(masking) = &self.masking {

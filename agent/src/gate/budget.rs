@@ -6,7 +6,7 @@
 
 use std::sync::Arc;
 
-use tidegate_event::Outcome;
+use tidegate_event::{Operation, Outcome, Rows, Via};
 use tidegate_policy::Duties;
 
 use crate::budget::{Amount, Given};
@@ -18,14 +18,31 @@ pub(super) struct Left {
     pub bytes: Option<u64>,
 }
 
-/// Whether these duties bound what is given in an hour.
-pub(super) const fn is_bounded(duties: &Duties) -> bool {
-    duties.rows_per_hour.is_some() || duties.bytes_per_hour.is_some()
+/// Whether these duties bound what `operation` is given in an hour: only what brings rows is.
+pub(super) fn is_bounded(operation: &Operation, duties: &Duties) -> bool {
+    let bounded = duties.rows_per_hour.is_some() || duties.bytes_per_hour.is_some();
+    bounded && brings_rows(operation)
 }
 
-/// What is left under these duties; the error is what is used up, in words.
-pub(super) fn left(duties: &Duties, given: &Arc<Given>) -> Result<Left, String> {
-    if !is_bounded(duties) {
+fn brings_rows(operation: &Operation) -> bool {
+    match operation {
+        Operation::Statement(statement) if statement.via == Via::Parse => false,
+        Operation::Statement(statement) => {
+            let rows = &statement.analysis.lineage.rows;
+            rows.is_empty() || rows.iter().any(|rows| *rows != Rows::None)
+        }
+        Operation::FunctionCall(_) => true,
+        Operation::Login(_) | Operation::Cancel(_) => false,
+    }
+}
+
+/// What is left for `operation` under these duties; the error is what is used up, in words.
+pub(super) fn left(
+    operation: &Operation,
+    duties: &Duties,
+    given: &Arc<Given>,
+) -> Result<Left, String> {
+    if !is_bounded(operation, duties) {
         return Ok(Left::default());
     }
     let used = given.in_the_last_hour();
@@ -48,8 +65,23 @@ pub(super) fn given_by(outcome: &Outcome) -> Amount {
 
 #[cfg(test)]
 mod tests {
+    use tidegate_event::{Cancel, Statement};
+    use tidegate_sql::{Analyzer, Settings};
+
     use super::*;
     use crate::budget::Budgets;
+
+    fn statement(text: &str, via: Via) -> Operation {
+        Operation::Statement(Statement {
+            via,
+            text: text.into(),
+            text_bytes: 0,
+            text_sha256: None,
+            prepared: String::new(),
+            parameters: Vec::new(),
+            analysis: Analyzer::new().analyze(text.as_bytes(), Settings::default()),
+        })
+    }
 
     #[test]
     fn an_hour_is_used_up_by_what_was_given() {
@@ -60,13 +92,31 @@ mod tests {
             ..Duties::default()
         };
         given.add(Amount { rows: 40, bytes: 4000 });
-        assert_eq!(left(&Duties::default(), &given), Ok(Left::default()));
-        let some = Left { rows: Some(60), bytes: None };
-        assert_eq!(left(&duties(100, None), &given), Ok(some));
-        assert_eq!(left(&duties(40, None), &given), Err("40 rows an hour are used up".to_owned()));
-        assert_eq!(
-            left(&duties(100, Some(3000)), &given),
-            Err("3000 bytes an hour are used up".to_owned())
-        );
+        let left =
+            |duties: &Duties| left(&statement("SELECT a FROM b", Via::Simple), duties, &given);
+        assert_eq!(left(&Duties::default()), Ok(Left::default()));
+        assert_eq!(left(&duties(100, None)), Ok(Left { rows: Some(60), bytes: None }));
+        assert_eq!(left(&duties(40, None)), Err("40 rows an hour are used up".to_owned()));
+        let bytes = duties(100, Some(3000));
+        assert_eq!(left(&bytes), Err("3000 bytes an hour are used up".to_owned()));
+    }
+
+    #[test]
+    fn only_what_brings_rows_is_bounded() {
+        let duties = Duties { rows_per_hour: Some(1), ..Duties::default() };
+        for (operation, expected) in [
+            (statement("SELECT a FROM b", Via::Simple), true),
+            (statement("SELECT a FROM b", Via::Execute), true),
+            (statement("SELECT a FROM b", Via::Parse), false),
+            (statement("COPY b TO STDOUT", Via::Simple), true),
+            (statement("DELETE FROM b RETURNING a", Via::Simple), true),
+            (statement("DELETE FROM b", Via::Simple), false),
+            (statement("COMMIT", Via::Simple), false),
+            (statement("COMMIT; SELECT a FROM b", Via::Simple), true),
+            (statement("FETCH ALL FROM c", Via::Simple), true),
+            (Operation::Cancel(Cancel { backend_pid: 1 }), false),
+        ] {
+            assert_eq!(is_bounded(&operation, &duties), expected, "{operation:?}");
+        }
     }
 }
