@@ -27,6 +27,7 @@ use crate::capture::{self, Kernel, Rule};
 use crate::config::{Config, Destination, TargetConfig};
 use crate::control;
 use crate::drain::Drain;
+use crate::findings;
 use crate::ingress::{self, Shared};
 use crate::lanes::Lanes;
 use crate::resolve::{RESOLVE_SECONDS, Resolver};
@@ -38,6 +39,10 @@ pub use policy::load as load_policy;
 
 /// How often the kernel learns that the agent lives, in milliseconds.
 const BEAT_MS: u64 = 1000;
+
+/// How often the kernel's events are looked for, in milliseconds: a client whose packets are dropped
+/// waits this long for its error.
+const EVENTS_MS: u64 = 200;
 
 /// How often a heartbeat is recorded, in seconds, also when nothing happens.
 const HEARTBEAT_SECONDS: u64 = 10;
@@ -86,9 +91,12 @@ async fn serve(config: Config, lanes: Arc<Lanes>) -> anyhow::Result<()> {
     announce(&agent.shared.config)?;
     let mut beat = tokio::time::interval(Duration::from_millis(BEAT_MS));
     let mut heartbeat = tokio::time::interval(Duration::from_secs(HEARTBEAT_SECONDS));
+    let mut events = tokio::time::interval(Duration::from_millis(EVENTS_MS));
+    events.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
         tokio::select! {
             _ = beat.tick() => agent.beat(),
+            _ = events.tick() => agent.events(),
             _ = heartbeat.tick() => agent.heartbeat(),
             _ = reload.recv() => agent.reload(),
             _ = terminate.recv() => return agent.stop("SIGTERM").await,
@@ -165,6 +173,15 @@ impl Agent {
         }
     }
 
+    /// Makes records of what the kernel has told.
+    fn events(&self) {
+        let events = hooks_of(&self.hooks).as_mut().map(Kernel::events).unwrap_or_default();
+        let recorded = findings::record(&self.shared.config, &self.shared.journal, &events);
+        if let Err(error) = recorded {
+            tracing::error!(%error, events = events.len(), "events could not be recorded");
+        }
+    }
+
     fn heartbeat(&self) {
         let counts = status::heartbeat_counts(&self.shared.metrics, &self.hooks);
         if let Err(error) = self.shared.journal.heartbeat(&counts) {
@@ -212,6 +229,7 @@ impl Agent {
                 _ = beat.tick() => self.beat(),
             }
         }
+        self.events();
         self.heartbeat();
         self.control.abort();
         let journal = self.shared.journal.clone();
@@ -298,6 +316,7 @@ fn attach(config: &Config, rules: &[Rule], journal: &Journal) -> anyhow::Result<
         cgroup: config.capture.cgroup.clone(),
         pin_dir: config.capture.pin_dir.clone(),
         gate_port: config.gate.port,
+        strict_uids: Vec::new(),
     };
     let (kernel, resumed) = Kernel::attach(options, rules)?;
     let how = if resumed.was_pinned { "took over the hooks of the run before" } else { "attached" };

@@ -9,6 +9,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
+use tidegate_agent_common::{RULE_STRICT, RawCapture};
 use tidegate_event::{Capture, Principal};
 use tidegate_journal::{Journal, SessionOpening, SessionRefusal};
 use tidegate_policy::PolicySet;
@@ -178,7 +179,7 @@ fn admit(
         .ok_or_else(|| without("it reached the gate's port without being captured".into()))?;
     let capture = tidegate_identity::describe(&raw);
     let refused = |reason: String| Refused { reason, capture: Some(Box::new(capture.clone())) };
-    let (index, target, principal) = whose(&shared.config, &capture).map_err(&refused)?;
+    let (index, target, principal) = whose(&shared.config, &raw).map_err(&refused)?;
     let opening = SessionOpening {
         capture: &capture,
         principal,
@@ -206,20 +207,26 @@ fn admit(
     Ok((gate, machine, surroundings(shared, index, target, capture.original, guard)))
 }
 
+/// The target by the rule, the principal by the user id that the connection was caught by: the
+/// caller's own, or that of the socket's maker.
 fn whose<'a>(
     config: &'a Config,
-    capture: &Capture,
+    raw: &RawCapture,
 ) -> Result<(usize, &'a TargetConfig, &'a Principal), String> {
-    let index = usize::try_from(capture.rule).unwrap_or(usize::MAX);
+    let principal =
+        config.principal(raw.owner).ok_or_else(|| format!("uid {} is no principal", raw.owner))?;
+    if raw.rule == RULE_STRICT {
+        return Err(format!(
+            "{} is no target, and principal {} is strict",
+            raw.original(),
+            principal.name
+        ));
+    }
+    let index = usize::try_from(raw.rule).unwrap_or(usize::MAX);
     let target = config
         .targets
         .get(index)
-        .ok_or_else(|| format!("the kernel's rule {} names no target", capture.rule))?;
-    let principal = config
-        .principals
-        .iter()
-        .find(|principal| principal.uid == capture.process.uid)
-        .ok_or_else(|| format!("uid {} is no principal", capture.process.uid))?;
+        .ok_or_else(|| format!("the kernel's rule {} names no target", raw.rule))?;
     Ok((index, target, principal))
 }
 

@@ -12,6 +12,7 @@ pub mod config;
 pub mod control;
 pub mod doctor;
 pub mod drain;
+pub mod findings;
 pub mod gate;
 pub mod ingress;
 pub mod lanes;

@@ -13,6 +13,10 @@ use tidegate_agent::capture::{self, Rule, capture_of};
 use tidegate_agent_common::RawCapture;
 use tidegate_event::Executable;
 
+#[path = "capture/deeds.rs"]
+mod deeds;
+#[path = "capture/guard.rs"]
+mod guard;
 #[path = "capture/lab.rs"]
 mod lab;
 #[path = "capture/lifecycle.rs"]
@@ -339,7 +343,7 @@ fn the_most_specific_rule_holds() {
 fn this_kernel_takes_every_hook() {
     assert!(nix::unistd::getuid().is_root(), "not run: loading kernel programs needs root");
     let found = capture::probe();
-    assert_eq!(found.len(), 11);
+    assert_eq!(found.len(), 13);
     for probe in found {
         assert_eq!(probe.result, Ok(()), "{}", probe.what);
     }
