@@ -316,9 +316,9 @@ fn attach(config: &Config, rules: &[Rule], journal: &Journal) -> anyhow::Result<
         cgroup: config.capture.cgroup.clone(),
         pin_dir: config.capture.pin_dir.clone(),
         gate_port: config.gate.port,
-        strict_uids: Vec::new(),
+        strict_uids: config.strict_uids.clone(),
     };
-    let (kernel, resumed) = Kernel::attach(options, rules)?;
+    let (mut kernel, resumed) = Kernel::attach(options, rules)?;
     let how = if resumed.was_pinned { "took over the hooks of the run before" } else { "attached" };
     tracing::info!(how, rules = rules.len(), "kernel hooks");
     journal.lifecycle(Lifecycle::Attached, how, Some(&kernel.ebpf_digest()))?;
@@ -331,6 +331,14 @@ fn attach(config: &Config, rules: &[Rule], journal: &Journal) -> anyhow::Result<
         tracing::warn!(%target, connections, "connections passed while no agent ran");
         journal.bypass_report(&target, "no agent was running", connections)?;
     }
+    if !kernel.sees_effective_ids() {
+        let detail = "this kernel has no type information (CONFIG_DEBUG_INFO_BTF): effective user ids and \
+                      descriptors that were handed over are not seen";
+        tracing::warn!("{detail}");
+        journal.lifecycle(Lifecycle::Warning, detail, None)?;
+    }
+    findings::earlier::sweep(config, rules, &mut kernel, journal)?;
+    findings::local::record(config, journal)?;
     Ok(Arc::new(Mutex::new(Some(kernel))))
 }
 

@@ -18,6 +18,8 @@ use tidegate_journal::{Found, Journal, JournalError};
 use crate::capture::diag::{self, Connection};
 use crate::config::Config;
 
+pub mod earlier;
+pub mod local;
 mod process;
 
 /// Most findings of one look that are recorded one by one.

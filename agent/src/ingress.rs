@@ -19,10 +19,11 @@ use tokio::net::TcpStream;
 use tokio::sync::watch;
 
 use crate::capture::capture_of;
-use crate::config::{ClientTls, Config, TargetConfig};
+use crate::config::{ClientTls, Config, StrictDefault, TargetConfig};
 use crate::drain::Guard;
 use crate::gate::{Gate, Standing};
 use crate::lanes::Lanes;
+use crate::opaque;
 use crate::resolve::Resolver;
 use crate::session::leg::Leg;
 use crate::session::{Session, Surroundings};
@@ -118,26 +119,40 @@ pub async fn accept(listener: TcpListener, lanes: Arc<Lanes>, shared: Arc<Shared
 
 async fn serve(stream: TcpStream, client: SocketAddr, shared: &Shared, guard: &Guard) {
     match admit(&stream, client, shared, guard) {
-        Ok((gate, machine, around)) => {
+        Ok(Admitted::Opaque(capture, principal)) => {
+            let labels = Labels::target("");
+            let open = Open::new(&shared.metrics, &labels);
+            _ = stream.set_nodelay(true);
+            let served = opaque::serve(stream, client, &capture, &principal, shared, guard).await;
+            drop(open);
+            if let Err(reason) = served {
+                refuse(client, shared, &Refused { reason, capture: Some(capture) });
+            }
+        }
+        Ok(Admitted::Session(admitted)) => {
+            let (gate, machine, around) = *admitted;
             let labels = gate.labels().clone();
             let open = Open::new(&shared.metrics, &labels);
             _ = stream.set_nodelay(true);
             Session::new(machine, gate, Leg::Plain(stream)).run(around).await;
             drop(open);
         }
-        Err(refused) => {
-            shared.metrics.session_refused();
-            tracing::warn!(%client, reason = refused.reason, "connection refused");
-            let note = SessionRefusal {
-                reason: &refused.reason,
-                client,
-                original: refused.capture.as_ref().map(|capture| capture.original),
-                process: refused.capture.as_ref().map(|capture| &capture.process),
-            };
-            if let Err(error) = shared.journal.refused_session(&note) {
-                tracing::error!(%error, "a refused connection could not be recorded");
-            }
-        }
+        Err(refused) => refuse(client, shared, &refused),
+    }
+}
+
+/// Closes the connection, which the caller drops, and records why.
+fn refuse(client: SocketAddr, shared: &Shared, refused: &Refused) {
+    shared.metrics.session_refused();
+    tracing::warn!(%client, reason = refused.reason, "connection refused");
+    let note = SessionRefusal {
+        reason: &refused.reason,
+        client,
+        original: refused.capture.as_ref().map(|capture| capture.original),
+        process: refused.capture.as_ref().map(|capture| &capture.process),
+    };
+    if let Err(error) = shared.journal.refused_session(&note) {
+        tracing::error!(%error, "a refused connection could not be recorded");
     }
 }
 
@@ -165,7 +180,13 @@ struct Refused {
     capture: Option<Box<Capture>>,
 }
 
-type Admitted = (Gate, Machine<crate::gate::Token>, Surroundings);
+/// What becomes of a connection.
+enum Admitted {
+    /// Its protocol is read and decided.
+    Session(Box<(Gate, Machine<crate::gate::Token>, Surroundings)>),
+    /// A strict account's, to no target: it passes unread.
+    Opaque(Box<Capture>, Principal),
+}
 
 fn admit(
     stream: &TcpStream,
@@ -179,6 +200,12 @@ fn admit(
         .ok_or_else(|| without("it reached the gate's port without being captured".into()))?;
     let capture = tidegate_identity::describe(&raw);
     let refused = |reason: String| Refused { reason, capture: Some(Box::new(capture.clone())) };
+    if raw.rule == RULE_STRICT
+        && shared.config.capture.strict_default == StrictDefault::Pass
+        && let Some(principal) = shared.config.principal(raw.owner)
+    {
+        return Ok(Admitted::Opaque(Box::new(capture), principal.clone()));
+    }
     let (index, target, principal) = whose(&shared.config, &raw).map_err(&refused)?;
     let opening = SessionOpening {
         capture: &capture,
@@ -204,7 +231,8 @@ fn admit(
     let metrics = Arc::clone(&shared.metrics);
     let gate = Gate::new(shared.journal.clone(), log, shared.policy.clone(), standing, metrics);
     let machine = Machine::new(machine_config(target), Arc::clone(&shared.analyzer));
-    Ok((gate, machine, surroundings(shared, index, target, capture.original, guard)))
+    let around = surroundings(shared, index, target, capture.original, guard);
+    Ok(Admitted::Session(Box::new((gate, machine, around))))
 }
 
 /// The target by the rule, the principal by the user id that the connection was caught by: the

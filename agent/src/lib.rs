@@ -16,6 +16,7 @@ pub mod findings;
 pub mod gate;
 pub mod ingress;
 pub mod lanes;
+pub mod opaque;
 pub mod resolve;
 pub mod session;
 pub mod telemetry;

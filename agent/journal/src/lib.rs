@@ -39,6 +39,7 @@ use std::sync::Arc;
 
 pub use clock::{Clock, SystemClock, boot_id};
 pub use error::JournalError;
+pub use finding::OpaqueOpening;
 pub use open::{PreviousChain, Recovered};
 pub use pledge::{Pledge, Receipt};
 pub use session::{SessionCounts, SessionLog, SessionOpening, SessionRefusal};

@@ -95,11 +95,7 @@ impl<F: Files> Journal<F> {
         });
         let about = About { session: Some(&id), cause: None, reserved: false, push: Push::Buffer };
         self.shared.append_message(about, &Body::SessionOpen(made.message), made.cut)?;
-        Ok(SessionLog {
-            shared: Arc::clone(&self.shared),
-            id,
-            refuse_from: Level::NoNewStatements95,
-        })
+        Ok(SessionLog::new(Arc::clone(&self.shared), id))
     }
 
     /// Records that the gate refused a connection.
@@ -193,6 +189,14 @@ impl<F: Files> Journal<F> {
 }
 
 impl<F: Files> SessionLog<F> {
+    pub(crate) const fn new(shared: Arc<Shared<F>>, id: SessionId) -> Self {
+        Self { shared, id, refuse_from: Level::NoNewStatements95 }
+    }
+
+    pub(crate) fn shared(&self) -> &Shared<F> {
+        &self.shared
+    }
+
     /// The session's id in its records.
     pub const fn id(&self) -> SessionId {
         self.id

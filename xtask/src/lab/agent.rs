@@ -39,6 +39,8 @@ pub struct AgentOptions {
     pub spool_bytes_max: &'static str,
     /// Size of one spool segment, as in agent.toml.
     pub segment_bytes: &'static str,
+    /// More lines of `[capture]`, of the principal and of the target.
+    pub more: [&'static str; 3],
 }
 
 impl Default for AgentOptions {
@@ -52,6 +54,7 @@ impl Default for AgentOptions {
             server_tls: "off",
             spool_bytes_max: "2 GiB",
             segment_bytes: "16 MiB",
+            more: [""; 3],
         }
     }
 }
@@ -222,6 +225,7 @@ impl Agent {
     fn toml(&self, options: &AgentOptions) -> String {
         let dir = self.site.dir.display();
         let port = self.site.server_port;
+        let [more_capture, more_principal, more_target] = options.more;
         let ca = match &self.site.server_ca {
             Some(path) if options.server_tls == "verify-full" => {
                 format!("ca_file = \"{}\"\n", path.display())
@@ -240,6 +244,7 @@ port = {gate}
 [capture]
 cgroup = "{cgroup}"
 pin_dir = "{pins}"
+{more_capture}
 
 [spool]
 bytes_max = "{spool}"
@@ -254,6 +259,7 @@ durability = "{durability}"
 [[principals]]
 name = "{PRINCIPAL}"
 uid = {uid}
+{more_principal}
 
 [[targets]]
 name = "{TARGET}"
@@ -263,6 +269,7 @@ principals = ["{PRINCIPAL}"]
 mode = "{mode}"
 on_failure = "{on_failure}"
 {open_seconds}
+{more_target}
 
 [targets.tls]
 client = "offer"
