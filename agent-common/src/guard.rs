@@ -97,7 +97,7 @@ impl Offsets {
 pub enum EventKind {
     /// The egress guard dropped packets of a socket that did not come through the gate.
     Dropped = 1,
-    /// A raw, SCTP or DCCP socket was refused.
+    /// A raw, SCTP, DCCP or MPTCP socket was refused.
     RefusedSocket = 2,
     /// Not TCP, to a protected destination: refused.
     RefusedNotTcp = 3,

@@ -241,7 +241,7 @@ pub enum Count {
     PassedOpen = 6,
     /// A handshake could not be published; the gate refuses its connection.
     FlowLost = 7,
-    /// A raw, SCTP or DCCP socket of a protected user id: refused.
+    /// A raw, SCTP, DCCP or MPTCP socket of a protected user id: refused.
     RefusedSocket = 8,
     /// Packets that the egress guard dropped.
     Dropped = 9,

@@ -1,5 +1,6 @@
 //! `sock_create`: marks the sockets of protected user ids from their making on, and refuses those
-//! that could carry a connection past the connect hook.
+//! that could carry a connection past the connect hook: raw, SCTP, DCCP and Multipath TCP. (A client
+//! that asks for Multipath TCP falls back to TCP, as on a kernel without it.)
 //!
 //! Known gaps: only `AF_INET` and `AF_INET6` come here; packet and vsock sockets do not.
 
@@ -19,6 +20,10 @@ const SOCK_RAW: u32 = 3;
 const SOCK_DCCP: u32 = 6;
 const IPPROTO_DCCP: u32 = 33;
 const IPPROTO_SCTP: u32 = 132;
+
+/// The subflows of a Multipath TCP socket are the kernel's own: they bear no tag, and their maker is
+/// whoever connects. What a protected account made, and another connects, would not be known.
+const IPPROTO_MPTCP: u32 = 262;
 
 #[cgroup_sock(sock_create)]
 pub fn tg_sock_create(ctx: SockContext) -> i32 {
@@ -49,7 +54,11 @@ pub fn tg_sock_create(ctx: SockContext) -> i32 {
     };
     // SAFETY: the context is the kernel's; the verifier checks each access.
     let (kind, protocol) = unsafe { ((*sk).type_, (*sk).protocol) };
-    if kind == SOCK_RAW || kind == SOCK_DCCP || protocol == IPPROTO_SCTP || protocol == IPPROTO_DCCP
+    if kind == SOCK_RAW
+        || kind == SOCK_DCCP
+        || protocol == IPPROTO_SCTP
+        || protocol == IPPROTO_DCCP
+        || protocol == IPPROTO_MPTCP
     {
         count(Count::RefusedSocket);
         warn!(&ctx, "refused a socket: uid {} type {} protocol {}", owner, kind, protocol);

@@ -26,6 +26,7 @@ use tokio::sync::watch;
 use crate::capture::{self, Kernel, Rule};
 use crate::config::{Config, Destination, TargetConfig};
 use crate::control;
+use crate::coverage::Coverage;
 use crate::drain::Drain;
 use crate::findings;
 use crate::ingress::{self, Shared};
@@ -115,6 +116,7 @@ struct Agent {
     accepting: Vec<tokio::task::JoinHandle<()>>,
     draining: Arc<AtomicBool>,
     resolving: tokio::task::JoinHandle<()>,
+    packets: Mutex<findings::packet::Packets>,
 }
 
 async fn start(config: Config, lanes: &Arc<Lanes>) -> anyhow::Result<Agent> {
@@ -147,8 +149,10 @@ async fn start(config: Config, lanes: &Arc<Lanes>) -> anyhow::Result<Agent> {
         verifications,
         analyzer: Arc::new(Analyzer::new()),
         metrics: Arc::new(Metrics::new()),
+        coverage: Coverage::default(),
         config,
     });
+    shared.coverage.begin(status::kernel_counts(&hooks));
     let drain = Drain::default();
     let mut accepting = Vec::new();
     for listener in listeners {
@@ -161,7 +165,17 @@ async fn start(config: Config, lanes: &Arc<Lanes>) -> anyhow::Result<Agent> {
     let control = control::spawn(&shared.config.run_dir, Arc::new(source))?;
     // On its own: a name server that does not answer must not stop the beat.
     let resolving = tokio::spawn(resolve_on(Arc::clone(&shared), Arc::clone(&hooks)));
-    Ok(Agent { shared, hooks, drain, policy, control, accepting, draining, resolving })
+    Ok(Agent {
+        shared,
+        hooks,
+        drain,
+        policy,
+        control,
+        accepting,
+        draining,
+        resolving,
+        packets: Mutex::default(),
+    })
 }
 
 impl Agent {
@@ -183,7 +197,19 @@ impl Agent {
     }
 
     fn heartbeat(&self) {
-        let counts = status::heartbeat_counts(&self.shared.metrics, &self.hooks);
+        let mut packets = self.packets.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Err(error) = packets.look(&self.shared.config, &self.shared.journal) {
+            tracing::error!(%error, "a packet socket could not be recorded");
+        }
+        drop(packets);
+        let counts = status::heartbeat_counts(&self.shared, &self.hooks);
+        for detail in self.shared.coverage.last().fresh {
+            tracing::error!("coverage: {detail}");
+            let found = findings::plain("coverage", "open", &detail);
+            if let Err(error) = self.shared.journal.finding(&found) {
+                tracing::error!(%error, "a discrepancy could not be recorded");
+            }
+        }
         if let Err(error) = self.shared.journal.heartbeat(&counts) {
             tracing::error!(%error, "a heartbeat could not be recorded");
         }

@@ -90,7 +90,7 @@ pub struct Counters {
     pub refused_no_room: u64,
     /// Refused: somebody else wanted the gate's port.
     pub refused_bind: u64,
-    /// Refused: a raw, SCTP or DCCP socket.
+    /// Refused: a raw, SCTP, DCCP or MPTCP socket.
     pub refused_socket: u64,
     /// Packets that the guard dropped.
     pub dropped: u64,

@@ -20,6 +20,7 @@ use crate::config::Config;
 
 pub mod earlier;
 pub mod local;
+pub mod packet;
 mod process;
 
 /// Most findings of one look that are recorded one by one.
@@ -127,7 +128,7 @@ const fn words(kind: u32) -> (&'static str, &'static str, &'static str) {
             "a socket that did not come through the gate: its packets are dropped",
         ),
         Some(EventKind::RefusedSocket) => {
-            ("socket", "refused", "a raw, SCTP or DCCP socket of a protected account")
+            ("socket", "refused", "a raw, SCTP, DCCP or MPTCP socket of a protected account")
         }
         Some(EventKind::RefusedNotTcp) => {
             ("datagram", "refused", "a socket other than TCP to a protected destination")

@@ -20,6 +20,7 @@ use tokio::sync::watch;
 
 use crate::capture::capture_of;
 use crate::config::{ClientTls, Config, StrictDefault, TargetConfig};
+use crate::coverage::Coverage;
 use crate::drain::Guard;
 use crate::gate::{Gate, Standing};
 use crate::lanes::Lanes;
@@ -54,6 +55,8 @@ pub struct Shared {
     pub analyzer: Arc<Analyzer>,
     /// Counts for status and heartbeat.
     pub metrics: Arc<Metrics>,
+    /// What kernel and gate counted.
+    pub coverage: Coverage,
 }
 
 /// Opens the gate's port on both loopback addresses. IPv6 is left out where the host has none.
@@ -198,7 +201,21 @@ fn admit(
     let raw = capture_of(stream.as_fd())
         .map_err(|error| without(format!("the kernel's note cannot be read: {error}")))?
         .ok_or_else(|| without("it reached the gate's port without being captured".into()))?;
-    let capture = tidegate_identity::describe(&raw);
+    let admitted = admit_captured(&raw, client, shared, guard);
+    match &admitted {
+        Ok(_) => shared.coverage.session(raw.owner, raw.rule),
+        Err(_) => shared.coverage.refused(raw.owner, raw.rule),
+    }
+    admitted
+}
+
+fn admit_captured(
+    raw: &RawCapture,
+    client: SocketAddr,
+    shared: &Shared,
+    guard: &Guard,
+) -> Result<Admitted, Refused> {
+    let capture = tidegate_identity::describe(raw);
     let refused = |reason: String| Refused { reason, capture: Some(Box::new(capture.clone())) };
     if raw.rule == RULE_STRICT
         && shared.config.capture.strict_default == StrictDefault::Pass
@@ -206,7 +223,7 @@ fn admit(
     {
         return Ok(Admitted::Opaque(Box::new(capture), principal.clone()));
     }
-    let (index, target, principal) = whose(&shared.config, &raw).map_err(&refused)?;
+    let (index, target, principal) = whose(&shared.config, raw).map_err(&refused)?;
     let opening = SessionOpening {
         capture: &capture,
         principal,

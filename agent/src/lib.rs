@@ -10,6 +10,7 @@ pub mod check;
 pub mod cli;
 pub mod config;
 pub mod control;
+pub mod coverage;
 pub mod doctor;
 pub mod drain;
 pub mod findings;

@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "helpers of tests")]
 #![expect(clippy::expect_used, reason = "helpers of tests")]
 #![expect(clippy::panic, reason = "helpers of tests")]
+#![expect(clippy::indexing_slicing, reason = "helpers of tests")]
 
 use std::io::{Read as _, Write as _};
 use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream, UdpSocket};
@@ -21,6 +22,14 @@ mod guard;
 mod lab;
 #[path = "capture/lifecycle.rs"]
 mod lifecycle;
+#[path = "capture/restarts.rs"]
+mod restarts;
+#[path = "capture/rows.rs"]
+mod rows;
+#[path = "capture/uring.rs"]
+mod uring;
+#[path = "capture/walk.rs"]
+mod walk;
 
 use lab::{
     Lab, NOWHERE_V4, NOWHERE_V6, addr, attempt, client, disconnect, free_port, listen, raw_socket,

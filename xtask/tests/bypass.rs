@@ -8,6 +8,7 @@ use std::net::TcpListener;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
+use xtask::lab::evidence::Event;
 use xtask::lab::process::Identity;
 use xtask::lab::{AgentOptions, Evidence, Kind, Lab, Options, Who};
 
@@ -71,7 +72,7 @@ fn said(child: Child) -> String {
 
 /// What the findings of this kind say.
 fn findings<'a>(evidence: &'a Evidence, kind: &'a str) -> Vec<&'a str> {
-    let all = evidence.named("finding").map(xtask::lab::evidence::Event::text);
+    let all = evidence.named("finding").map(Event::text);
     all.filter(|text| text.starts_with(kind)).collect()
 }
 
@@ -154,7 +155,7 @@ fn a_strict_account_reaches_no_other_place_and_the_record_names_it() {
     elsewhere.set_nonblocking(true).unwrap();
     assert!(elsewhere.accept().is_err(), "somebody came");
     let evidence = lab.evidence().unwrap();
-    let refused: Vec<_> = evidence.of(Kind::SessionRefused).map(|one| one.text()).collect();
+    let refused: Vec<_> = evidence.of(Kind::SessionRefused).map(Event::text).collect();
     let expected = format!("127.0.0.1:{port} is no target, and principal batch is strict");
     assert_eq!(refused, [expected]);
     lab.finish().unwrap();

@@ -45,7 +45,9 @@ pub use pledge::{Pledge, Receipt};
 pub use session::{SessionCounts, SessionLog, SessionOpening, SessionRefusal};
 pub use tidegate_proto::record::Found;
 pub use tidegate_spool::{Files, Fill, Level, OsFiles};
-pub use types::{Health, HeartbeatCounts, Lifecycle, Options};
+pub use types::{
+    COVERAGE_MAX, DISCREPANCIES_MAX, Health, HeartbeatCounts, Lifecycle, Options, Pair,
+};
 pub use uplink::{OFFER_MS, SealedBatch, UplinkSource};
 
 use commit::SyncThread;

@@ -18,7 +18,10 @@ use tidegate_proto::{record, write};
 use tidegate_spool::{Files, Fill, Level, OsFiles};
 
 use crate::writer::{About, Push, Shared};
-use crate::{Health, HeartbeatCounts, Journal, JournalError, Lifecycle, Pledge};
+use crate::{
+    COVERAGE_MAX, DISCREPANCIES_MAX, Health, HeartbeatCounts, Journal, JournalError, Lifecycle,
+    Pledge,
+};
 
 /// A session about to open.
 #[derive(Debug, Clone, Copy)]
@@ -133,6 +136,8 @@ impl<F: Files> Journal<F> {
             let progress = self.shared.progress.borrow();
             (progress.durable, progress.acknowledged)
         };
+        let all = counts.coverage.len();
+        let is_cut = all > COVERAGE_MAX || counts.discrepancies.len() > DISCREPANCIES_MAX;
         let body = Body::Heartbeat(v1::Heartbeat {
             captured: counts.captured,
             refused_in_kernel: counts.refused_in_kernel,
@@ -143,8 +148,16 @@ impl<F: Files> Journal<F> {
             spool_bytes: self.shared.spool.fill().used,
             durable_seq: durable.saturating_sub(1),
             acknowledged_seq: acknowledged.saturating_sub(1),
+            coverage: counts.coverage.iter().take(COVERAGE_MAX).map(Into::into).collect(),
+            coverage_total: if is_cut { u32::try_from(all).unwrap_or(u32::MAX) } else { 0 },
+            discrepancies: counts
+                .discrepancies
+                .iter()
+                .take(DISCREPANCIES_MAX)
+                .map(|text| cut(text, NAME_BYTES_MAX).0.to_owned())
+                .collect(),
         });
-        self.shared.append_message(About::AGENT, &body, false).map(|_| ())
+        self.shared.append_message(About::AGENT, &body, is_cut).map(|_| ())
     }
 
     /// Seals and syncs what was appended before the call; waits for the disk.

@@ -5,7 +5,8 @@
 //!
 //! Limits: [`EARLIER_MAX`] are recorded one by one, the others as one number; all are ended.
 //!
-//! Known gaps: where `capture.cgroup` is set, connections of processes outside of it are found and ended
+//! Known gaps: without the kernel's module `tcp_diag` nothing is found, which is a finding of its own, and
+//! the guard drops what goes to targets. Where `capture.cgroup` is set, connections of processes outside of it are found and ended
 //! too. A strict account's connection that leaves from a port on which it also listens is taken
 //! for an accepted one.
 
@@ -37,7 +38,19 @@ pub fn sweep(
     journal: &Journal,
 ) -> anyhow::Result<()> {
     let uids: BTreeSet<u32> = config.principals.iter().map(|principal| principal.uid).collect();
-    let all = diag::connections(&uids)?;
+    let all = match diag::connections(&uids) {
+        Ok(all) => all,
+        Err(error) => {
+            let detail = format!(
+                "connections from before the hooks cannot be looked for ({error}: is the kernel's \
+                 module tcp_diag there?); what goes to a target is dropped all the same"
+            );
+            tracing::error!("{detail}");
+            journal.finding(&plain("earlier", "dropped", &detail))?;
+            kernel.keep(&[])?;
+            return Ok(());
+        }
+    };
     let found = earlier(config, rules, &all);
     let keep = config.capture.earlier == Earlier::Keep;
     let cookies: Vec<u64> =

@@ -85,14 +85,19 @@ pub fn steal(pid: u32, fd: RawFd) -> Result<OwnedFd, i32> {
 
 /// Connects and sends in one, with `MSG_FASTOPEN` (TCP Fast Open, RFC 7413).
 pub fn fast_open(to: SocketAddr) -> std::io::Result<TcpStream> {
+    fast_open_with(to, b"early")
+}
+
+/// The same with these bytes.
+pub fn fast_open_with(to: SocketAddr, bytes: &[u8]) -> std::io::Result<TcpStream> {
     let socket = crate::lab::raw_socket(libc::AF_INET, libc::SOCK_STREAM);
     let address = socket2::SockAddr::from(to);
     // SAFETY: the buffer and the address live through the call.
     let sent = unsafe {
         libc::sendto(
             socket.as_raw_fd(),
-            b"early".as_ptr().cast(),
-            5,
+            bytes.as_ptr().cast(),
+            bytes.len(),
             libc::MSG_FASTOPEN,
             address.as_ptr().cast(),
             address.len(),

@@ -199,14 +199,18 @@ pub fn raw_socket(family: libc::c_int, kind: libc::c_int) -> socket2::Socket {
 
 /// `connect(AF_UNSPEC)`: takes a TCP socket back to its beginning.
 pub fn disconnect(socket: &socket2::Socket) {
+    assert_eq!(try_disconnect(socket), 0);
+}
+
+/// The same, whatever comes of it.
+pub fn try_disconnect(socket: &socket2::Socket) -> libc::c_int {
     use std::os::fd::AsRawFd as _;
     let unspec = libc::sockaddr { sa_family: 0, sa_data: [0; 14] };
     // SAFETY: the address is a live structure of the length given.
-    let done = unsafe {
+    unsafe {
         let length = libc::socklen_t::try_from(size_of::<libc::sockaddr>()).unwrap();
         libc::connect(socket.as_raw_fd(), &raw const unspec, length)
-    };
-    assert_eq!(done, 0);
+    }
 }
 
 /// An address and port.
