@@ -6,6 +6,10 @@
 //!   twice, the order is kept: the server's log agrees with the records line by line.
 //! - **disk**: the simulated disks under segment, spool and journal run through many more schedules
 //!   of torn writes, lost pages, errors and power cuts than an ordinary test run.
+//! - **walk**: 2,000 random sequences of socket operations under changing user ids; nothing that a
+//!   protected account sends reaches the server past the gate.
+//! - **restarts**: the agent's hooks are left by SIGKILL and taken over 200 times while clients connect
+//!   without pause; nobody goes past, and nothing is left over.
 //!
 //! Each has a short form (`--short`), which `cargo xtask test` runs too, and a seed, which is printed
 //! and gives the same schedule again. docs/TESTING.md says when the long form last ran.
@@ -35,6 +39,21 @@ const SCHEDULES_SHORT: u32 = 500;
 /// Names how many schedules the tests of the simulated disks run.
 const SCHEDULES_ENV: &str = "TIDEGATE_SCHEDULES";
 
+/// Random walks in the long form.
+const WALKS: u32 = 2_000;
+/// Random walks in the short form.
+const WALKS_SHORT: u32 = 100;
+/// Names how many sequences the random walk has.
+const WALKS_ENV: &str = "TIDEGATE_WALK_SEQUENCES";
+/// Names its seed.
+const WALK_SEED_ENV: &str = "TIDEGATE_WALK_SEED";
+/// Restarts in the long form.
+const RESTARTS: u32 = 200;
+/// Restarts in the short form.
+const RESTARTS_SHORT: u32 = 3;
+/// Names how many restarts there are.
+const RESTARTS_ENV: &str = "TIDEGATE_RESTARTS";
+
 /// Arguments of `cargo xtask soak`.
 #[derive(Debug, Clone, Copy, clap::Args)]
 pub struct Args {
@@ -58,6 +77,10 @@ pub enum Proof {
     Outage,
     /// Simulated disks misbehave.
     Disk,
+    /// Sockets are used in random ways under changing user ids.
+    Walk,
+    /// Hooks are left and taken over again and again under churn.
+    Restarts,
 }
 
 /// Runs `cargo xtask soak`.
@@ -69,7 +92,7 @@ pub fn run(args: Args) -> anyhow::Result<()> {
         run::run(&mut cargo)?;
     }
     let seed = args.seed.map_or_else(random::u64, Ok)?;
-    for proof in [Proof::Kills, Proof::Outage, Proof::Disk] {
+    for proof in [Proof::Kills, Proof::Outage, Proof::Disk, Proof::Walk, Proof::Restarts] {
         if args.proof.is_none_or(|wanted| wanted == proof) {
             prove(proof, args.short, seed)?;
         }
@@ -90,6 +113,16 @@ pub fn prove(proof: Proof, short: bool, seed: u64) -> anyhow::Result<()> {
             outage::prove(away, rate)?
         }
         Proof::Disk => disk(if short { SCHEDULES_SHORT } else { SCHEDULES })?,
+        Proof::Walk => {
+            let count = if short { WALKS_SHORT } else { WALKS };
+            capture("walk::", &[(WALKS_ENV, count.into()), (WALK_SEED_ENV, seed)])?;
+            format!("{count} sequences of socket operations")
+        }
+        Proof::Restarts => {
+            let count = if short { RESTARTS_SHORT } else { RESTARTS };
+            capture("restarts::", &[(RESTARTS_ENV, count.into())])?;
+            format!("{count} restarts")
+        }
     };
     let seconds = start.elapsed().as_secs();
     term::line(&format!("soak: {proof:?}, {form} form, seed {seed}: {shown} ({seconds} s)"));
@@ -104,6 +137,15 @@ fn disk(schedules: u32) -> anyhow::Result<String> {
         .env(SCHEDULES_ENV, schedules.to_string());
     run::run(&mut cargo)?;
     Ok(format!("{schedules} schedules of each simulated disk"))
+}
+
+/// Runs the capture's tests of this module in their long form; what they show is on the console.
+fn capture(module: &str, settings: &[(&str, u64)]) -> anyhow::Result<()> {
+    let mut cargo = run::cargo();
+    cargo.args(["nextest", "run", "--profile", "soak", "--package", "tidegate-agent"]);
+    cargo.args(["--test", "capture", "--no-capture", module]);
+    cargo.envs(settings.iter().map(|(name, value)| (name, value.to_string())));
+    run::run(&mut cargo)
 }
 
 /// A laboratory whose server logs every statement.
