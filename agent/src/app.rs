@@ -92,6 +92,8 @@ async fn serve(config: Config, lanes: Arc<Lanes>) -> anyhow::Result<()> {
     announce(&agent.shared.config)?;
     let mut beat = tokio::time::interval(Duration::from_millis(BEAT_MS));
     let mut heartbeat = tokio::time::interval(Duration::from_secs(HEARTBEAT_SECONDS));
+    // After a pause one heartbeat says all that can be said.
+    heartbeat.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     let mut events = tokio::time::interval(Duration::from_millis(EVENTS_MS));
     events.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {

@@ -9,7 +9,7 @@
 //!
 //! Known gaps: bytes are not counted by the kernel. Two opposite errors of the same number cancel out.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Mutex, PoisonError};
 
 use tidegate_agent_common::{Tally, TallyKey};
@@ -23,6 +23,9 @@ pub const NAMES_MAX: usize = 65_536;
 
 /// Longest time between two looks, in nanoseconds; more is a time without an agent.
 pub const LOOK_NS_MAX: u64 = 30_000_000_000;
+
+/// Most times without a look that are remembered.
+pub const SILENCES_MAX: usize = 8;
 
 /// What the gate counted of one pair.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -55,6 +58,8 @@ pub struct Report {
     pub discrepancies: Vec<String>,
     /// Of these, what the look before did not show.
     pub fresh: Vec<String>,
+    /// The last [`SILENCES_MAX`] times without a look, for as long as the agent runs.
+    pub silences: Vec<String>,
 }
 
 /// The ledger.
@@ -70,6 +75,7 @@ struct State {
     /// What the kernel had at the look before: by now the gate must have it all.
     before: BTreeMap<TallyKey, u64>,
     looked_ns: Option<u64>,
+    silences: VecDeque<String>,
     last: Report,
 }
 
@@ -115,7 +121,8 @@ impl Coverage {
         }
         let known = &state.last.discrepancies;
         let fresh = discrepancies.iter().filter(|one| !known.contains(one)).cloned().collect();
-        state.last = Report { pairs, discrepancies, fresh };
+        let silences = state.silences.iter().cloned().collect();
+        state.last = Report { pairs, discrepancies, fresh, silences };
         state.last.clone()
     }
 
@@ -182,7 +189,12 @@ impl State {
         if silent_ns <= LOOK_NS_MAX {
             return Vec::new();
         }
-        vec![format!("the agent did not look for {} s", silent_ns / 1_000_000_000)]
+        let said = format!("the agent did not look for {} s", silent_ns / 1_000_000_000);
+        self.silences.push_back(said.clone());
+        if self.silences.len() > SILENCES_MAX {
+            self.silences.pop_front();
+        }
+        vec![said]
     }
 
     /// What the kernel itself says it lost.
@@ -278,6 +290,8 @@ mod tests {
             assert_eq!(report.fresh, report.discrepancies);
             let again = coverage.look(&config, &kernel, seconds * SECOND + SECOND);
             assert!(again.fresh.is_empty(), "{again:?}");
+            let silences = usize::from(expected.contains("look"));
+            assert_eq!(again.silences.len(), silences, "a time without a look stays known");
         }
     }
 }

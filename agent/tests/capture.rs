@@ -20,6 +20,8 @@ mod deeds;
 mod guard;
 #[path = "capture/lab.rs"]
 mod lab;
+#[path = "capture/ledger.rs"]
+mod ledger;
 #[path = "capture/lifecycle.rs"]
 mod lifecycle;
 #[path = "capture/restarts.rs"]

@@ -147,6 +147,9 @@ impl StatusSource for Source {
         let kernel = hooks_of(&self.hooks).as_ref().and_then(|kernel| kernel.counters().ok());
         let kernel = kernel.unwrap_or_default();
         let report = self.shared.coverage.last();
+        let mut discrepancies = report.silences;
+        discrepancies.extend(report.discrepancies);
+        discrepancies.dedup();
         let targets = self.shared.config.targets.iter().enumerate();
         Status {
             agent_id: self.shared.config.agent_id.clone(),
@@ -163,7 +166,7 @@ impl StatusSource for Source {
             policy_digest: self.shared.policy.borrow().digest().to_string(),
             targets: targets.map(|(index, target)| self.target(index, target)).collect(),
             coverage: report.pairs.into_iter().map(coverage_of).collect(),
-            discrepancies: report.discrepancies,
+            discrepancies,
             dropped: kernel.dropped,
         }
     }
