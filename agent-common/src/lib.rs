@@ -6,7 +6,7 @@
 //! pinned maps that carry another one.
 //!
 //! Limits: [`ROUTES_MAX`] pairs of user id and destination, [`UIDS_MAX`] user ids, [`RULES_MAX`]
-//! rules, [`FLOWS_MAX`] handshakes in flight.
+//! rules, [`FLOWS_MAX`] handshakes in flight; those of the second line are in `guard.rs`.
 //!
 //! Known gaps: an IPv6 scope id is not part of a capture, since the kernel's hook does not show it.
 
@@ -15,12 +15,17 @@
 use core::mem::{offset_of, size_of};
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
+mod guard;
 mod matching;
 
+pub use guard::{
+    EVENTS_BYTES, Event, EventKind, KEPT_MAX, Offsets, RULE_STRICT, TAG_GATE, TAG_PASSED, TAG_TOLD,
+    TALLIES_MAX, Tag, Tally, TallyKey, UID_ANY, UID_NONE, UID_PROTECTED, UID_STRICT,
+};
 pub use matching::{Address, Destination, PrefixTooLong, is_v4_mapped};
 
 /// Counted up by hand when the meaning of a field changes and its layout does not.
-pub const ABI_VERSION: u32 = 1;
+pub const ABI_VERSION: u32 = 2;
 
 /// What the object and the pinned maps carry.
 pub const ABI: Abi = Abi { magic: ABI_MAGIC, version: ABI_VERSION, layout: layout() };
@@ -114,6 +119,9 @@ pub struct RawCapture {
     pub rule: u32,
     /// Real user id in the initial user namespace.
     pub uid: u32,
+    /// The protected user id by which the socket was caught: the caller's real or effective one,
+    /// or that of the socket's maker.
+    pub owner: u32,
     /// Real group id in the initial user namespace.
     pub gid: u32,
     /// Process (thread group) id in the initial pid namespace.
@@ -126,6 +134,8 @@ pub struct RawCapture {
     pub family: u16,
     /// Name of the calling thread, with zeros behind it.
     pub comm: [u8; 16],
+    /// Zero.
+    pub zero: u32,
 }
 
 impl RawCapture {
@@ -159,8 +169,10 @@ pub struct Header {
     pub gate_pid: u32,
     /// Real user id of the gate; a process that got a dead gate's pid is another's.
     pub gate_uid: u32,
-    /// Zero.
-    pub zero: u32,
+    /// 1 where some route is for every user id.
+    pub everyone: u32,
+    /// Where the kernel keeps what its helpers do not tell.
+    pub offsets: Offsets,
 }
 
 /// Key of a protected user id.
@@ -184,7 +196,7 @@ pub struct RouteKey {
     pub uid: u32,
     /// 4 or 6: an IPv6 prefix never covers a v4-mapped address.
     pub family: u32,
-    /// Port in host byte order; 0 is any port.
+    /// Port in host byte order; 0 is any port, [`Self::PORT_HOST`] none.
     pub port: u32,
     /// IPv6 address in network byte order (IPv4 is v4-mapped).
     pub addr: Address,
@@ -194,15 +206,18 @@ impl RouteKey {
     /// Bits before the address.
     pub const FIXED_BITS: u32 = 128;
 
+    /// In [`Self::port`]: the entry that names a host, whatever the port.
+    pub const PORT_HOST: u32 = 65_536;
+
     /// The key of this very address.
     #[inline(always)]
     #[expect(
         clippy::inline_always,
         reason = "the verifier follows values within one function best"
     )]
-    pub const fn of(half: u32, uid: u32, addr: Address, port: u16) -> Self {
+    pub const fn of(half: u32, uid: u32, addr: Address, port: u32) -> Self {
         let family = if is_v4_mapped(&addr) { 4 } else { 6 };
-        Self { half, uid, family, port: port as u32, addr }
+        Self { half, uid, family, port, addr }
     }
 }
 
@@ -226,10 +241,20 @@ pub enum Count {
     PassedOpen = 6,
     /// A handshake could not be published; the gate refuses its connection.
     FlowLost = 7,
+    /// A raw, SCTP, DCCP or MPTCP socket of a protected user id: refused.
+    RefusedSocket = 8,
+    /// Packets that the egress guard dropped.
+    Dropped = 9,
+    /// Events that found no room.
+    EventLost = 10,
+    /// Sockets that could not be tallied.
+    TallyLost = 11,
+    /// Packets of sockets from before the hooks that the configuration lets go on.
+    PassedKept = 12,
 }
 
 /// Counters in the map.
-pub const COUNTS: u32 = 8;
+pub const COUNTS: u32 = 13;
 
 /// The IP address in these words.
 pub fn ip_of(addr: Address) -> IpAddr {
@@ -270,6 +295,7 @@ const fn layout() -> u64 {
         offset_of!(RawCapture, version),
         offset_of!(RawCapture, rule),
         offset_of!(RawCapture, uid),
+        offset_of!(RawCapture, owner),
         offset_of!(RawCapture, gid),
         offset_of!(RawCapture, pid),
         offset_of!(RawCapture, tid),
@@ -286,6 +312,8 @@ const fn layout() -> u64 {
         offset_of!(Header, gate_port),
         offset_of!(Header, gate_pid),
         offset_of!(Header, gate_uid),
+        offset_of!(Header, everyone),
+        offset_of!(Header, offsets),
         size_of::<UidKey>(),
         offset_of!(UidKey, uid),
         size_of::<RouteKey>(),
@@ -308,8 +336,11 @@ const fn layout() -> u64 {
         COUNTS as usize,
         SOCKOPT_LEVEL.unsigned_abs() as usize,
     ];
+    hash_on(hash_on(0xcbf2_9ce4_8422_2325, facts), guard::FACTS)
+}
+
+const fn hash_on(mut hash: u64, facts: &[usize]) -> u64 {
     let mut rest = facts;
-    let mut hash: u64 = 0xcbf2_9ce4_8422_2325;
     while let [fact, tail @ ..] = rest {
         hash = (hash ^ *fact as u64).wrapping_mul(0x0000_0100_0000_01b3);
         rest = tail;
@@ -323,14 +354,16 @@ const _: () = assert!(
     "the trie compares nothing but the fields"
 );
 const _: () = assert!(
-    size_of::<RawCapture>() == 16 + 5 * 8 + 7 * 4 + 2 * 2 + 16,
+    size_of::<RawCapture>() == 16 + 5 * 8 + 8 * 4 + 2 * 2 + 16 + 4,
     "padding would carry kernel memory out"
 );
 
 #[cfg(feature = "user")]
 mod user {
     //! What aya may copy to and from maps.
-    use super::{Abi, Destination, Flow, Header, RawCapture, RouteKey, UidKey};
+    use super::{
+        Abi, Destination, Event, Flow, Header, RawCapture, RouteKey, Tag, Tally, TallyKey, UidKey,
+    };
 
     // SAFETY: repr(C), made of integers only, no padding, valid for every bit pattern.
     unsafe impl aya::Pod for Abi {}
@@ -346,4 +379,12 @@ mod user {
     unsafe impl aya::Pod for RouteKey {}
     // SAFETY: as above.
     unsafe impl aya::Pod for Destination {}
+    // SAFETY: as above.
+    unsafe impl aya::Pod for Event {}
+    // SAFETY: as above.
+    unsafe impl aya::Pod for Tag {}
+    // SAFETY: as above.
+    unsafe impl aya::Pod for Tally {}
+    // SAFETY: as above.
+    unsafe impl aya::Pod for TallyKey {}
 }

@@ -17,6 +17,9 @@ const FLAG_V4: u16 = 1;
 /// [`Destination::flags`]: it passes, bounded, while the heartbeat is stale.
 const FLAG_OPEN: u16 = 2;
 
+/// [`Destination::flags`]: whom it covers is not led to the gate.
+const FLAG_EXEMPT: u16 = 4;
+
 /// Third word of a v4-mapped address.
 const V4_MAPPED_WORD: u32 = 0x0000_ffff_u32.to_be();
 
@@ -77,6 +80,20 @@ impl Destination {
         self.flags |= FLAG_OPEN;
         self.open_ns_max = ns_max;
         self
+    }
+
+    /// The same, for those who may go there directly.
+    #[must_use]
+    pub const fn exempt(mut self) -> Self {
+        self.flags |= FLAG_EXEMPT;
+        self
+    }
+
+    /// Whether whom it covers may go there directly.
+    #[inline(always)]
+    #[expect(clippy::inline_always, reason = "kernels before 5.10 take few calls in a program")]
+    pub const fn is_exempt(&self) -> bool {
+        self.flags & FLAG_EXEMPT != 0
     }
 
     /// Whether it covers this address and port (host byte order).

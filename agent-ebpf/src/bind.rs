@@ -3,15 +3,17 @@
 
 use aya_ebpf::{macros::cgroup_sock_addr, programs::SockAddrContext};
 use aya_log_ebpf::warn;
-use tidegate_agent_common::Count;
+use tidegate_agent_common::{Count, EventKind, RULE_STRICT, UID_NONE};
 
 use crate::{
     connect::{PASS, REFUSE},
     maps::count,
     rules::{Caller, active_half, header},
+    tell::{About, tell},
 };
 
 const SOCK_STREAM: u32 = 1;
+const IPPROTO_TCP: u32 = 6;
 
 #[cgroup_sock_addr(bind4)]
 pub fn tg_bind4(ctx: SockAddrContext) -> i32 {
@@ -40,5 +42,16 @@ fn bind(ctx: &SockAddrContext) -> i32 {
     }
     count(Count::RefusedBind);
     warn!(ctx, "refused to bind the gate's port: uid {} pid {}", caller.uid, caller.pid);
+    let about = About {
+        kind: EventKind::RefusedBind,
+        rule: RULE_STRICT,
+        owner: UID_NONE,
+        uid: caller.uid,
+        pid: caller.pid,
+        addr: [0; 4],
+        port,
+        protocol: IPPROTO_TCP,
+    };
+    tell(&about, 0);
     REFUSE
 }

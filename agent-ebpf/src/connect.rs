@@ -14,15 +14,17 @@ use aya_ebpf::{
 };
 use aya_log_ebpf::warn;
 use tidegate_agent_common::{
-    ABI_VERSION, Address, Count, STATE_NONE, STATE_REDIRECTED, is_v4_mapped,
+    ABI_VERSION, Address, Count, EventKind, RULE_STRICT, STATE_NONE, STATE_REDIRECTED, TAG_PASSED,
+    TallyKey, UID_NONE, is_v4_mapped,
 };
 
 use crate::{
-    maps::{count, note, note_or_new},
+    maps::{count, note, note_or_new, tag, tag_or_new, tally},
     rules::{
-        Caller, LOOPBACK_V4, LOOPBACK_V6, MAPPED, active_half, find, header, is_protected,
-        passes_open,
+        Caller, Caught, LOOPBACK_V4, LOOPBACK_V6, MAPPED, Who, active_half, catch, header,
+        passes_open, standing,
     },
+    tell::{About, tell},
 };
 
 pub const REFUSE: i32 = 0;
@@ -57,38 +59,118 @@ fn connect<const V6: bool>(ctx: &SockAddrContext) -> i32 {
         // SAFETY: checked against null.
         unsafe { (*old).state = STATE_NONE }
     }
+    let mark = tag(sk);
+    if !mark.is_null() {
+        // SAFETY: checked against null.
+        unsafe { (*mark).flags &= !TAG_PASSED }
+    }
     let half = active_half();
     let Some(header) = header(half) else {
         return PASS;
     };
     let caller = Caller::current();
-    if !is_protected(half, header, &caller) {
+    if caller.is_gate(header) {
+        return PASS;
+    }
+    let who = Who::calls(&caller, sk, header);
+    if header.everyone == 0 && who.0.iter().all(|uid| standing(half, *uid) == 0) {
         return PASS;
     }
     // SAFETY: as above.
     let port = u16::from_be(unsafe { (*sa).user_port } as u16);
     let addr = asked::<V6>(sa, sk);
-    let Some(destination) = find(half, caller.uid, &addr, port) else {
+    let Some(Caught { owner, destination }) = catch(half, header, &who, &addr, port) else {
         return PASS;
     };
     // SAFETY: as above.
     let (kind, protocol) = unsafe { ((*sa).type_, (*sa).protocol) };
+    let rule = destination.map_or(RULE_STRICT, |destination| destination.rule);
+    let about = About {
+        kind: EventKind::RefusedNotTcp,
+        rule,
+        owner,
+        uid: caller.uid,
+        pid: caller.pid,
+        addr,
+        port,
+        protocol,
+    };
     if kind != SOCK_STREAM || (protocol != IPPROTO_TCP && protocol != IPPROTO_MPTCP) {
+        if destination.is_none() {
+            // Strict is about TCP.
+            return PASS;
+        }
         count(Count::RefusedNotTcp);
-        warn!(ctx, "refused a socket that is not TCP: uid {} port {}", caller.uid, port);
-        return REFUSE;
+        warn!(ctx, "refused a socket that is not TCP: uid {} port {}", owner, port);
+        return refuse(about);
     }
-    if passes_open(destination) {
+    if destination.is_none() && is_gate::<V6>(sa, header.gate_port) {
         return PASS;
     }
-    if !write_note::<V6>(sa, sk, &caller, destination.rule, addr, port) {
+    if let Some(destination) = destination
+        && passes_open(destination)
+    {
+        return let_pass(sk, about);
+    }
+    if !write_note::<V6>(sa, sk, &caller, &about) {
         count(Count::RefusedNoRoom);
-        warn!(ctx, "refused, no room for the note: uid {} port {}", caller.uid, port);
-        return REFUSE;
+        warn!(ctx, "refused, no room for the note: uid {} port {}", owner, port);
+        return refuse(About { kind: EventKind::RefusedNoRoom, ..about });
     }
     lead_to_gate::<V6>(sa, &addr, header.gate_port);
     count(Count::Captured);
+    if let Some(tally) = tally(TallyKey { owner, rule }) {
+        tally.redirected.add();
+    }
     PASS
+}
+
+#[inline(always)]
+pub fn refuse(about: About) -> i32 {
+    if let Some(tally) = tally(TallyKey { owner: about.owner, rule: about.rule }) {
+        tally.refused.add();
+    }
+    tell(&about, 0);
+    REFUSE
+}
+
+/// Marks the socket, so that the guard lets it pass too.
+#[inline(always)]
+fn let_pass(sk: *mut bpf_sock, about: About) -> i32 {
+    let fresh = tag(sk).is_null();
+    let mark = tag_or_new(sk);
+    if !mark.is_null() {
+        // SAFETY: checked against null.
+        unsafe {
+            if fresh {
+                (*mark).owner = UID_NONE;
+            }
+            (*mark).addr = about.addr;
+            (*mark).port = u32::from(about.port);
+            (*mark).flags |= TAG_PASSED;
+        }
+    }
+    if let Some(tally) = tally(TallyKey { owner: about.owner, rule: about.rule }) {
+        tally.exempt.add();
+    }
+    PASS
+}
+
+/// Whether a strict account dials the gate by hand, which the gate refuses and records.
+#[inline(always)]
+fn is_gate<const V6: bool>(sa: *mut bpf_sock_addr, gate_port: u32) -> bool {
+    // SAFETY: the context is the kernel's; the verifier checks each access.
+    unsafe {
+        if u32::from(u16::from_be((*sa).user_port as u16)) != gate_port {
+            return false;
+        }
+        if !V6 {
+            return (*sa).user_ip4 == LOOPBACK_V4;
+        }
+        let a = [(*sa).user_ip6[0], (*sa).user_ip6[1], (*sa).user_ip6[2], (*sa).user_ip6[3]];
+        (a[0] | a[1]) == 0
+            && ((a[2] == 0 && a[3] == LOOPBACK_V6) || (a[2] == MAPPED && a[3] == LOOPBACK_V4))
+    }
 }
 
 /// The address asked for. "Any" means this host itself, as the kernel takes it: for IPv4 the
@@ -129,9 +211,7 @@ fn write_note<const V6: bool>(
     sa: *mut bpf_sock_addr,
     sk: *mut bpf_sock,
     caller: &Caller,
-    rule: u32,
-    addr: Address,
-    port: u16,
+    about: &About,
 ) -> bool {
     let note = note_or_new(sk);
     if note.is_null() {
@@ -140,19 +220,20 @@ fn write_note<const V6: bool>(
     // SAFETY: checked against null; the helpers get pointers into the note, which is as long as
     // they are told.
     unsafe {
-        (*note).addr = addr;
+        (*note).addr = about.addr;
         (*note).socket_cookie = bpf_get_socket_cookie(sa.cast());
         (*note).netns_cookie = bpf_get_netns_cookie(sa.cast());
         (*note).cgroup_id = bpf_get_current_cgroup_id();
         (*note).connected_ns = bpf_ktime_get_ns();
         (*note).connected_boot_ns = bpf_ktime_get_boot_ns();
         (*note).version = ABI_VERSION;
-        (*note).rule = rule;
+        (*note).rule = about.rule;
         (*note).uid = caller.uid;
+        (*note).owner = about.owner;
         (*note).gid = caller.gid;
         (*note).pid = caller.pid;
         (*note).tid = caller.tid;
-        (*note).port = port;
+        (*note).port = about.port;
         (*note).family = if V6 { AF_INET6 } else { AF_INET };
         bpf_get_current_comm((&raw mut (*note).comm).cast(), 16);
         (*note).state = STATE_REDIRECTED;

@@ -7,20 +7,24 @@
 //!
 //! Limits: see `tidegate-agent-common`. Needs kernel 5.15 (`bpf_get_netns_cookie` in sockops).
 //!
-//! Known gaps: sockets that were connected before the hooks came, or that an unprotected process
-//! connects and hands over, are not caught; raw and local sockets are not seen.
+//! Known gaps: packet, vsock and local sockets are not seen (`docs/THREATS.md`).
 
+#![feature(asm_experimental_arch)]
 #![no_std]
 #![no_main]
 
 mod bind;
 mod connect;
+mod create;
 mod getpeername;
 mod getsockopt;
+mod guard;
 mod maps;
+mod peek;
 mod rules;
 mod sendmsg;
 mod sockops;
+mod tell;
 
 use tidegate_agent_common::{ABI, Abi};
 

@@ -3,12 +3,13 @@
 
 use aya_ebpf::{macros::cgroup_sock_addr, programs::SockAddrContext};
 use aya_log_ebpf::warn;
-use tidegate_agent_common::Count;
+use tidegate_agent_common::{Count, EventKind};
 
 use crate::{
-    connect::{PASS, REFUSE, asked},
+    connect::{PASS, asked, refuse},
     maps::count,
-    rules::{Caller, active_half, find, header, is_protected},
+    rules::{Caller, Caught, Who, active_half, catch, header, standing},
+    tell::About,
 };
 
 #[cgroup_sock_addr(sendmsg4)]
@@ -34,16 +35,31 @@ fn sendmsg<const V6: bool>(ctx: &SockAddrContext) -> i32 {
         return PASS;
     };
     let caller = Caller::current();
-    if !is_protected(half, header, &caller) {
+    if caller.is_gate(header) {
+        return PASS;
+    }
+    let who = Who::calls(&caller, sk, header);
+    if header.everyone == 0 && who.0.iter().all(|uid| standing(half, *uid) == 0) {
         return PASS;
     }
     // SAFETY: as above.
-    let port = u16::from_be(unsafe { (*sa).user_port } as u16);
+    let (port, protocol) = unsafe { (u16::from_be((*sa).user_port as u16), (*sa).protocol) };
     let addr = asked::<V6>(sa, sk);
-    if find(half, caller.uid, &addr, port).is_none() {
+    let Some(Caught { owner, destination: Some(destination) }) =
+        catch(half, header, &who, &addr, port)
+    else {
         return PASS;
-    }
+    };
     count(Count::RefusedNotTcp);
-    warn!(ctx, "refused a datagram: uid {} port {}", caller.uid, port);
-    REFUSE
+    warn!(ctx, "refused a datagram: uid {} port {}", owner, port);
+    refuse(About {
+        kind: EventKind::RefusedNotTcp,
+        rule: destination.rule,
+        owner,
+        uid: caller.uid,
+        pid: caller.pid,
+        addr,
+        port,
+        protocol,
+    })
 }

@@ -8,19 +8,26 @@
 use core::ptr;
 
 use aya_ebpf::{
-    bindings::bpf_sock_ops, helpers::generated::bpf_get_netns_cookie, macros::sock_ops,
+    bindings::{bpf_sock, bpf_sock_ops},
+    helpers::generated::{bpf_get_netns_cookie, bpf_get_socket_cookie},
+    macros::sock_ops,
     programs::SockOpsContext,
 };
-use tidegate_agent_common::{Address, Count, Flow, STATE_ACCEPTED, STATE_REDIRECTED};
+use tidegate_agent_common::{
+    Address, Count, EventKind, Flow, Header, STATE_ACCEPTED, STATE_REDIRECTED, TallyKey, UID_NONE,
+};
 
 use crate::{
-    maps::{FLOWS, count, note, note_or_new},
-    rules::{MAPPED, active_half, header},
+    maps::{FLOWS, count, note, note_or_new, tally},
+    peek::maker,
+    rules::{MAPPED, active_half, find_host, header, standing},
+    tell::{About, tell},
 };
 
 const BPF_SOCK_OPS_TCP_CONNECT_CB: u32 = 3;
 const BPF_SOCK_OPS_PASSIVE_ESTABLISHED_CB: u32 = 5;
 const AF_INET: u32 = 2;
+const IPPROTO_TCP: u32 = 6;
 
 /// Context fields are read unconditionally and volatile: LLVM otherwise merges the loads of two
 /// branches into one with a computed offset, which the verifier refuses ("dereference of modified
@@ -86,16 +93,14 @@ fn publish(ops: *mut bpf_sock_ops) {
 
 #[inline(always)]
 fn take_up(ops: *mut bpf_sock_ops) {
-    let Some(header) = header(active_half()) else {
+    let half = active_half();
+    let Some(header) = header(half) else {
         return;
     };
     // SAFETY: as in `tg_sockops`.
     let (remote, local) = unsafe { (read!((*ops).remote_port), read!((*ops).local_port)) };
-    if local != header.gate_port {
-        return;
-    }
     // SAFETY: as in `tg_sockops`.
-    let (flow, sk) = unsafe {
+    let (addr, sk) = unsafe {
         let addr = pick(
             read!((*ops).family),
             read!((*ops).remote_ip4),
@@ -106,11 +111,16 @@ fn take_up(ops: *mut bpf_sock_ops) {
                 read!((*ops).remote_ip6[3]),
             ],
         );
-        (flow(ops, addr, u32::from_be(remote)), (*ops).__bindgen_anon_2.sk)
+        (addr, (*ops).__bindgen_anon_2.sk)
     };
     if sk.is_null() {
         return;
     }
+    if local != header.gate_port {
+        reverse(ops, half, header, sk, addr, u32::from_be(remote));
+        return;
+    }
+    let flow = flow(ops, addr, u32::from_be(remote));
     // SAFETY: read before the entry is removed, by the only program that removes it.
     let Some(published) = (unsafe { FLOWS.get(&flow) }) else {
         count(Count::Uncaptured);
@@ -126,8 +136,42 @@ fn take_up(ops: *mut bpf_sock_ops) {
             (*note).state = STATE_ACCEPTED;
         }
         count(Count::Accepted);
+        if let Some(tally) = tally(TallyKey { owner: published.owner, rule: published.rule }) {
+            tally.accepted.add();
+        }
     }
     let _ = FLOWS.remove(&flow);
+}
+
+/// A protected account took a connection that came from a protected host: it passes, and is told.
+#[inline(always)]
+fn reverse(
+    ops: *mut bpf_sock_ops,
+    half: u32,
+    header: &Header,
+    sk: *mut bpf_sock,
+    addr: Address,
+    port: u32,
+) {
+    let owner = maker(sk, &header.offsets);
+    if standing(half, owner) == 0 {
+        return;
+    }
+    let Some(found) = find_host(half, owner, &addr) else {
+        return;
+    };
+    let about = About {
+        kind: EventKind::Reverse,
+        rule: found.rule,
+        owner,
+        uid: UID_NONE,
+        pid: 0,
+        addr,
+        port: port as u16,
+        protocol: IPPROTO_TCP,
+    };
+    // SAFETY: the helper takes the context.
+    tell(&about, unsafe { bpf_get_socket_cookie(ops.cast()) });
 }
 
 #[inline(always)]

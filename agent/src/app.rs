@@ -28,7 +28,9 @@ use crate::capture::{self, Kernel, Rule};
 use crate::catalogue::Catalogues;
 use crate::config::{Config, Destination, TargetConfig};
 use crate::control;
+use crate::coverage::Coverage;
 use crate::drain::Drain;
+use crate::findings;
 use crate::ingress::{self, Shared};
 use crate::lanes::Lanes;
 use crate::masking;
@@ -41,6 +43,10 @@ pub use policy::load as load_policy;
 
 /// How often the kernel learns that the agent lives, in milliseconds.
 const BEAT_MS: u64 = 1000;
+
+/// How often the kernel's events are looked for, in milliseconds: a client whose packets are dropped
+/// waits this long for its error.
+const EVENTS_MS: u64 = 200;
 
 /// How often a heartbeat is recorded, in seconds, also when nothing happens.
 const HEARTBEAT_SECONDS: u64 = 10;
@@ -89,9 +95,14 @@ async fn serve(config: Config, lanes: Arc<Lanes>) -> anyhow::Result<()> {
     announce(&agent.shared.config)?;
     let mut beat = tokio::time::interval(Duration::from_millis(BEAT_MS));
     let mut heartbeat = tokio::time::interval(Duration::from_secs(HEARTBEAT_SECONDS));
+    // After a pause one heartbeat says all that can be said.
+    heartbeat.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    let mut events = tokio::time::interval(Duration::from_millis(EVENTS_MS));
+    events.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
         tokio::select! {
             _ = beat.tick() => agent.beat(),
+            _ = events.tick() => agent.events(),
             _ = heartbeat.tick() => agent.heartbeat(),
             _ = reload.recv() => agent.reload(),
             _ = terminate.recv() => return agent.stop("SIGTERM").await,
@@ -110,6 +121,7 @@ struct Agent {
     accepting: Vec<tokio::task::JoinHandle<()>>,
     draining: Arc<AtomicBool>,
     resolving: tokio::task::JoinHandle<()>,
+    packets: Mutex<findings::packet::Packets>,
 }
 
 async fn start(config: Config, lanes: &Arc<Lanes>) -> anyhow::Result<Agent> {
@@ -149,8 +161,10 @@ async fn start(config: Config, lanes: &Arc<Lanes>) -> anyhow::Result<Agent> {
         budgets: Budgets::default(),
         mysql_analyzer: Arc::new(tidegate_sql::mysql::Analyzer::new()),
         metrics,
+        coverage: Coverage::default(),
         config,
     });
+    shared.coverage.begin(status::kernel_counts(&hooks));
     let drain = Drain::default();
     let mut accepting = Vec::new();
     for listener in listeners {
@@ -163,7 +177,17 @@ async fn start(config: Config, lanes: &Arc<Lanes>) -> anyhow::Result<Agent> {
     let control = control::spawn(&shared.config.run_dir, Arc::new(source))?;
     // On its own: a name server that does not answer must not stop the beat.
     let resolving = tokio::spawn(resolve_on(Arc::clone(&shared), Arc::clone(&hooks)));
-    Ok(Agent { shared, hooks, drain, policy, control, accepting, draining, resolving })
+    Ok(Agent {
+        shared,
+        hooks,
+        drain,
+        policy,
+        control,
+        accepting,
+        draining,
+        resolving,
+        packets: Mutex::default(),
+    })
 }
 
 impl Agent {
@@ -175,8 +199,29 @@ impl Agent {
         }
     }
 
+    /// Makes records of what the kernel has told.
+    fn events(&self) {
+        let events = hooks_of(&self.hooks).as_mut().map(Kernel::events).unwrap_or_default();
+        let recorded = findings::record(&self.shared.config, &self.shared.journal, &events);
+        if let Err(error) = recorded {
+            tracing::error!(%error, events = events.len(), "events could not be recorded");
+        }
+    }
+
     fn heartbeat(&self) {
-        let counts = status::heartbeat_counts(&self.shared.metrics, &self.hooks);
+        let mut packets = self.packets.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Err(error) = packets.look(&self.shared.config, &self.shared.journal) {
+            tracing::error!(%error, "a packet socket could not be recorded");
+        }
+        drop(packets);
+        let counts = status::heartbeat_counts(&self.shared, &self.hooks);
+        for detail in self.shared.coverage.last().fresh {
+            tracing::error!("coverage: {detail}");
+            let found = findings::plain("coverage", "open", &detail);
+            if let Err(error) = self.shared.journal.finding(&found) {
+                tracing::error!(%error, "a discrepancy could not be recorded");
+            }
+        }
         if let Err(error) = self.shared.journal.heartbeat(&counts) {
             tracing::error!(%error, "a heartbeat could not be recorded");
         }
@@ -222,6 +267,7 @@ impl Agent {
                 _ = beat.tick() => self.beat(),
             }
         }
+        self.events();
         self.heartbeat();
         self.control.abort();
         let journal = self.shared.journal.clone();
@@ -308,8 +354,9 @@ fn attach(config: &Config, rules: &[Rule], journal: &Journal) -> anyhow::Result<
         cgroup: config.capture.cgroup.clone(),
         pin_dir: config.capture.pin_dir.clone(),
         gate_port: config.gate.port,
+        strict_uids: config.strict_uids.clone(),
     };
-    let (kernel, resumed) = Kernel::attach(options, rules)?;
+    let (mut kernel, resumed) = Kernel::attach(options, rules)?;
     let how = if resumed.was_pinned { "took over the hooks of the run before" } else { "attached" };
     tracing::info!(how, rules = rules.len(), "kernel hooks");
     journal.lifecycle(Lifecycle::Attached, how, Some(&kernel.ebpf_digest()))?;
@@ -322,6 +369,14 @@ fn attach(config: &Config, rules: &[Rule], journal: &Journal) -> anyhow::Result<
         tracing::warn!(%target, connections, "connections passed while no agent ran");
         journal.bypass_report(&target, "no agent was running", connections)?;
     }
+    if !kernel.sees_effective_ids() {
+        let detail = "this kernel has no type information (CONFIG_DEBUG_INFO_BTF): effective user ids and \
+                      descriptors that were handed over are not seen";
+        tracing::warn!("{detail}");
+        journal.lifecycle(Lifecycle::Warning, detail, None)?;
+    }
+    findings::earlier::sweep(config, rules, &mut kernel, journal)?;
+    findings::local::record(config, journal)?;
     Ok(Arc::new(Mutex::new(Some(kernel))))
 }
 

@@ -11,6 +11,7 @@
 //! Known gaps: what the hooks do not see is named in `agent-ebpf/src/main.rs` and
 //! `docs/THREATS.md`. An agent of another ABI can take over only after `detach`.
 
+use std::collections::BTreeMap;
 use std::io;
 use std::os::fd::{AsFd as _, BorrowedFd};
 use std::path::{Path, PathBuf};
@@ -19,12 +20,15 @@ use aya::Ebpf;
 use aya::maps::{Array, MapData, PerCpuArray, PerCpuValues};
 use nix::time::{ClockId, clock_gettime};
 use tidegate_agent_common::{
-    ABI, ABI_VERSION, COUNTS, Count, RULES_MAX, RawCapture, STATE_ACCEPTED,
+    ABI, ABI_VERSION, COUNTS, Count, Event, RULES_MAX, RawCapture, STATE_ACCEPTED, Tally, TallyKey,
 };
 use tidegate_event::Digest;
 
+mod btf;
 mod cgroup;
+pub mod diag;
 mod error;
+mod events;
 mod hooks;
 mod klog;
 mod object;
@@ -40,6 +44,7 @@ pub use probe::{Probe, probe};
 pub use tables::Rule;
 
 use cgroup::Cgroup;
+use events::Told;
 use hooks::{HOOKS, Linked};
 use klog::KernelLog;
 use pins::Pins;
@@ -54,6 +59,8 @@ pub struct Options {
     pub pin_dir: PathBuf,
     /// The gate's port on the loopback addresses.
     pub gate_port: u16,
+    /// User ids of which every TCP connection is led to the gate.
+    pub strict_uids: Vec<u32>,
 }
 
 /// What an agent finds when it attaches.
@@ -75,7 +82,7 @@ pub struct Counters {
     pub accepted: u64,
     /// Connections to the gate that had no capture.
     pub uncaptured: u64,
-    /// All refusals by the kernel: the sum of the next three.
+    /// All refusals by the kernel: the sum of the next four.
     pub refused: u64,
     /// Refused: not TCP, to a protected destination.
     pub refused_not_tcp: u64,
@@ -83,6 +90,16 @@ pub struct Counters {
     pub refused_no_room: u64,
     /// Refused: somebody else wanted the gate's port.
     pub refused_bind: u64,
+    /// Refused: a raw, SCTP, DCCP or MPTCP socket.
+    pub refused_socket: u64,
+    /// Packets that the guard dropped.
+    pub dropped: u64,
+    /// Events that found no room, and of which no record tells.
+    pub events_lost: u64,
+    /// Sockets that could not be tallied.
+    pub tally_lost: u64,
+    /// Packets of sockets from before the hooks that go on.
+    pub passed_kept: u64,
     /// Passed by rules that are open on failure.
     pub passed_open: u64,
     /// Captures lost between `connect()` and `accept()`; the gate refuses their connections.
@@ -95,8 +112,10 @@ pub struct Kernel {
     beat: Array<MapData, u64>,
     counters: PerCpuArray<MapData, u64>,
     passed_open: PerCpuArray<MapData, u64>,
+    told: Told,
     log: Option<KernelLog>,
     gate: Gate,
+    strict_uids: Vec<u32>,
     pins: Pins,
 }
 
@@ -105,7 +124,7 @@ impl Kernel {
     ///
     /// Attach before the gate listens: from then on only this process may bind the gate's port.
     pub fn attach(options: Options, rules: &[Rule]) -> Result<(Self, Resumed), CaptureError> {
-        let compiled = tables::compile(rules)?;
+        let compiled = tables::compile(rules, &options.strict_uids)?;
         let cgroup = cgroup::open(options.cgroup.as_deref())?;
         let pins = Pins::hold(options.pin_dir)?;
         let was_pinned = pins.have_links();
@@ -123,11 +142,13 @@ impl Kernel {
             beat: take(&mut ebpf, "BEAT")?,
             counters: take(&mut ebpf, "COUNTERS")?,
             passed_open: take(&mut ebpf, "PASSED_OPEN")?,
+            told: Told::take(&mut ebpf)?,
             log: KernelLog::take(&mut ebpf),
             gate,
+            strict_uids: options.strict_uids,
             pins,
         };
-        kernel.tables.replace(gate, &compiled)?;
+        kernel.tables.replace(gate, btf::offsets(), &compiled)?;
         kernel.link_rest(&ebpf, rest, &cgroup, &mut linked)?;
         linked.keep();
         kernel.beat()?;
@@ -138,7 +159,8 @@ impl Kernel {
 
     /// Replaces all rules at once.
     pub fn set_rules(&mut self, rules: &[Rule]) -> Result<(), CaptureError> {
-        self.tables.replace(self.gate, &tables::compile(rules)?)
+        let compiled = tables::compile(rules, &self.strict_uids)?;
+        self.tables.replace(self.gate, btf::offsets(), &compiled)
     }
 
     /// Tells the kernel that the agent lives, and logs what the kernel programs had to say. Call
@@ -166,14 +188,20 @@ impl Kernel {
         let refused_not_tcp = of(Count::RefusedNotTcp);
         let refused_no_room = of(Count::RefusedNoRoom);
         let refused_bind = of(Count::RefusedBind);
+        let refused_socket = of(Count::RefusedSocket);
         Ok(Counters {
             captured: of(Count::Captured),
             accepted: of(Count::Accepted),
             uncaptured: of(Count::Uncaptured),
-            refused: refused_not_tcp + refused_no_room + refused_bind,
+            refused: refused_not_tcp + refused_no_room + refused_bind + refused_socket,
             refused_not_tcp,
             refused_no_room,
             refused_bind,
+            refused_socket,
+            dropped: of(Count::Dropped),
+            events_lost: of(Count::EventLost),
+            tally_lost: of(Count::TallyLost),
+            passed_kept: of(Count::PassedKept),
             passed_open: of(Count::PassedOpen),
             flow_lost: of(Count::FlowLost),
         })
@@ -195,6 +223,28 @@ impl Kernel {
             }
         }
         Ok(passed)
+    }
+
+    /// What the kernel has told since the last call, also while no agent ran.
+    pub fn events(&mut self) -> Vec<Event> {
+        self.told.events()
+    }
+
+    /// What became of the sockets of each user id and rule since the hooks were first attached.
+    pub fn tallies(&self) -> Result<BTreeMap<TallyKey, Tally>, CaptureError> {
+        self.told.tallies()
+    }
+
+    /// Lets these sockets (by `SO_COOKIE`) go on although they do not go through the gate, and no
+    /// others.
+    pub fn keep(&mut self, cookies: &[u64]) -> Result<(), CaptureError> {
+        self.told.keep(cookies)
+    }
+
+    /// Whether the hooks can see effective user ids and the makers of sockets: without the kernel's
+    /// type information the real user id decides alone.
+    pub fn sees_effective_ids(&self) -> bool {
+        btf::offsets().are_known()
     }
 
     /// SHA-256 of the kernel object in use.

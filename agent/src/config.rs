@@ -20,6 +20,7 @@ mod destination;
 mod error;
 pub mod masking;
 mod raw;
+mod reach;
 mod size;
 #[cfg(test)]
 mod tests;
@@ -28,6 +29,7 @@ mod validate;
 pub use destination::Destination;
 pub use error::{ConfigError, ConfigErrors};
 pub use masking::{CatalogueConfig, MaskingConfig, ProtectConfig};
+pub use reach::{Earlier, Reach, StrictDefault};
 pub use size::print as print_size;
 pub use validate::{Accounts, SystemAccounts};
 
@@ -116,6 +118,8 @@ pub struct Config {
     pub collector: bool,
     /// The protected service accounts.
     pub principals: Vec<Principal>,
+    /// User ids of which every TCP connection is led to the gate.
+    pub strict_uids: Vec<u32>,
     /// The protected systems; the place in this list is the id of the capture rule.
     pub targets: Vec<TargetConfig>,
 }
@@ -136,6 +140,10 @@ pub struct CaptureConfig {
     pub cgroup: Option<PathBuf>,
     /// Directory on a bpffs.
     pub pin_dir: PathBuf,
+    /// What becomes of a strict account's connection to what is no target.
+    pub strict_default: StrictDefault,
+    /// What becomes of connections that were there before the hooks.
+    pub earlier: Earlier,
 }
 
 /// The queue of records on disk.
@@ -168,6 +176,8 @@ pub struct TargetConfig {
     /// Names of the principals whose connections are caught. Empty in the file means all; here
     /// they are always spelt out.
     pub principals: Vec<String>,
+    /// Whom it is protected from beside them.
+    pub reach: Reach,
     /// Whether decisions bind.
     pub mode: Mode,
     /// What happens when the agent cannot guard it.

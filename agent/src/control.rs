@@ -69,6 +69,35 @@ pub struct Status {
     pub policy_digest: String,
     /// The protected systems.
     pub targets: Vec<TargetStatus>,
+    /// What kernel and gate counted of each principal and target, at the last heartbeat.
+    pub coverage: Vec<CoverageStatus>,
+    /// What their counts do not agree in; empty where they do.
+    pub discrepancies: Vec<String>,
+    /// Packets that the guard dropped since the hooks were attached.
+    pub dropped: u64,
+}
+
+/// The counts of one principal and target since the agent's start.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct CoverageStatus {
+    /// The principal.
+    pub principal: String,
+    /// The target; empty for what is no target.
+    pub target: String,
+    /// By the kernel: led to the gate.
+    pub redirected: u64,
+    /// By the kernel: of these, established at the gate.
+    pub accepted: u64,
+    /// By the kernel: refused by a hook.
+    pub refused: u64,
+    /// By the kernel: sockets whose packets were dropped.
+    pub dropped: u64,
+    /// By the kernel: let pass directly.
+    pub exempt: u64,
+    /// By the gate: sessions.
+    pub sessions: u64,
+    /// By the gate: connections refused.
+    pub sessions_refused: u64,
 }
 
 /// The queue of records on disk.

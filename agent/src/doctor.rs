@@ -95,6 +95,7 @@ pub fn examine(path: &Path) -> Vec<Finding> {
     findings.push(network::gate(&config, running.level == Level::Ok));
     findings.extend(network::names(&config));
     findings.push(network::collector(&config));
+    findings.push(host::local_sockets(&config));
     findings.push(host::clock());
     findings.push(host::state_dir(&config));
     findings.push(host::disk(&config));

@@ -9,6 +9,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
+use tidegate_agent_common::{RULE_STRICT, RawCapture};
 use tidegate_event::{Capture, Principal, Protocol as Spoken};
 use tidegate_journal::{Journal, SessionOpening, SessionRefusal};
 use tidegate_policy::PolicySet;
@@ -20,13 +21,15 @@ use tokio::sync::watch;
 use crate::budget::Budgets;
 use crate::capture::capture_of;
 use crate::catalogue::Catalogues;
-use crate::config::{ClientTls, Config, TargetConfig};
+use crate::config::{ClientTls, Config, StrictDefault, TargetConfig};
+use crate::coverage::Coverage;
 use crate::drain::Guard;
 use crate::gate::masking::Masking;
 use crate::gate::sight::{Sight, Site};
 use crate::gate::{Gate, Standing, Token, Watch};
 use crate::lanes::Lanes;
 use crate::masking::TargetMasking;
+use crate::opaque;
 use crate::resolve::Resolver;
 use crate::session::leg::Leg;
 use crate::session::{Session, Surroundings};
@@ -65,6 +68,8 @@ pub struct Shared {
     pub budgets: Budgets,
     /// Counts for status and heartbeat.
     pub metrics: Arc<Metrics>,
+    /// What kernel and gate counted.
+    pub coverage: Coverage,
 }
 
 /// Opens the gate's port on both loopback addresses. IPv6 is left out where the host has none.
@@ -130,7 +135,18 @@ pub async fn accept(listener: TcpListener, lanes: Arc<Lanes>, shared: Arc<Shared
 
 async fn serve(stream: TcpStream, client: SocketAddr, shared: &Shared, guard: &Guard) {
     match admit(&stream, client, shared, guard) {
-        Ok((gate, machine, around)) => {
+        Ok(Admitted::Opaque(capture, principal)) => {
+            let labels = Labels::target("");
+            let open = Open::new(&shared.metrics, &labels);
+            _ = stream.set_nodelay(true);
+            let served = opaque::serve(stream, client, &capture, &principal, shared, guard).await;
+            drop(open);
+            if let Err(reason) = served {
+                refuse(client, shared, &Refused { reason, capture: Some(capture) });
+            }
+        }
+        Ok(Admitted::Session(admitted)) => {
+            let (gate, machine, around) = *admitted;
             let labels = gate.labels().clone();
             let open = Open::new(&shared.metrics, &labels);
             _ = stream.set_nodelay(true);
@@ -141,19 +157,22 @@ async fn serve(stream: TcpStream, client: SocketAddr, shared: &Shared, guard: &G
             }
             drop(open);
         }
-        Err(refused) => {
-            shared.metrics.session_refused();
-            tracing::warn!(%client, reason = refused.reason, "connection refused");
-            let note = SessionRefusal {
-                reason: &refused.reason,
-                client,
-                original: refused.capture.as_ref().map(|capture| capture.original),
-                process: refused.capture.as_ref().map(|capture| &capture.process),
-            };
-            if let Err(error) = shared.journal.refused_session(&note) {
-                tracing::error!(%error, "a refused connection could not be recorded");
-            }
-        }
+        Err(refused) => refuse(client, shared, &refused),
+    }
+}
+
+/// Closes the connection, which the caller drops, and records why.
+fn refuse(client: SocketAddr, shared: &Shared, refused: &Refused) {
+    shared.metrics.session_refused();
+    tracing::warn!(%client, reason = refused.reason, "connection refused");
+    let note = SessionRefusal {
+        reason: &refused.reason,
+        client,
+        original: refused.capture.as_ref().map(|capture| capture.original),
+        process: refused.capture.as_ref().map(|capture| &capture.process),
+    };
+    if let Err(error) = shared.journal.refused_session(&note) {
+        tracing::error!(%error, "a refused connection could not be recorded");
     }
 }
 
@@ -187,7 +206,13 @@ enum Machine {
     Mysql(Box<tidegate_wire_mysql::Machine<Token>>),
 }
 
-type Admitted = (Gate, Machine, Surroundings);
+/// What becomes of a connection.
+enum Admitted {
+    /// Its protocol is read and decided.
+    Session(Box<(Gate, Machine, Surroundings)>),
+    /// A strict account's, to no target: it passes unread.
+    Opaque(Box<Capture>, Principal),
+}
 
 fn admit(
     stream: &TcpStream,
@@ -199,9 +224,29 @@ fn admit(
     let raw = capture_of(stream.as_fd())
         .map_err(|error| without(format!("the kernel's note cannot be read: {error}")))?
         .ok_or_else(|| without("it reached the gate's port without being captured".into()))?;
-    let capture = tidegate_identity::describe(&raw);
+    let admitted = admit_captured(&raw, client, shared, guard);
+    match &admitted {
+        Ok(_) => shared.coverage.session(raw.owner, raw.rule),
+        Err(_) => shared.coverage.refused(raw.owner, raw.rule),
+    }
+    admitted
+}
+
+fn admit_captured(
+    raw: &RawCapture,
+    client: SocketAddr,
+    shared: &Shared,
+    guard: &Guard,
+) -> Result<Admitted, Refused> {
+    let capture = tidegate_identity::describe(raw);
     let refused = |reason: String| Refused { reason, capture: Some(Box::new(capture.clone())) };
-    let (index, target, principal) = whose(&shared.config, &capture).map_err(&refused)?;
+    if raw.rule == RULE_STRICT
+        && shared.config.capture.strict_default == StrictDefault::Pass
+        && let Some(principal) = shared.config.principal(raw.owner)
+    {
+        return Ok(Admitted::Opaque(Box::new(capture), principal.clone()));
+    }
+    let (index, target, principal) = whose(&shared.config, raw).map_err(&refused)?;
     let opening = SessionOpening {
         capture: &capture,
         principal,
@@ -237,7 +282,7 @@ fn admit(
     };
     let gate = Gate::new(shared.journal.clone(), log, shared.policy.clone(), standing, watch);
     let machine = machine(target, shared, analyzer, around.verification.is_some());
-    Ok((gate, machine, around))
+    Ok(Admitted::Session(Box::new((gate, machine, around))))
 }
 
 fn sight(
@@ -257,20 +302,26 @@ fn sight(
     Some(Arc::new(Sight::new(Arc::clone(&shared.analyzer), site)))
 }
 
+/// The target by the rule, the principal by the user id that the connection was caught by: the
+/// caller's own, or that of the socket's maker.
 fn whose<'a>(
     config: &'a Config,
-    capture: &Capture,
+    raw: &RawCapture,
 ) -> Result<(usize, &'a TargetConfig, &'a Principal), String> {
-    let index = usize::try_from(capture.rule).unwrap_or(usize::MAX);
+    let principal =
+        config.principal(raw.owner).ok_or_else(|| format!("uid {} is no principal", raw.owner))?;
+    if raw.rule == RULE_STRICT {
+        return Err(format!(
+            "{} is no target, and principal {} is strict",
+            raw.original(),
+            principal.name
+        ));
+    }
+    let index = usize::try_from(raw.rule).unwrap_or(usize::MAX);
     let target = config
         .targets
         .get(index)
-        .ok_or_else(|| format!("the kernel's rule {} names no target", capture.rule))?;
-    let principal = config
-        .principals
-        .iter()
-        .find(|principal| principal.uid == capture.process.uid)
-        .ok_or_else(|| format!("uid {} is no principal", capture.process.uid))?;
+        .ok_or_else(|| format!("the kernel's rule {} names no target", raw.rule))?;
     Ok((index, target, principal))
 }
 

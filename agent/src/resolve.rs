@@ -87,6 +87,8 @@ impl Resolver {
                         uids: uids.clone(),
                         open_on_failure: target.on_failure == OnFailure::Open,
                         open_ms_max: target.open_ms_max,
+                        everyone: target.reach.everyone,
+                        exempt: target.reach.exempt.clone(),
                     });
                 };
                 match destination {

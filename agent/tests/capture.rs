@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "helpers of tests")]
 #![expect(clippy::expect_used, reason = "helpers of tests")]
 #![expect(clippy::panic, reason = "helpers of tests")]
+#![expect(clippy::indexing_slicing, reason = "helpers of tests")]
 
 use std::io::{Read as _, Write as _};
 use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream, UdpSocket};
@@ -13,10 +14,24 @@ use tidegate_agent::capture::{self, Rule, capture_of};
 use tidegate_agent_common::RawCapture;
 use tidegate_event::Executable;
 
+#[path = "capture/deeds.rs"]
+mod deeds;
+#[path = "capture/guard.rs"]
+mod guard;
 #[path = "capture/lab.rs"]
 mod lab;
+#[path = "capture/ledger.rs"]
+mod ledger;
 #[path = "capture/lifecycle.rs"]
 mod lifecycle;
+#[path = "capture/restarts.rs"]
+mod restarts;
+#[path = "capture/rows.rs"]
+mod rows;
+#[path = "capture/uring.rs"]
+mod uring;
+#[path = "capture/walk.rs"]
+mod walk;
 
 use lab::{
     Lab, NOWHERE_V4, NOWHERE_V6, addr, attempt, client, disconnect, free_port, listen, raw_socket,
@@ -339,7 +354,7 @@ fn the_most_specific_rule_holds() {
 fn this_kernel_takes_every_hook() {
     assert!(nix::unistd::getuid().is_root(), "not run: loading kernel programs needs root");
     let found = capture::probe();
-    assert_eq!(found.len(), 11);
+    assert_eq!(found.len(), 13);
     for probe in found {
         assert_eq!(probe.result, Ok(()), "{}", probe.what);
     }

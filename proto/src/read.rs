@@ -54,6 +54,7 @@ pub fn kind_name(body: &Body) -> &'static str {
         Body::Gap(_) => "gap",
         Body::Bypass(_) => "bypass",
         Body::Recovered(_) => "recovered",
+        Body::Finding(_) => "finding",
         Body::SessionOpen(_) => "session_open",
         Body::SessionRefused(_) => "session_refused",
         Body::SessionClose(_) => "session_close",

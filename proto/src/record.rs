@@ -257,6 +257,41 @@ pub fn session_close(ending: &Ending) -> Made<v1::SessionClose> {
     })
 }
 
+/// A `Finding` in parts.
+#[derive(Debug, Clone, Copy)]
+pub struct Found<'a> {
+    /// Its kind (`docs/formats/record.md`).
+    pub kind: &'a str,
+    /// What was done: `dropped`, `refused`, `ended`, `passed` or `open`.
+    pub outcome: &'a str,
+    /// In words.
+    pub detail: &'a str,
+    /// Name of the principal; empty where none is concerned.
+    pub principal: &'a str,
+    /// Name of the target; empty where none is concerned.
+    pub target: &'a str,
+    /// Who, where that is known.
+    pub process: Option<&'a Process>,
+    /// The other end, where there is one.
+    pub remote: Option<SocketAddr>,
+    /// How many alike it stands for.
+    pub count: u64,
+}
+
+/// A `Finding`.
+pub fn finding(found: &Found<'_>) -> Made<v1::Finding> {
+    made(|cut| v1::Finding {
+        kind: found.kind.to_owned(),
+        outcome: found.outcome.to_owned(),
+        detail: text(found.detail, cut),
+        principal: text(found.principal, cut),
+        target: text(found.target, cut),
+        process: found.process.map(|one| process(one, cut)),
+        remote: found.remote.map(endpoint),
+        count: found.count,
+    })
+}
+
 fn process(process: &Process, cut: &mut bool) -> v1::Process {
     let (executable, executable_unknown) = match &process.executable {
         Executable::Path(path) => (text(path, cut), String::new()),

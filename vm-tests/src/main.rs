@@ -12,6 +12,9 @@ mod story;
 use std::io::Write as _;
 
 fn main() {
+    if std::env::args().nth(1).as_deref() == Some(story::SAY) {
+        std::process::exit(story::say_on_stdin());
+    }
     if std::process::id() != 1 {
         say("this is PID 1 of a test machine: boot it with `cargo xtask vm`");
         std::process::exit(2);

@@ -1,7 +1,7 @@
 //! The main job, told on this kernel: loads, redirects, decides, records, verifies.
 
 use std::fs::{self, File, OpenOptions};
-use std::io::{BufRead as _, BufReader};
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::TcpStream;
 use std::os::unix::process::CommandExt as _;
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -61,12 +61,22 @@ principals = ["batch"]
 server = "off"
 "#;
 
+/// Makes this program write [`SSL_REQUEST`] to its stdin, which is a socket.
+pub const SAY: &str = "say";
+
+/// What a PostgreSQL server answers with one letter (manual, "Message Formats").
+const SSL_REQUEST: [u8; 8] = [0, 0, 0, 8, 4, 210, 22, 47];
+
+/// How long an answer that must not come is waited for.
+const NOTHING: Duration = Duration::from_secs(3);
+
 /// Tells the whole story; any scene that is not as told is the error.
 pub fn tell() -> anyhow::Result<()> {
     step(&format!("kernel {}", fs::read_to_string("/proc/sys/kernel/osrelease")?.trim()));
     let server = start_server()?;
     let (collector, agent) = start_tidegate()?;
     statements()?;
+    second_line()?;
     let agent = without_agent(agent)?;
     step("the collector has it all, and verify finds nothing wrong");
     evidence()?;
@@ -158,13 +168,59 @@ fn evidence() -> anyhow::Result<()> {
     run(collector_command("verify", &[])).map(drop)
 }
 
+/// What the connect hook alone would not see, on this kernel's own structures.
+fn second_line() -> anyhow::Result<()> {
+    step("a daemon with the account's effective user id is led to the gate");
+    let mut psql = psql("DELETE FROM notes")?;
+    // SAFETY: a plain system call between fork and exec.
+    unsafe {
+        psql.pre_exec(|| match libc::syscall(libc::SYS_setresuid, -1, SERVICE_UID, -1) {
+            0 => Ok(()),
+            _ => Err(std::io::Error::last_os_error()),
+        });
+    }
+    let output = psql.stdin(Stdio::null()).output()?;
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    anyhow::ensure!(said.contains("42501"), "not refused by policy: {said:?}, {}", output.status);
+    step("a connection that the account takes over carries nothing");
+    let mut stream = TcpStream::connect(("127.0.0.1", SERVER_PORT))?;
+    stream.write_all(&SSL_REQUEST)?;
+    stream.read_exact(&mut [0])?;
+    let handed: std::os::fd::OwnedFd = stream.try_clone()?.into();
+    let mut taker = Command::new("/proc/self/exe");
+    taker.arg(SAY).uid(SERVICE_UID).gid(SERVICE_UID).stdin(handed);
+    let status = taker.status()?;
+    anyhow::ensure!(status.success(), "the taker could not write: {status}");
+    stream.set_read_timeout(Some(NOTHING))?;
+    let read = stream.read(&mut [0]).map_err(|error| error.kind());
+    let nothing =
+        matches!(read, Err(std::io::ErrorKind::WouldBlock | std::io::ErrorKind::ConnectionAborted));
+    anyhow::ensure!(nothing, "the server answered: {read:?}");
+    wait_for("the finding is in the collector", || {
+        let all = run(collector_command("query", &["--json"])).unwrap_or_default();
+        all.contains("bypass dropped") || all.contains("bypass ended")
+    })
+}
+
+/// Writes to the socket that is this process's stdin; the exit code says whether it could.
+pub fn say_on_stdin() -> i32 {
+    // SAFETY: the buffer lives through the call.
+    let written =
+        unsafe { libc::write(libc::STDIN_FILENO, SSL_REQUEST.as_ptr().cast(), SSL_REQUEST.len()) };
+    i32::from(usize::try_from(written) != Ok(SSL_REQUEST.len()))
+}
+
 /// Runs SQL as `uid` with plain `psql`.
 fn reaches(uid: u32, sql: &str) -> anyhow::Result<std::process::Output> {
+    Ok(psql(sql)?.uid(uid).gid(uid).stdin(Stdio::null()).output()?)
+}
+
+fn psql(sql: &str) -> anyhow::Result<Command> {
     let mut psql = Command::new(format!("{}/psql", postgres_programs()?));
     psql.args(["-XAtq", "-v", "VERBOSITY=verbose", "-d"]);
     psql.arg(format!("host=127.0.0.1 port={SERVER_PORT} user=app dbname=app"));
-    psql.args(["-c", sql]).uid(uid).gid(uid).env("HOME", "/tmp").current_dir("/tmp");
-    Ok(psql.stdin(Stdio::null()).output()?)
+    psql.args(["-c", sql]).env("HOME", "/tmp").current_dir("/tmp");
+    Ok(psql)
 }
 
 fn expect(uid: u32, sql: &str, rows: &str) -> anyhow::Result<()> {

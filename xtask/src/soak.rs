@@ -8,6 +8,10 @@
 //!   of torn writes, lost pages, errors and power cuts than an ordinary test run.
 //! - **evidence**: 100 logs are spoilt in each of nine ways, by seed; both verifiers find and locate each, and
 //!   raise no alarm over 100 clean ones.
+//! - **walk**: 2,000 random sequences of socket operations under changing user ids; nothing that a
+//!   protected account sends reaches the server past the gate.
+//! - **restarts**: the agent's hooks are left by SIGKILL and taken over 200 times while clients connect
+//!   without pause; nobody goes past, and nothing is left over.
 //!
 //! Each has a short form (`--short`), which `cargo xtask test` runs too, and a seed, which is printed
 //! and gives the same schedule again. docs/TESTING.md says when the long form last ran.
@@ -45,6 +49,21 @@ const TRIALS_SEED_ENV: &str = "TIDEGATE_SEED";
 /// Names how many schedules the tests of the simulated disks run.
 const SCHEDULES_ENV: &str = "TIDEGATE_SCHEDULES";
 
+/// Random walks in the long form.
+const WALKS: u32 = 2_000;
+/// Random walks in the short form.
+const WALKS_SHORT: u32 = 100;
+/// Names how many sequences the random walk has.
+const WALKS_ENV: &str = "TIDEGATE_WALK_SEQUENCES";
+/// Names its seed.
+const WALK_SEED_ENV: &str = "TIDEGATE_WALK_SEED";
+/// Restarts in the long form.
+const RESTARTS: u32 = 200;
+/// Restarts in the short form.
+const RESTARTS_SHORT: u32 = 3;
+/// Names how many restarts there are.
+const RESTARTS_ENV: &str = "TIDEGATE_RESTARTS";
+
 /// Arguments of `cargo xtask soak`.
 #[derive(Debug, Clone, Copy, clap::Args)]
 pub struct Args {
@@ -70,6 +89,10 @@ pub enum Proof {
     Disk,
     /// Logs are spoilt.
     Evidence,
+    /// Sockets are used in random ways under changing user ids.
+    Walk,
+    /// Hooks are left and taken over again and again under churn.
+    Restarts,
 }
 
 /// Runs `cargo xtask soak`.
@@ -81,7 +104,9 @@ pub fn run(args: Args) -> anyhow::Result<()> {
         run::run(&mut cargo)?;
     }
     let seed = args.seed.map_or_else(random::u64, Ok)?;
-    for proof in [Proof::Kills, Proof::Outage, Proof::Disk, Proof::Evidence] {
+    let all =
+        [Proof::Kills, Proof::Outage, Proof::Disk, Proof::Evidence, Proof::Walk, Proof::Restarts];
+    for proof in all {
         if args.proof.is_none_or(|wanted| wanted == proof) {
             prove(proof, args.short, seed)?;
         }
@@ -103,6 +128,16 @@ pub fn prove(proof: Proof, short: bool, seed: u64) -> anyhow::Result<()> {
         }
         Proof::Disk => disk(if short { SCHEDULES_SHORT } else { SCHEDULES })?,
         Proof::Evidence => evidence(if short { TRIALS_SHORT } else { TRIALS }, seed)?,
+        Proof::Walk => {
+            let count = if short { WALKS_SHORT } else { WALKS };
+            capture("walk::", &[(WALKS_ENV, count.into()), (WALK_SEED_ENV, seed)])?;
+            format!("{count} sequences of socket operations")
+        }
+        Proof::Restarts => {
+            let count = if short { RESTARTS_SHORT } else { RESTARTS };
+            capture("restarts::", &[(RESTARTS_ENV, count.into())])?;
+            format!("{count} restarts")
+        }
     };
     let seconds = start.elapsed().as_secs();
     term::line(&format!("soak: {proof:?}, {form} form, seed {seed}: {shown} ({seconds} s)"));
@@ -129,6 +164,15 @@ fn evidence(trials: u32, seed: u64) -> anyhow::Result<String> {
         .env(TRIALS_SEED_ENV, (seed % 1_000_000_000).to_string());
     run::run(&mut cargo)?;
     Ok(format!("{trials} spoilt logs of each kind found and located by both verifiers"))
+}
+
+/// Runs the capture's tests of this module in their long form; what they show is on the console.
+fn capture(module: &str, settings: &[(&str, u64)]) -> anyhow::Result<()> {
+    let mut cargo = run::cargo();
+    cargo.args(["nextest", "run", "--profile", "soak", "--package", "tidegate-agent"]);
+    cargo.args(["--test", "capture", "--no-capture", module]);
+    cargo.envs(settings.iter().map(|(name, value)| (name, value.to_string())));
+    run::run(&mut cargo)
 }
 
 /// A laboratory whose server logs every statement.

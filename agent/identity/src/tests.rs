@@ -19,12 +19,14 @@ fn raw(pid: u32, boot_ns: u64) -> RawCapture {
         version: tidegate_agent_common::ABI_VERSION,
         rule: 5,
         uid: 6,
+        owner: 6,
         gid: 7,
         pid,
         tid: pid,
         port: 5432,
         family: 2,
         comm,
+        zero: 0,
     }
 }
 

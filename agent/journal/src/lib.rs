@@ -26,6 +26,7 @@ mod bypass;
 mod clock;
 mod commit;
 mod error;
+mod finding;
 mod open;
 mod pledge;
 mod recovery;
@@ -38,11 +39,15 @@ use std::sync::Arc;
 
 pub use clock::{Clock, SystemClock, boot_id};
 pub use error::JournalError;
+pub use finding::OpaqueOpening;
 pub use open::{PreviousChain, Recovered};
 pub use pledge::{Pledge, Receipt};
 pub use session::{Recorded, SessionCounts, SessionLog, SessionOpening, SessionRefusal};
+pub use tidegate_proto::record::Found;
 pub use tidegate_spool::{Files, Fill, Level, OsFiles};
-pub use types::{Health, HeartbeatCounts, Lifecycle, Options};
+pub use types::{
+    COVERAGE_MAX, DISCREPANCIES_MAX, Health, HeartbeatCounts, Lifecycle, Options, Pair,
+};
 pub use uplink::{OFFER_MS, SealedBatch, UplinkSource};
 
 use commit::SyncThread;

@@ -18,7 +18,10 @@ use tidegate_proto::{record, write};
 use tidegate_spool::{Files, Fill, Level, OsFiles};
 
 use crate::writer::{About, Push, Shared};
-use crate::{Health, HeartbeatCounts, Journal, JournalError, Lifecycle, Pledge};
+use crate::{
+    COVERAGE_MAX, DISCREPANCIES_MAX, Health, HeartbeatCounts, Journal, JournalError, Lifecycle,
+    Pledge,
+};
 
 /// A session about to open.
 #[derive(Debug, Clone, Copy)]
@@ -123,11 +126,7 @@ impl<F: Files> Journal<F> {
         });
         let about = About { session: Some(&id), cause: None, reserved: false, push: Push::Buffer };
         self.shared.append_message(about, &Body::SessionOpen(made.message), made.cut)?;
-        Ok(SessionLog {
-            shared: Arc::clone(&self.shared),
-            id,
-            refuse_from: Level::NoNewStatements95,
-        })
+        Ok(SessionLog::new(Arc::clone(&self.shared), id))
     }
 
     /// Records that the gate refused a connection.
@@ -165,6 +164,8 @@ impl<F: Files> Journal<F> {
             let progress = self.shared.progress.borrow();
             (progress.durable, progress.acknowledged)
         };
+        let all = counts.coverage.len();
+        let is_cut = all > COVERAGE_MAX || counts.discrepancies.len() > DISCREPANCIES_MAX;
         let body = Body::Heartbeat(v1::Heartbeat {
             captured: counts.captured,
             refused_in_kernel: counts.refused_in_kernel,
@@ -181,8 +182,16 @@ impl<F: Files> Journal<F> {
                 .lock()
                 .unwrap_or_else(PoisonError::into_inner)
                 .clone(),
+            coverage: counts.coverage.iter().take(COVERAGE_MAX).map(Into::into).collect(),
+            coverage_total: if is_cut { u32::try_from(all).unwrap_or(u32::MAX) } else { 0 },
+            discrepancies: counts
+                .discrepancies
+                .iter()
+                .take(DISCREPANCIES_MAX)
+                .map(|text| cut(text, NAME_BYTES_MAX).0.to_owned())
+                .collect(),
         });
-        self.shared.append_message(About::AGENT, &body, false).map(|_| ())
+        self.shared.append_message(About::AGENT, &body, is_cut).map(|_| ())
     }
 
     /// Seals and syncs what was appended before the call; waits for the disk.
@@ -227,6 +236,14 @@ impl<F: Files> Journal<F> {
 }
 
 impl<F: Files> SessionLog<F> {
+    pub(crate) const fn new(shared: Arc<Shared<F>>, id: SessionId) -> Self {
+        Self { shared, id, refuse_from: Level::NoNewStatements95 }
+    }
+
+    pub(crate) fn shared(&self) -> &Shared<F> {
+        &self.shared
+    }
+
     /// The session's id in its records.
     pub const fn id(&self) -> SessionId {
         self.id

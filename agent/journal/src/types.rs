@@ -65,7 +65,7 @@ impl From<Lifecycle> for v1::lifecycle::Kind {
 }
 
 /// Counters of a heartbeat that only the agent knows.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct HeartbeatCounts {
     /// Connects that the kernel redirected since the hooks were attached.
     pub captured: u64,
@@ -79,6 +79,56 @@ pub struct HeartbeatCounts {
     pub sessions_refused: u64,
     /// Sessions open now.
     pub sessions_active: u64,
+    /// What kernel and gate counted, by principal and target; the first [`COVERAGE_MAX`] are
+    /// written.
+    pub coverage: Vec<Pair>,
+    /// What their counts do not agree in, in words; the first [`DISCREPANCIES_MAX`] are written.
+    pub discrepancies: Vec<String>,
+}
+
+/// Most pairs of one heartbeat: a name has at most 63 bytes, so that they fit a record.
+pub const COVERAGE_MAX: usize = 256;
+
+/// Most discrepancies of one heartbeat.
+pub const DISCREPANCIES_MAX: usize = 8;
+
+/// The counts of one principal and target since this chain began.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Pair {
+    /// The principal's name, or its user id in words.
+    pub principal: String,
+    /// The target's name; empty for what is no target.
+    pub target: String,
+    /// By the kernel: led to the gate.
+    pub redirected: u64,
+    /// By the kernel: of these, established at the gate.
+    pub accepted: u64,
+    /// By the kernel: refused by a hook.
+    pub refused: u64,
+    /// By the kernel: sockets whose packets the guard dropped.
+    pub dropped: u64,
+    /// By the kernel: let pass directly.
+    pub exempt: u64,
+    /// By the gate: sessions opened.
+    pub sessions: u64,
+    /// By the gate: connections refused.
+    pub sessions_refused: u64,
+}
+
+impl From<&Pair> for v1::Coverage {
+    fn from(pair: &Pair) -> Self {
+        Self {
+            principal: pair.principal.clone(),
+            target: pair.target.clone(),
+            redirected: pair.redirected,
+            accepted: pair.accepted,
+            refused: pair.refused,
+            dropped: pair.dropped,
+            exempt: pair.exempt,
+            sessions: pair.sessions,
+            sessions_refused: pair.sessions_refused,
+        }
+    }
 }
 
 /// How the journal is.

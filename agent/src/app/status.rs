@@ -5,27 +5,48 @@ use std::sync::{Arc, PoisonError};
 use std::time::Instant;
 
 use tidegate_event::{Mode, OnFailure};
-use tidegate_journal::{HeartbeatCounts, Level, Lifecycle};
+use tidegate_journal::{Clock as _, HeartbeatCounts, Level, Lifecycle, Pair, SystemClock};
 
 use super::{Hooks, hooks_of};
 use crate::config::TargetConfig;
-use crate::control::{SpoolStatus, Status, StatusSource, TargetStatus, UplinkStatus};
+use crate::control::{
+    CoverageStatus, SpoolStatus, Status, StatusSource, TargetStatus, UplinkStatus,
+};
+use crate::coverage;
 use crate::ingress::Shared;
-use crate::telemetry::Metrics;
 use crate::uplink;
 
-/// The counts of one heartbeat.
-pub fn heartbeat_counts(metrics: &Metrics, hooks: &Hooks) -> HeartbeatCounts {
-    let kernel = hooks_of(hooks).as_ref().and_then(|kernel| kernel.counters().ok());
-    let kernel = kernel.unwrap_or_default();
-    let counts = metrics.counts();
+/// What the kernel has counted; nothing where it cannot be asked.
+pub fn kernel_counts(hooks: &Hooks) -> coverage::Kernel {
+    let hooks = hooks_of(hooks);
+    let counters = hooks.as_ref().and_then(|kernel| kernel.counters().ok());
+    let tallies = hooks.as_ref().and_then(|kernel| kernel.tallies().ok());
+    drop(hooks);
+    coverage::Kernel {
+        tallies: tallies.unwrap_or_default(),
+        counters: counters.unwrap_or_default(),
+    }
+}
+
+/// The counts of one heartbeat, and a look at whether they agree.
+pub fn heartbeat_counts(shared: &Shared, hooks: &Hooks) -> HeartbeatCounts {
+    let kernel = kernel_counts(hooks);
+    let counts = shared.metrics.counts();
+    let report = if hooks_of(hooks).is_some() {
+        shared.coverage.look(&shared.config, &kernel, SystemClock.boot_ns())
+    } else {
+        // Detached, which is a record of its own: there is nothing to compare with.
+        coverage::Report::default()
+    };
     HeartbeatCounts {
-        captured: kernel.captured,
-        refused_in_kernel: kernel.refused,
-        passed_open: kernel.passed_open,
+        captured: kernel.counters.captured,
+        refused_in_kernel: kernel.counters.refused,
+        passed_open: kernel.counters.passed_open,
         sessions_opened: counts.sessions,
         sessions_refused: counts.sessions_refused,
         sessions_active: counts.sessions_active,
+        coverage: report.pairs,
+        discrepancies: report.discrepancies,
     }
 }
 
@@ -37,6 +58,20 @@ const fn in_words(level: Level) -> &'static str {
         Level::NoNewSessions80 => "no new sessions",
         Level::NoNewStatements95 => "no new statements",
         Level::Full => "full",
+    }
+}
+
+fn coverage_of(pair: Pair) -> CoverageStatus {
+    CoverageStatus {
+        principal: pair.principal,
+        target: pair.target,
+        redirected: pair.redirected,
+        accepted: pair.accepted,
+        refused: pair.refused,
+        dropped: pair.dropped,
+        exempt: pair.exempt,
+        sessions: pair.sessions,
+        sessions_refused: pair.sessions_refused,
     }
 }
 
@@ -110,6 +145,11 @@ impl StatusSource for Source {
     fn status(&self) -> Status {
         let counts = self.shared.metrics.counts();
         let kernel = hooks_of(&self.hooks).as_ref().and_then(|kernel| kernel.counters().ok());
+        let kernel = kernel.unwrap_or_default();
+        let report = self.shared.coverage.last();
+        let mut discrepancies = report.silences;
+        discrepancies.extend(report.discrepancies);
+        discrepancies.dedup();
         let targets = self.shared.config.targets.iter().enumerate();
         Status {
             agent_id: self.shared.config.agent_id.clone(),
@@ -120,11 +160,14 @@ impl StatusSource for Source {
             sessions_total: counts.sessions,
             operations: counts.operations,
             refused: counts.refused,
-            captured: kernel.unwrap_or_default().captured,
+            captured: kernel.captured,
             spool: self.spool(),
             uplink: self.uplink(),
             policy_digest: self.shared.policy.borrow().digest().to_string(),
             targets: targets.map(|(index, target)| self.target(index, target)).collect(),
+            coverage: report.pairs.into_iter().map(coverage_of).collect(),
+            discrepancies,
+            dropped: kernel.dropped,
         }
     }
 

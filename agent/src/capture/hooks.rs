@@ -27,10 +27,11 @@ const fn hook(program: &'static str, place: &'static str, attach_type: u32) -> H
     Hook { program, place, attach_type }
 }
 
-/// All hooks, in the order in which they are attached: what leads connections away comes last,
-/// when all that knows of them is there.
-pub(super) const HOOKS: [Hook; 10] = [
+/// All hooks, in the order in which they are attached: what leads connections away comes late,
+/// when all that knows of them is there, and what drops the others comes last.
+pub(super) const HOOKS: [Hook; 12] = [
     hook("tg_getsockopt", "cgroup/getsockopt", 21),
+    hook("tg_sock_create", "cgroup/sock_create", 2),
     hook("tg_sockops", "sockops", 3),
     hook("tg_peername4", "cgroup/getpeername4", 29),
     hook("tg_peername6", "cgroup/getpeername6", 30),
@@ -40,6 +41,7 @@ pub(super) const HOOKS: [Hook; 10] = [
     hook("tg_sendmsg6", "cgroup/sendmsg6", 15),
     hook("tg_connect4", "cgroup/connect4", 10),
     hook("tg_connect6", "cgroup/connect6", 11),
+    hook("tg_egress", "cgroup_skb/egress", 1),
 ];
 
 /// Brings maps and programs into the kernel, with the maps pinned where `pins` are given.
@@ -63,6 +65,8 @@ pub(super) fn load(ebpf: &mut Ebpf, hook: &Hook) -> Result<(), CaptureError> {
         Program::CgroupSockAddr(program) => program.load(),
         Program::CgroupSockopt(program) => program.load(),
         Program::SockOps(program) => program.load(),
+        Program::CgroupSock(program) => program.load(),
+        Program::CgroupSkb(program) => program.load(),
         _ => return Err(refused("of an unexpected type".to_owned())),
     }
     .map_err(|error| refused(verdict(&error)))

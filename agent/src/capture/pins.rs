@@ -20,8 +20,21 @@ use super::{CaptureError, sys};
 const BPFFS: &str = "/sys/fs/bpf";
 
 /// Names of the pinned maps.
-pub(super) const MAPS: [&str; 9] =
-    ["ACTIVE", "BEAT", "COUNTERS", "FLOWS", "HEADERS", "NOTES", "PASSED_OPEN", "ROUTES", "UIDS"];
+pub(super) const MAPS: [&str; 13] = [
+    "ACTIVE",
+    "BEAT",
+    "COUNTERS",
+    "EVENTS",
+    "FLOWS",
+    "HEADERS",
+    "KEPT",
+    "NOTES",
+    "PASSED_OPEN",
+    "ROUTES",
+    "TAGS",
+    "TALLIES",
+    "UIDS",
+];
 
 /// The map that names the ABI of the rest.
 const ABI_MAP: &str = "ABI";
@@ -107,7 +120,8 @@ pub(super) fn detach(directory: &Path) -> Result<bool, CaptureError> {
             pinned.push((rank(&name), entry.path()));
         }
     }
-    // What leads connections to the gate goes first, so that none is led there and not known.
+    // What drops goes first, then what leads to the gate, so that no connection is led there and
+    // not known.
     pinned.sort();
     for (_, path) in &pinned {
         if let Ok(link) = sys::open_pin(path) {
@@ -123,9 +137,10 @@ pub(super) fn detach(directory: &Path) -> Result<bool, CaptureError> {
 
 fn rank(name: &str) -> u8 {
     match name {
-        name if name.starts_with("link_tg_connect") => 0,
-        name if name.starts_with("link_") => 1,
-        _ => 2,
+        "link_tg_egress" => 0,
+        name if name.starts_with("link_tg_connect") => 1,
+        name if name.starts_with("link_") => 2,
+        _ => 3,
     }
 }
 

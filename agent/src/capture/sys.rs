@@ -10,7 +10,9 @@ use std::os::fd::{AsRawFd as _, BorrowedFd, FromRawFd as _, OwnedFd, RawFd};
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
 
-use tidegate_agent_common::{Pong, RawCapture, SOCKOPT_CAPTURE, SOCKOPT_LEVEL, SOCKOPT_PING};
+use tidegate_agent_common::{
+    Event, Pong, RawCapture, SOCKOPT_CAPTURE, SOCKOPT_LEVEL, SOCKOPT_PING,
+};
 
 /// Commands of bpf(2), `enum bpf_cmd` in `linux/bpf.h`.
 const BPF_OBJ_PIN: libc::c_long = 6;
@@ -134,6 +136,15 @@ pub(super) fn wait_for_running_programs() {
     if result < 0 {
         std::thread::sleep(std::time::Duration::from_millis(GRACE_FALLBACK_MS));
     }
+}
+
+/// An event as the ring holds it; `None` for bytes of another length.
+pub(super) fn event(bytes: &[u8]) -> Option<Event> {
+    if bytes.len() != size_of::<Event>() {
+        return None;
+    }
+    // SAFETY: as long as an `Event`, which is made of integers, valid for every bit pattern.
+    Some(unsafe { bytes.as_ptr().cast::<Event>().read_unaligned() })
 }
 
 /// Asks the hooks for the capture of an accepted socket; `None` where they know none.

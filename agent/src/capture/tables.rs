@@ -3,14 +3,15 @@
 //! Promises: a kernel program sees the old table or the new one, never a mixture, and a half is
 //! written only when no program can still be reading it.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use aya::Ebpf;
 use aya::maps::lpm_trie::Key;
 use aya::maps::{Array, HashMap, LpmTrie, Map, MapData};
 use tidegate_agent_common::{
-    Address, Destination, Header, ROUTES_MAX, RULES_MAX, RouteKey, UIDS_MAX, UidKey,
+    Address, Destination, Header, Offsets, ROUTES_MAX, RULES_MAX, RouteKey, UID_ANY, UID_PROTECTED,
+    UID_STRICT, UIDS_MAX, UidKey,
 };
 
 use super::{CaptureError, sys};
@@ -32,6 +33,10 @@ pub struct Rule {
     pub open_on_failure: bool,
     /// For how long after the last heartbeat, in milliseconds.
     pub open_ms_max: u64,
+    /// Whether every user id is led to the gate, but for the exempt ones.
+    pub everyone: bool,
+    /// With `everyone`: user ids that may go there directly.
+    pub exempt: Vec<u32>,
 }
 
 /// Who the gate is.
@@ -46,26 +51,45 @@ pub(super) struct Gate {
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Compiled {
     routes: BTreeMap<(u32, u16, Address, u32), Destination>,
-    uids: BTreeSet<u32>,
+    /// With their `UID_*` bits.
+    uids: BTreeMap<u32, u32>,
+    everyone: bool,
 }
 
 /// Spreads the rules over the user ids, and refuses what does not fit. Where two rules name the
-/// same destination for the same user id, the one with the lower id holds.
-pub(super) fn compile(rules: &[Rule]) -> Result<Compiled, CaptureError> {
+/// same destination for the same user id, the one with the lower id holds. Of the strict user ids
+/// every TCP connection is led to the gate.
+pub(super) fn compile(rules: &[Rule], strict: &[u32]) -> Result<Compiled, CaptureError> {
     let mut compiled = Compiled::default();
+    for uid in strict {
+        compiled.uids.insert(*uid, UID_PROTECTED | UID_STRICT);
+    }
     for rule in rules {
         let row = destination(rule)?;
         for uid in &rule.uids {
-            compiled.uids.insert(*uid);
-            let held = compiled.routes.entry((*uid, row.port, row.net, row.bits)).or_insert(row);
-            if row.rule < held.rule {
-                *held = row;
+            compiled.uids.entry(*uid).or_insert(UID_PROTECTED);
+            compiled.add(*uid, row);
+        }
+        if rule.everyone {
+            compiled.everyone = true;
+            compiled.add(UID_ANY, row);
+            for uid in rule.exempt.iter().filter(|uid| !rule.uids.contains(uid)) {
+                compiled.add(*uid, row.exempt());
             }
         }
     }
     fits(compiled.routes.len(), ROUTES_MAX, "pairs of user id and destination")?;
     fits(compiled.uids.len(), UIDS_MAX, "protected user ids")?;
     Ok(compiled)
+}
+
+impl Compiled {
+    fn add(&mut self, uid: u32, row: Destination) {
+        let held = self.routes.entry((uid, row.port, row.net, row.bits)).or_insert(row);
+        if row.rule < held.rule {
+            *held = row;
+        }
+    }
 }
 
 fn fits(count: usize, max: u32, what: &str) -> Result<(), CaptureError> {
@@ -117,25 +141,34 @@ impl Tables {
     }
 
     /// Writes the idle half, then turns the kernel to it with one byte.
-    pub(super) fn replace(&mut self, gate: Gate, compiled: &Compiled) -> Result<(), CaptureError> {
+    pub(super) fn replace(
+        &mut self,
+        gate: Gate,
+        offsets: Offsets,
+        compiled: &Compiled,
+    ) -> Result<(), CaptureError> {
         // Programs that began before the last turn may still read the half that is idle now.
         sys::wait_for_running_programs();
         let active = self.active.get(&0, 0).map_err(at("ACTIVE"))?;
         let idle = u32::from(active != 1);
         self.clear(idle)?;
         for ((uid, ..), destination) in &compiled.routes {
-            let key = key(idle, *uid, destination);
-            self.routes.insert(&key, destination, 0).map_err(at("ROUTES"))?;
+            let port = u32::from(destination.port);
+            for port in [port, RouteKey::PORT_HOST] {
+                let key = key(idle, *uid, port, destination);
+                self.routes.insert(&key, destination, 0).map_err(at("ROUTES"))?;
+            }
         }
-        for uid in &compiled.uids {
+        for (uid, bits) in &compiled.uids {
             let key = UidKey { half: idle, uid: *uid };
-            self.uids.insert(key, 1, 0).map_err(at("UIDS"))?;
+            self.uids.insert(key, bits, 0).map_err(at("UIDS"))?;
         }
         let header = Header {
             gate_port: u32::from(gate.port),
             gate_pid: gate.pid,
             gate_uid: gate.uid,
-            zero: 0,
+            everyone: u32::from(compiled.everyone),
+            offsets,
         };
         self.headers.set(idle, header, 0).map_err(at("HEADERS"))?;
         self.active.set(0, idle, 0).map_err(at("ACTIVE"))
@@ -154,9 +187,8 @@ impl Tables {
     }
 }
 
-fn key(half: u32, uid: u32, destination: &Destination) -> Key<RouteKey> {
+fn key(half: u32, uid: u32, port: u32, destination: &Destination) -> Key<RouteKey> {
     let family = if destination.is_v4() { 4 } else { 6 };
-    let port = u32::from(destination.port);
     let addr = destination.net;
     Key::new(RouteKey::FIXED_BITS + destination.bits, RouteKey { half, uid, family, port, addr })
 }
@@ -183,21 +215,32 @@ mod tests {
     fn rule(id: u32, addr: &str, prefix: u8, port: u16, uids: &[u32]) -> Rule {
         let addr = addr.parse().unwrap();
         let uids = uids.to_vec();
-        Rule { id, addr, prefix, port, uids, open_on_failure: false, open_ms_max: 0 }
+        Rule {
+            id,
+            addr,
+            prefix,
+            port,
+            uids,
+            open_on_failure: false,
+            open_ms_max: 0,
+            everyone: false,
+            exempt: Vec::new(),
+        }
     }
 
     #[test]
     fn each_uid_has_its_own_rules_and_the_lower_id_holds_where_two_are_the_same() {
-        let compiled = compile(&[
+        let rules = [
             rule(2, "10.0.0.0", 8, 5432, &[7, 8]),
             rule(1, "10.9.9.9", 8, 5432, &[7]),
             rule(3, "10.0.0.5", 32, 5432, &[8]),
-        ])
-        .unwrap();
+        ];
+        let compiled = compile(&rules, &[9]).unwrap();
         let found: Vec<_> =
             compiled.routes.iter().map(|(key, row)| (key.0, row.bits, row.rule)).collect();
         assert_eq!(found, [(7, 104, 1), (8, 104, 2), (8, 128, 3)]);
-        assert_eq!(compiled.uids.into_iter().collect::<Vec<_>>(), [7, 8]);
+        let uids: Vec<_> = compiled.uids.into_iter().collect();
+        assert_eq!(uids, [(7, UID_PROTECTED), (8, UID_PROTECTED), (9, UID_PROTECTED | UID_STRICT)]);
     }
 
     #[test]
@@ -212,8 +255,19 @@ mod tests {
             (vec![rule(0, "10.0.0.1", 33, 1, &[])], "10.0.0.1/33"),
         ];
         for (rules, expected) in rows {
-            let error = compile(&rules).unwrap_err().to_string();
+            let error = compile(&rules, &[]).unwrap_err().to_string();
             assert!(error.contains(expected), "{error}");
         }
+    }
+
+    #[test]
+    fn a_rule_for_everyone_has_its_exceptions() {
+        let everyone = Rule { everyone: true, exempt: vec![7, 9], ..rule(1, "::1", 128, 5, &[7]) };
+        let compiled = compile(&[everyone], &[]).unwrap();
+        let found: Vec<_> =
+            compiled.routes.iter().map(|(key, row)| (key.0, row.is_exempt())).collect();
+        assert_eq!(found, [(7, false), (9, true), (UID_ANY, false)]);
+        assert!(compiled.everyone);
+        assert_eq!(compiled.uids.into_keys().collect::<Vec<_>>(), [7]);
     }
 }

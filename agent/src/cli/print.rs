@@ -4,7 +4,7 @@ use std::io::{IsTerminal as _, Write as _};
 
 use crate::check::Explained;
 use crate::config::Config;
-use crate::control::Status;
+use crate::control::{CoverageStatus, Status};
 use crate::doctor::{Finding, Level};
 
 /// Width of the names column.
@@ -76,6 +76,23 @@ pub(super) fn findings(findings: &[Finding], as_json: bool) -> anyhow::Result<()
     Ok(())
 }
 
+/// What kernel and gate counted of one principal and target.
+fn coverage(pair: &CoverageStatus) -> String {
+    let target = if pair.target.is_empty() { "no target" } else { &pair.target };
+    format!(
+        "{} to {target}: {} led to the gate, {} arrived, {} served, {} refused there; {} refused and \
+         {} dropped by the kernel, {} let pass",
+        pair.principal,
+        pair.redirected,
+        pair.accepted,
+        pair.sessions,
+        pair.sessions_refused,
+        pair.refused,
+        pair.dropped,
+        pair.exempt
+    )
+}
+
 /// How the agent is doing.
 pub(super) fn status(status: &Status, as_json: bool) -> anyhow::Result<()> {
     if as_json {
@@ -91,6 +108,13 @@ pub(super) fn status(status: &Status, as_json: bool) -> anyhow::Result<()> {
     row("sessions", format!("{} open, {} in all", status.sessions_active, status.sessions_total))?;
     row("operations", format!("{}, {} refused", status.operations, status.refused))?;
     row("captured", status.captured.to_string())?;
+    row("dropped", format!("{} packets past the gate", status.dropped))?;
+    for pair in &status.coverage {
+        row("coverage", coverage(pair))?;
+    }
+    for discrepancy in &status.discrepancies {
+        row("NOT WHOLE", discrepancy.clone())?;
+    }
     let spool = &status.spool;
     row(
         "spool",

@@ -57,6 +57,8 @@ pub(super) struct RawGate {
 pub(super) struct RawCapture {
     pub cgroup: Option<Text>,
     pub pin_dir: Option<Text>,
+    pub strict_default: Option<Text>,
+    pub earlier: Option<Text>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -83,6 +85,8 @@ pub(super) struct RawPrincipal {
     pub name: Text,
     pub uid: Option<Number>,
     pub user: Option<Text>,
+    #[serde(default)]
+    pub strict: bool,
 }
 
 #[derive(Debug, Deserialize)]
@@ -92,6 +96,8 @@ pub(super) struct RawTarget {
     pub protocol: Text,
     pub destinations: Spanned<Vec<Text>>,
     pub principals: Option<Spanned<Vec<Text>>>,
+    pub enforce_for: Option<Text>,
+    pub exempt: Option<Spanned<Vec<Text>>>,
     pub mode: Option<Text>,
     pub on_failure: Option<Text>,
     pub open_seconds_max: Option<Number>,

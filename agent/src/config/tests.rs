@@ -6,7 +6,7 @@ use std::path::Path;
 use tidegate_event::{Durability, Mode, OnFailure, TargetName};
 
 use super::masking::{DetectorName, MaskConfig, UnresolvedConfig};
-use super::{Accounts, ClientTls, Config, Destination, ServerTls};
+use super::{Accounts, ClientTls, Config, Destination, Earlier, Reach, ServerTls, StrictDefault};
 
 /// A host with one user.
 struct OneUser;
@@ -63,6 +63,47 @@ fn the_smallest_file_takes_every_default() {
     assert_eq!(config.policy.files, [dir.path().join("p.cedar")]);
     assert_eq!(config.policy.durability, Durability::Process);
     assert!(!config.collector && config.principals.is_empty() && config.targets.is_empty());
+}
+
+#[test]
+fn strictness_and_reach_are_said_by_name_or_number() {
+    let dir = dir();
+    let text = r#"
+[capture]
+strict_default = "pass"
+earlier = "keep"
+[[principals]]
+name = "batch"
+user = "batch"
+strict = true
+[[principals]]
+name = "report"
+uid = 992
+[[targets]]
+name = "ledger"
+protocol = "postgres"
+destinations = ["10.0.0.5:5432"]
+enforce_for = "everyone"
+exempt = ["batch", "0", "34", "0"]
+"#;
+    let config = parse(dir.path(), &format!("{HEAD}{text}")).unwrap();
+    assert_eq!(config.strict_uids, [991]);
+    assert_eq!(config.capture.strict_default, StrictDefault::Pass);
+    assert_eq!(config.capture.earlier, Earlier::Keep);
+    let ledger = config.targets.first().unwrap();
+    assert_eq!(ledger.reach, Reach { everyone: true, exempt: vec![0, 34, 991] });
+    let target =
+        "[[targets]]\nname = \"t\"\nprotocol = \"postgres\"\ndestinations = [\"10.0.0.5:1\"]\n";
+    check(
+        &format!("{target}exempt = [\"nobody\", \"4294967295\"]\n"),
+        &[
+            "agent.toml:9:10: exempt has no effect without enforce_for = \"everyone\"; leave it out, \
+             or add enforce_for = \"everyone\"",
+            "agent.toml:9:11: there is no user \"nobody\" on this host; create the account, or give \
+             its uid",
+            "agent.toml:9:21: 4294967295 is no uid; use 0 to 4294967294",
+        ],
+    );
 }
 
 #[test]

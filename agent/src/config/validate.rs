@@ -14,6 +14,7 @@ use super::{
 
 mod files;
 mod protect;
+mod reach;
 mod target;
 
 /// Which user has which uid, and who we are.
@@ -63,6 +64,7 @@ pub(super) fn validate(raw: &Raw, context: &Context<'_>) -> Result<Config, Confi
     let run_dir =
         check.absolute(raw.agent.run_dir.as_ref(), "agent.run_dir", super::RUN_DIR_DEFAULT);
     let gate = check.gate(&raw.gate);
+    let (strict_default, earlier) = check.habits(&raw.capture);
     let capture = CaptureConfig {
         cgroup: raw
             .capture
@@ -74,6 +76,8 @@ pub(super) fn validate(raw: &Raw, context: &Context<'_>) -> Result<Config, Confi
             "capture.pin_dir",
             super::PIN_DIR_DEFAULT,
         ),
+        strict_default,
+        earlier,
     };
     let spool = check.spool(&raw.spool);
     let policy = check.policy(&raw.policy, raw.collector.is_some());
@@ -92,6 +96,7 @@ pub(super) fn validate(raw: &Raw, context: &Context<'_>) -> Result<Config, Confi
             spool,
             policy,
             collector: raw.collector.is_some(),
+            strict_uids: reach::strict(&raw.principals, &principals),
             principals,
             targets,
         });

@@ -29,6 +29,22 @@ pub(super) fn clock() -> Finding {
     Finding::ok(CHECK, found)
 }
 
+/// Whether protected accounts can reach a database past the hooks, by a local socket.
+pub(super) fn local_sockets(config: &Config) -> Finding {
+    const CHECK: &str = "local sockets";
+    let doors = crate::findings::local::doors(config);
+    if doors.is_empty() {
+        return Finding::ok(CHECK, "no database's local socket is open to a protected account");
+    }
+    let list: Vec<String> = doors
+        .iter()
+        .map(|door| format!("{} to {}", door.socket.display(), door.principal))
+        .collect();
+    let todo = "take the accounts' right to these sockets away (mode, group), or refuse them in \
+                pg_hba.conf: what passes there is not seen";
+    Finding::warn(CHECK, format!("open doors: {}", list.join(", ")), todo)
+}
+
 /// Whether keys and records lie where others can't read them.
 pub(super) fn state_dir(config: &Config) -> Finding {
     const CHECK: &str = "state directory";

@@ -53,6 +53,7 @@ impl Lab {
             cgroup: Some(self.cgroup.clone()),
             pin_dir: self.pin_dir.clone(),
             gate_port: self.gate_port,
+            strict_uids: Vec::new(),
         }
     }
 
@@ -72,7 +73,17 @@ impl Lab {
         let addr: IpAddr = addr.parse().unwrap();
         let prefix = if addr.is_ipv4() { 32 } else { 128 };
         let uids = vec![self.uid];
-        Rule { id, addr, prefix, port, uids, open_on_failure: false, open_ms_max: 0 }
+        Rule {
+            id,
+            addr,
+            prefix,
+            port,
+            uids,
+            open_on_failure: false,
+            open_ms_max: 0,
+            everyone: false,
+            exempt: Vec::new(),
+        }
     }
 
     /// The gate's listeners. Bound after the hooks are there, as the agent does.
@@ -98,6 +109,9 @@ pub fn move_self(cgroup: &Path) {
     fs::write(procs, std::process::id().to_string()).expect("not run: cannot enter a cgroup");
 }
 
+/// Longest wait for a client.
+const ACCEPT_WAIT: std::time::Duration = std::time::Duration::from_secs(20);
+
 /// Room for every connection that a test makes: the kernel drops what finds the queue full, and a client
 /// that has hung up by then does not come again.
 const BACKLOG: i32 = 4096;
@@ -113,6 +127,8 @@ pub fn listen(ip: &str, port: u16) -> TcpListener {
     socket.set_reuse_address(true).unwrap();
     socket.bind(&address.into()).unwrap();
     socket.listen(BACKLOG).unwrap();
+    // Whoever waits here for a client that failed fails too.
+    socket.set_read_timeout(Some(ACCEPT_WAIT)).unwrap();
     socket.into()
 }
 
@@ -183,14 +199,18 @@ pub fn raw_socket(family: libc::c_int, kind: libc::c_int) -> socket2::Socket {
 
 /// `connect(AF_UNSPEC)`: takes a TCP socket back to its beginning.
 pub fn disconnect(socket: &socket2::Socket) {
+    assert_eq!(try_disconnect(socket), 0);
+}
+
+/// The same, whatever comes of it.
+pub fn try_disconnect(socket: &socket2::Socket) -> libc::c_int {
     use std::os::fd::AsRawFd as _;
     let unspec = libc::sockaddr { sa_family: 0, sa_data: [0; 14] };
     // SAFETY: the address is a live structure of the length given.
-    let done = unsafe {
+    unsafe {
         let length = libc::socklen_t::try_from(size_of::<libc::sockaddr>()).unwrap();
         libc::connect(socket.as_raw_fd(), &raw const unspec, length)
-    };
-    assert_eq!(done, 0);
+    }
 }
 
 /// An address and port.

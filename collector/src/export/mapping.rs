@@ -172,6 +172,7 @@ fn describe(log: &mut LogRecord, record: &AuditRecord) {
         Some(Body::Gap(_)) => ("audit.gap", OCSF_EVENT_LOG, 9),
         Some(Body::Bypass(_)) => ("audit.bypass", OCSF_EVENT_LOG, 9),
         Some(Body::Recovered(_)) => ("audit.recovered", OCSF_EVENT_LOG, 6),
+        Some(Body::Finding(_)) => ("audit.finding", OCSF_EVENT_LOG, OCSF_OTHER),
         Some(Body::SessionOpen(_)) => ("audit.session.open", OCSF_DATASTORE, 3),
         Some(Body::SessionRefused(_)) => ("audit.session.refused", OCSF_DATASTORE, 3),
         Some(Body::SessionClose(_)) => ("audit.session.close", OCSF_DATASTORE, OCSF_OTHER),
@@ -184,7 +185,9 @@ fn describe(log: &mut LogRecord, record: &AuditRecord) {
         Some(Body::Gap(_) | Body::Bypass(_) | Body::Equivocation(_) | Body::Missing(_)) => {
             severity = SeverityNumber::Error;
         }
-        Some(Body::Recovered(_) | Body::SessionRefused(_)) => severity = SeverityNumber::Warn,
+        Some(Body::Recovered(_) | Body::SessionRefused(_) | Body::Finding(_)) => {
+            severity = SeverityNumber::Warn;
+        }
         _ => {}
     }
     name.clone_into(&mut log.event_name);

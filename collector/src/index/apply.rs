@@ -246,6 +246,10 @@ impl Row<'_> {
         match body {
             Some(Body::Bypass(bypass)) => target.clone_from(&bypass.target),
             Some(Body::Administration(act)) => who.clone_from(&act.who),
+            Some(Body::Finding(finding)) => {
+                who.clone_from(&finding.principal);
+                target.clone_from(&finding.target);
+            }
             Some(Body::SessionRefused(refused)) => {
                 who = refused.process.as_ref().map(process_name).unwrap_or_default();
                 target = address(refused.original.as_ref());
@@ -341,6 +345,10 @@ pub fn sentence(body: &Body) -> String {
             "after an unclean end: {} records whole, {} unsealed, {} bytes torn",
             r.records, r.unsealed_records, r.torn_bytes
         ),
+        Body::Finding(f) => {
+            let remote = address(f.remote.as_ref());
+            format!("{} {} {} {} count={}", f.kind, f.outcome, remote, f.detail, f.count)
+        }
         Body::SessionOpen(s) => format!(
             "from {} to {} ({})",
             address(s.client.as_ref()),

@@ -47,6 +47,8 @@ pub struct AgentOptions {
     pub segment_bytes: &'static str,
     /// TOML put behind the target: its `[targets.masking]` and `[targets.catalogue]`, `[[protect]]`.
     pub toml: String,
+    /// More lines of `[capture]`, of the principal and of the target.
+    pub more: [&'static str; 3],
 }
 
 impl Default for AgentOptions {
@@ -63,6 +65,7 @@ impl Default for AgentOptions {
             spool_bytes_max: "2 GiB",
             segment_bytes: "16 MiB",
             toml: String::new(),
+            more: [""; 3],
         }
     }
 }
@@ -235,6 +238,7 @@ impl Agent {
     fn toml(&self, options: &AgentOptions) -> String {
         let dir = self.site.dir.display();
         let port = self.site.server_port;
+        let [more_capture, more_principal, more_target] = options.more;
         let ca = match &self.site.server_ca {
             Some(path) if options.server_tls == "verify-full" => {
                 format!("ca_file = \"{}\"\n", path.display())
@@ -253,6 +257,7 @@ port = {gate}
 [capture]
 cgroup = "{cgroup}"
 pin_dir = "{pins}"
+{more_capture}
 
 [spool]
 bytes_max = "{spool}"
@@ -267,6 +272,7 @@ durability = "{durability}"
 [[principals]]
 name = "{PRINCIPAL}"
 uid = {uid}
+{more_principal}
 
 [[targets]]
 name = "{TARGET}"
@@ -276,6 +282,7 @@ principals = ["{PRINCIPAL}"]
 mode = "{mode}"
 on_failure = "{on_failure}"
 {open_seconds}
+{more_target}
 
 [targets.tls]
 client = "offer"

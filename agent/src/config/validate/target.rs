@@ -55,6 +55,7 @@ impl Check<'_> {
                 &[("enforce", Mode::Enforce), ("shadow", Mode::Shadow)],
                 Mode::default(),
             );
+            let reach = self.reach(raw);
             let (on_failure, open_ms_max) = self.on_failure(raw);
             let tls = self.tls(&raw.tls);
             let name = TargetName(name);
@@ -63,6 +64,7 @@ impl Check<'_> {
                 protocol,
                 destinations,
                 principals,
+                reach,
                 mode,
                 on_failure,
                 open_ms_max,

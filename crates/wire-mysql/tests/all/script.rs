@@ -279,6 +279,7 @@ impl Driver {
             Action::StartClientTls => self.note("start client TLS".into(), &[]),
             Action::StartServerTls => self.note("start server TLS".into(), &[]),
             Action::Dial => self.note("dial".into(), &[]),
+            Action::Cancel(bytes) => self.note("cancel".into(), &bytes),
             Action::Close { ending } => self.note(format!("close: {ending:?}"), &[]),
         }
     }
