@@ -224,7 +224,7 @@ pub fn walked(walk: Option<&Walk>) -> Markup {
         " checkpoints, by tidegate-ledger, the code behind " code { "verify" } ". "
         strong { (report.verdict()) } "."
         @if !report.findings.is_empty() {
-            " " a href="/integrity" { (report.findings.len()) " findings" } "."
+            " " a href="/integrity" { (report.findings.len()) " findings and notices" } "."
         }
     }
 }
