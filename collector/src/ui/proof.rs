@@ -7,7 +7,7 @@
 //! Cannot: prove that the collector that serves the page is honest; that takes another machine with
 //! another copy of the keys.
 //! Limits: a page walks the log only up to [`WALK_ENTRIES_MAX`]; beyond, the last walk counts and the page
-//! says from when it is. Inclusion proofs of an export cost one hash for each entry of the log and each
+//! says from when it is, entries are not read again, and exports hold no proofs (`export-bundle` does). Inclusion proofs of an export cost one hash for each entry of the log and each
 //! record, at most [`PROOF_HASHES_MAX`].
 
 use std::sync::{Arc, Mutex, PoisonError};
@@ -161,8 +161,18 @@ pub struct Extract {
     hashes: Vec<Hash>,
 }
 
+/// Whether the log is longer than a page reads.
+pub fn is_too_long(paths: &Paths) -> anyhow::Result<bool> {
+    let head = newest_checkpoint(paths)?;
+    Ok(head.is_some_and(|(checkpoint, _)| checkpoint.size > WALK_ENTRIES_MAX))
+}
+
 /// Reads a session's entries out of the log: its records, its chain's Genesis, the seals over them.
-pub fn session(paths: &Paths, id: &str, facts: &Facts, to: u64) -> anyhow::Result<Extract> {
+/// `None`: the log is too long for a page.
+pub fn session(paths: &Paths, id: &str, facts: &Facts, to: u64) -> anyhow::Result<Option<Extract>> {
+    if is_too_long(paths)? {
+        return Ok(None);
+    }
     let session = hex::decode(id)?;
     let chain = hex::decode(&facts.chain)?;
     let (genesis, opened) = (facts.genesis, facts.opened);
@@ -191,11 +201,15 @@ pub fn session(paths: &Paths, id: &str, facts: &Facts, to: u64) -> anyhow::Resul
             _ => Ok(false),
         }
     })
+    .map(Some)
 }
 
-/// Reads these entries out of the log.
-pub fn entries(paths: &Paths, indexes: &[u64]) -> anyhow::Result<Extract> {
-    extract(paths, |index, _| Ok(indexes.binary_search(&index).is_ok()))
+/// Reads these entries out of the log; `None` where it is too long for a page.
+pub fn entries(paths: &Paths, indexes: &[u64]) -> anyhow::Result<Option<Extract>> {
+    if is_too_long(paths)? {
+        return Ok(None);
+    }
+    extract(paths, |index, _| Ok(indexes.binary_search(&index).is_ok())).map(Some)
 }
 
 fn extract(
