@@ -23,12 +23,15 @@ use tidegate_sql::Analyzer;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 
+use crate::budget::Budgets;
 use crate::capture::{self, Kernel, Rule};
+use crate::catalogue::Catalogues;
 use crate::config::{Config, Destination, TargetConfig};
 use crate::control;
 use crate::drain::Drain;
 use crate::ingress::{self, Shared};
 use crate::lanes::Lanes;
+use crate::masking;
 use crate::resolve::{RESOLVE_SECONDS, Resolver};
 use crate::telemetry::Metrics;
 use crate::tls::{HostCa, Verifications};
@@ -125,12 +128,15 @@ async fn start(config: Config, lanes: &Arc<Lanes>) -> anyhow::Result<Agent> {
     let host_ca = Arc::new(HostCa::open(&config.state_dir, &config.agent_id)?);
     let verifications =
         config.targets.iter().map(verifications_of).collect::<anyhow::Result<Vec<_>>>()?;
+    let masking = masking::of(&config)?;
     let (journal, recovered) = open_journal(&config, policy.digest(), capture::object_digest())?;
     tracing::info!(chain = %recovered.chain_id, clean = recovered.clean, "journal open");
     let (listeners, hooks) = open_gate(&config, &rules, &journal)?;
     record_start(&config, &journal, &said)?;
     let (policy, receiver) = watch::channel(policy);
     let uplink = uplink::spawn(&config, journal.uplink())?;
+    let metrics = Arc::new(Metrics::new());
+    let runtime = tokio::runtime::Handle::current();
     let shared = Arc::new(Shared {
         journal,
         policy: receiver,
@@ -138,7 +144,10 @@ async fn start(config: Config, lanes: &Arc<Lanes>) -> anyhow::Result<Agent> {
         host_ca,
         verifications,
         analyzer: Arc::new(Analyzer::new()),
-        metrics: Arc::new(Metrics::new()),
+        masking,
+        catalogues: Arc::new(Catalogues::new(Arc::clone(&metrics), runtime)),
+        budgets: Budgets::default(),
+        metrics,
         config,
     });
     let drain = Drain::default();

@@ -4,9 +4,9 @@
 //! - One reader for each target, server address and database that a session goes to, shared by its
 //!   sessions; readers run on the agent's own threads, so that no lane waits for a reading. A session's
 //!   login waits for the first reading, at most [`FIRST_READING_SECONDS_MAX`].
-//! - A catalogue that may be out of date is not given out. From the moment when a session sends
-//!   something that may be DDL, until its transaction has ended and a reading that began after that is
-//!   there, [`Source::current`] says `None` to every session of that database.
+//! - A catalogue that may be out of date is not given out for a true one. From the moment when a session
+//!   sends something that may be DDL, until its transaction has ended and a reading that began after
+//!   that is there, [`Source::current`] says [`Fresh::No`] to every session of that database.
 //! - No two readings share a version.
 //! - What can't be read is an error in the log and a count; sessions go on without.
 //!
@@ -16,6 +16,7 @@
 //! Known gaps: DDL that does not pass the gate, and DDL inside of functions, is seen at the next
 //! regular reading only (`catalogue.refresh_seconds`).
 
+mod paths;
 mod read;
 
 use std::collections::HashMap;
@@ -30,8 +31,10 @@ use tokio::sync::{Notify, watch};
 
 use crate::config::masking::PASSWORD_FILE_BYTES_MAX;
 use crate::config::{CatalogueConfig, read_capped};
+use crate::masking::Views;
 use crate::telemetry::Metrics;
 use crate::tls::ServerVerification;
+pub use paths::Paths;
 use read::Login;
 
 /// Most databases whose catalogues are kept.
@@ -39,6 +42,9 @@ pub const DATABASES_MAX: usize = 256;
 
 /// How long a login waits for its database's first reading, in seconds.
 pub const FIRST_READING_SECONDS_MAX: u64 = 10;
+
+/// How long a session waits after its own DDL for the next reading, in milliseconds.
+pub const CATCH_UP_MS_MAX: u64 = 2000;
 
 /// Readings of one database begin at least so far apart, in milliseconds, so that a flood of DDL does
 /// not become a flood of readings.
@@ -70,14 +76,27 @@ pub struct Catalogues {
 }
 
 /// One reading.
-#[derive(Debug)]
 pub struct Reading {
     /// What it found.
     pub catalogue: Arc<Catalogue>,
     /// Child and parent of each partition and each inheriting table, by OID.
     pub parents: Vec<(u32, u32)>,
-    /// Which change it is later than.
-    after: u64,
+    /// How names are looked up in it.
+    pub paths: Arc<Paths>,
+    state: [u8; 32],
+    /// A version for another catalogue that is made of it.
+    pub other: u64,
+    /// What is made of it for masking.
+    pub views: Views,
+}
+
+/// Whether a reading is as new as can be told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fresh {
+    /// It is.
+    Yes,
+    /// Something may have changed since.
+    No,
 }
 
 /// One database's catalogue, as all sessions there see it.
@@ -95,6 +114,8 @@ pub struct Source {
 #[derive(Default)]
 struct State {
     reading: Option<Arc<Reading>>,
+    /// Which change the reading is later than.
+    after: u64,
     /// Counts changes of the database that are known of.
     changed: u64,
     /// Sessions with DDL under way.
@@ -163,12 +184,12 @@ impl Source {
         self.changes.load(Ordering::Acquire)
     }
 
-    /// The newest reading, unless something may have changed since.
-    pub fn current(&self) -> Option<Arc<Reading>> {
+    /// The newest reading, and whether nothing that is known of may have changed since.
+    pub fn current(&self) -> Option<(Arc<Reading>, Fresh)> {
         let state = self.state();
-        let true_still =
-            |reading: &&Arc<Reading>| state.changing == 0 && reading.after >= state.changed;
-        state.reading.as_ref().filter(true_still).cloned()
+        let reading = Arc::clone(state.reading.as_ref()?);
+        let fresh = state.changing == 0 && state.after >= state.changed;
+        Some((reading, if fresh { Fresh::Yes } else { Fresh::No }))
     }
 
     /// Waits until the first reading has ended, well or not, for a bounded time.
@@ -184,6 +205,14 @@ impl Source {
         }
     }
 
+    /// Waits until a reading is there that is as new as can be told, for a bounded time.
+    pub async fn caught_up(&self) {
+        let mut attempts = self.attempts.subscribe();
+        let fresh = attempts.wait_for(|_| matches!(self.current(), Some((_, Fresh::Yes))));
+        // What is not known by then counts as what it may be.
+        _ = tokio::time::timeout(Duration::from_millis(CATCH_UP_MS_MAX), fresh).await;
+    }
+
     /// Something that may be DDL is about to be sent.
     pub fn changing(self: &Arc<Self>) -> Change {
         self.state().changing += 1;
@@ -196,11 +225,24 @@ impl Source {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn publish(&self, reading: Option<Reading>) {
-        if let Some(reading) = reading {
-            self.state().reading = Some(Arc::new(reading));
+    /// A reading that began after change number `after` found this. Where that is what was known before,
+    /// it stays what it was, so that nothing that was made of it has to be made anew.
+    fn publish(&self, reading: Reading, after: u64) {
+        let mut state = self.state();
+        let was_fresh = state.after >= state.changed;
+        let same = state.reading.as_ref().is_some_and(|known| known.state == reading.state);
+        if !same {
+            state.reading = Some(Arc::new(reading));
+        }
+        state.after = after;
+        drop(state);
+        if !same || !was_fresh {
             self.changes.fetch_add(1, Ordering::AcqRel);
         }
+        self.attempted();
+    }
+
+    fn attempted(&self) {
         self.attempts.send_modify(|attempts| *attempts += 1);
     }
 }
@@ -230,16 +272,17 @@ impl Reader {
         let mut idle = 0;
         let mut failing = false;
         while idle < IDLE_READINGS || self.is_wanted_after_all() {
+            let after = self.source.state().changed;
             let wait = match self.read().await {
                 Ok(reading) => {
                     failing = false;
-                    self.source.publish(Some(reading));
+                    self.source.publish(reading, after);
                     self.config.refresh_ms
                 }
                 Err(why) => {
                     self.failed(&why, failing);
                     failing = true;
-                    self.source.publish(None);
+                    self.source.attempted();
                     RETRY_MS.min(self.config.refresh_ms)
                 }
             };
@@ -260,9 +303,9 @@ impl Reader {
     }
 
     async fn read(&self) -> Result<Reading, String> {
-        let after = self.source.state().changed;
         let password = self.config.password_file.as_deref().map(password_in).transpose()?;
-        let version = self.versions.fetch_add(1, Ordering::Relaxed);
+        // Two: one for what is read, one for what may be made of it.
+        let version = self.versions.fetch_add(2, Ordering::Relaxed);
         let login = Login {
             server: self.source.place.server,
             verification: self.verification.as_deref(),
@@ -271,12 +314,19 @@ impl Reader {
             password: password.as_deref(),
         };
         let found = read::read(login, version).await.map_err(|error| error.to_string())?;
-        let catalogue = Arc::new(found.catalogue);
-        Ok(Reading { catalogue, parents: found.parents, after })
+        let paths = Paths::new(&found.catalogue, found.path, found.paths);
+        Ok(Reading {
+            catalogue: Arc::new(found.catalogue),
+            parents: found.parents,
+            paths: Arc::new(paths),
+            state: found.state,
+            other: version + 1,
+            views: Views::default(),
+        })
     }
 
-    /// Said once for a row of failures, counted each time. The old reading is not given out any more
-    /// once something has changed; until then it is as good as it was.
+    /// Said once for a row of failures, counted each time. An old reading is as good as it was, until
+    /// something changes.
     fn failed(&self, why: &str, again: bool) {
         self.metrics.catalogue_failed();
         if !again {
@@ -307,31 +357,64 @@ mod tests {
         Arc::new(Source::new(Place { target: "t".to_owned(), server, database: "d".to_owned() }))
     }
 
-    fn read_now(source: &Source) -> Reading {
-        Reading { catalogue: Arc::default(), parents: Vec::new(), after: source.state().changed }
+    fn reading(state: u8) -> Reading {
+        Reading {
+            catalogue: Arc::default(),
+            parents: Vec::new(),
+            paths: Arc::default(),
+            state: [state; 32],
+            other: 0,
+            views: Views::default(),
+        }
+    }
+
+    fn read_now(source: &Source) {
+        let after = source.state().changed;
+        source.publish(reading(1), after);
+    }
+
+    #[track_caller]
+    fn check(source: &Source, expected: Option<Fresh>) {
+        assert_eq!(source.current().map(|(_, fresh)| fresh), expected);
     }
 
     #[test]
-    fn a_reading_counts_until_something_changes_and_again_after_the_next_reading() {
+    fn a_reading_is_fresh_until_something_changes_and_again_after_the_next_reading() {
         let source = source();
-        assert!(source.current().is_none());
-        source.publish(Some(read_now(&source)));
-        assert!(source.current().is_some());
+        check(&source, None);
+        read_now(&source);
+        check(&source, Some(Fresh::Yes));
         let before = source.changes();
         let first = source.changing();
-        assert!(source.current().is_none() && source.changes() > before);
+        check(&source, Some(Fresh::No));
+        assert!(source.changes() > before);
         // Read while the transaction is open: what it did is not in it.
-        let too_early = read_now(&source);
-        source.publish(Some(read_now(&source)));
-        assert!(source.current().is_none());
+        let too_early = source.state().changed;
+        read_now(&source);
+        check(&source, Some(Fresh::No));
         let second = source.changing();
         drop(first);
-        source.publish(Some(read_now(&source)));
-        assert!(source.current().is_none(), "the other session's DDL is still under way");
+        read_now(&source);
+        check(&source, Some(Fresh::No));
         drop(second);
-        source.publish(Some(too_early));
-        assert!(source.current().is_none());
-        source.publish(Some(read_now(&source)));
-        assert!(source.current().is_some());
+        source.publish(reading(1), too_early);
+        check(&source, Some(Fresh::No));
+        let before = source.changes();
+        read_now(&source);
+        check(&source, Some(Fresh::Yes));
+        assert!(source.changes() > before);
+    }
+
+    #[test]
+    fn what_reads_as_before_changes_nothing() {
+        let source = source();
+        read_now(&source);
+        let (first, changes) = (source.current().unwrap().0, source.changes());
+        read_now(&source);
+        assert!(Arc::ptr_eq(&first, &source.current().unwrap().0));
+        assert_eq!(source.changes(), changes);
+        source.publish(reading(2), 0);
+        assert!(!Arc::ptr_eq(&first, &source.current().unwrap().0));
+        assert_ne!(source.changes(), changes);
     }
 }

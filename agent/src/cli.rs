@@ -15,6 +15,7 @@ use crate::config::Config;
 use crate::control::{self, Answer, Request};
 use crate::{app, check, doctor, telemetry};
 
+mod policy;
 mod print;
 
 /// Where the configuration is, unless the command line says otherwise.
@@ -72,6 +73,9 @@ enum Command {
         #[arg(long, value_name = "FILE")]
         file: PathBuf,
     },
+    /// Check policies, explain a decision, test cases, replay what was recorded.
+    #[command(subcommand)]
+    Policy(policy::PolicyCommand),
     /// Print a completion script.
     Completions {
         /// For this shell.
@@ -120,6 +124,7 @@ fn dispatch(command: Command) -> anyhow::Result<ExitCode> {
             ))?;
             Ok(ExitCode::SUCCESS)
         }
+        Command::Policy(command) => policy::run(&command),
         Command::Completions { shell } => {
             let mut out = Vec::new();
             clap_complete::generate(shell, &mut Cli::command(), "tidegate-agent", &mut out);
@@ -132,7 +137,9 @@ fn dispatch(command: Command) -> anyhow::Result<ExitCode> {
 fn run_check(args: &ConfigArg) -> anyhow::Result<ExitCode> {
     let config = Config::load(&args.config)?;
     let policy = app::load_policy(&config)?;
-    print::explained(&config, &check::explain(&config, &policy.explain()))?;
+    let mut explained = check::explain(&config, &policy.explain());
+    explained.warnings.extend(policy::not_protected(&config, &policy));
+    print::explained(&config, &explained)?;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -194,6 +201,14 @@ mod tests {
             ("detach --config a.toml", true),
             ("enrol --config a.toml --file enrol.json", true),
             ("completions bash", true),
+            ("policy check a.cedar b.cedar", true),
+            ("policy explain --config a.toml --principal p --target t --via parse -", true),
+            ("policy test --json a.toml b.toml", true),
+            ("policy replay --config a.toml --policy a.cedar b.cedar r.jsonl --limit 5", true),
+            ("policy replay --config a.toml -", true),
+            ("policy check", false),
+            ("policy explain --principal p --target t", false),
+            ("policy", false),
             ("enrol", false),
             ("run a.toml", false),
             ("stop", false),

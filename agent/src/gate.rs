@@ -5,18 +5,28 @@
 //! the journal cannot record and the target's owner chose `on_failure = "open"`, with the journal's
 //! own bracketed exception. A refusal is recorded too. What cannot be recorded is refused.
 
+mod budget;
+pub mod masking;
+mod recorded;
+pub mod sight;
+
 use std::collections::VecDeque;
 use std::sync::Arc;
 
 use tidegate_event::{
-    Executable, Mode, OnFailure, Operation, Outcome, Principal, Protocol, Seq, TargetName,
+    Executable, Login, Mode, OnFailure, Operation, Outcome, Principal, Protocol, Seq, Status,
+    TargetName,
 };
-use tidegate_journal::{Journal, JournalError, Pledge, Receipt, SessionLog};
-use tidegate_policy::{Decider, Decision, PolicySet, Ruling, Subject, Verdict};
+use tidegate_journal::{Journal, JournalError, Pledge, Receipt, Recorded, SessionLog};
+use tidegate_policy::{Decider, Decision, Denial, Permit, PolicySet, Ruling, Subject, Verdict};
 use tidegate_wire::AskId;
+use tidegate_wire_postgres::Duties;
 use tokio::sync::watch;
 
+use crate::budget::Given;
+use crate::catalogue::Source;
 use crate::telemetry::{Decided, Labels, Metrics};
+use masking::{Known, Masking};
 
 /// SQLSTATE insufficient_privilege: what drivers neither retry nor drop the connection for.
 const REFUSED: &str = "42501";
@@ -29,6 +39,9 @@ const DISK_FULL: &str = "53100";
 
 /// SQLSTATE io_error.
 pub(crate) const IO_ERROR: &str = "58030";
+
+/// SQLSTATE configuration_limit_exceeded: what a policy gives in an hour.
+const USED_UP: &str = "53400";
 
 /// Hint beside an error over the journal.
 pub(crate) const NOTHING_SENT: &str =
@@ -53,10 +66,14 @@ pub enum Token {
 }
 
 /// The answer to one operation.
-#[derive(Debug)]
 pub enum Answer {
     /// It may pass.
-    Permit(Token),
+    Permit {
+        /// What lets its bytes leave.
+        token: Token,
+        /// What must be done to its results; `None` where nothing must.
+        duties: Option<Arc<Duties>>,
+    },
     /// It may not.
     Refuse {
         /// SQLSTATE of the error that the client gets.
@@ -86,6 +103,27 @@ pub struct Standing {
     pub on_failure: OnFailure,
 }
 
+/// What a session is watched by beside the policy.
+pub struct Watch {
+    /// What is protected at its target; `None` where nothing is.
+    pub masking: Option<Masking>,
+    /// What its principal was given by its target.
+    pub given: Arc<Given>,
+    /// What is counted.
+    pub metrics: Arc<Metrics>,
+}
+
+/// A permitted operation without an outcome.
+#[derive(Debug, Clone, Copy)]
+struct Pending {
+    id: AskId,
+    seq: Seq,
+    /// Its errors may tell of what is protected.
+    concerns: bool,
+    /// What it gives counts for the hour.
+    counted: bool,
+}
+
 /// The gate of one session.
 pub struct Gate {
     journal: Journal,
@@ -95,7 +133,9 @@ pub struct Gate {
     login: (String, String),
     decider: Option<Decider>,
     /// In the order in which they were asked, which is nearly that of their outcomes.
-    pending: VecDeque<(AskId, Seq)>,
+    pending: VecDeque<Pending>,
+    masking: Option<Masking>,
+    given: Arc<Given>,
     metrics: Arc<Metrics>,
     labels: Labels,
     totals: SessionTotals,
@@ -108,8 +148,9 @@ impl Gate {
         log: SessionLog,
         policy: watch::Receiver<Arc<PolicySet>>,
         standing: Standing,
-        metrics: Arc<Metrics>,
+        watch: Watch,
     ) -> Self {
+        let Watch { masking, given, metrics } = watch;
         let labels = Labels::target(&standing.target.0);
         Self {
             journal,
@@ -119,6 +160,8 @@ impl Gate {
             login: Default::default(),
             decider: None,
             pending: VecDeque::new(),
+            masking,
+            given,
             metrics,
             labels,
             totals: SessionTotals::default(),
@@ -132,35 +175,146 @@ impl Gate {
             self.login = (login.user.clone(), login.database.clone());
             self.decider = None;
         }
-        let ruling = self.decider().decide(operation);
-        let would_deny = matches!(
-            &ruling,
-            Ruling::Permitted(permit) if permit.decision().verdict == Verdict::WouldDeny
-        );
+        let renewed = self.masking.as_ref().and_then(|masking| masking.renewed(operation));
+        let operation = renewed.as_ref().unwrap_or(operation);
+        let known = self.masking.as_mut().and_then(|masking| masking.of(operation));
+        let known = known.as_deref();
+        let ruling = self.decider().decide(operation, known.map(|known| &known.asked));
+        let mut would_deny = false;
         let answer = match ruling {
-            Ruling::Permitted(permit) => match self.log.operation(operation, permit) {
-                Ok(pledge) => {
-                    self.pending.push_back((id, pledge.seq()));
-                    Answer::Permit(Token::Pledged(pledge))
-                }
-                Err(error) => self.unrecorded(&error),
-            },
+            Ruling::Permitted(permit) => {
+                self.alert(permit.decision());
+                would_deny = permit.decision().verdict == Verdict::WouldDeny;
+                self.permitted(id, operation, permit, known)
+            }
             Ruling::Refused(denial) => {
-                let recorded = self.log.refusal(operation, &denial);
-                if let Err(error) = recorded.and_then(|pledge| self.journal.write_out(&pledge)) {
-                    tracing::error!(%error, "a refusal could not be recorded");
-                }
-                refusal(operation, denial.decision())
+                self.alert(denial.decision());
+                self.refused(operation, &denial, known)
             }
         };
         self.totals.refused += u64::from(matches!(answer, Answer::Refuse { .. }));
         let decided = match answer {
             Answer::Refuse { .. } => Decided::Refused,
-            Answer::Permit(_) if would_deny => Decided::WouldRefuse,
-            Answer::Permit(_) => Decided::Passed,
+            Answer::Permit { .. } if would_deny => Decided::WouldRefuse,
+            Answer::Permit { .. } => Decided::Passed,
         };
         self.metrics.operation(&self.labels, decided);
         answer
+    }
+
+    fn permitted(
+        &mut self,
+        id: AskId,
+        operation: &Operation,
+        permit: Permit,
+        known: Option<&Known>,
+    ) -> Answer {
+        let decision = Arc::clone(permit.decision());
+        let masked = known.and_then(|known| recorded::masked(operation, &known.values));
+        let record = masked.as_ref().map_or_else(|| Recorded::from(operation), Recorded::masked);
+        let record = match known.and_then(|known| recorded::masked_reason(operation, &known.values))
+        {
+            Some(reason) => record.because(reason),
+            None => record,
+        };
+        let mut cause = None;
+        let token = match self.log.operation(record, permit) {
+            Ok(pledge) => {
+                cause = Some(pledge.seq());
+                Token::Pledged(pledge)
+            }
+            Err(error) => match self.unrecorded(&error) {
+                Ok(token) => token,
+                Err(refusal) => return refusal,
+            },
+        };
+        if let Some(why) = known.and_then(|known| known.carries(operation, &decision)) {
+            let hint = "A policy that permits to unmask these columns would permit it.";
+            return self.not_run(cause, REFUSED, why, hint);
+        }
+        let left = match budget::left(&decision.duties, &self.given) {
+            Err(_) if decision.mode == Mode::Shadow => budget::Left::default(),
+            Err(used_up) => {
+                let hint = "A policy bounds what this account may be given in an hour.";
+                return self.not_run(cause, USED_UP, &used_up, hint);
+            }
+            Ok(left) => left,
+        };
+        if let Some(seq) = cause {
+            let concerns = known.is_some_and(Known::concerns);
+            let counted = budget::is_bounded(&decision.duties);
+            self.pending.push_back(Pending { id, seq, concerns, counted });
+        }
+        if let Some(masking) = &self.masking {
+            masking.sight().sent(operation);
+        }
+        let order = known.and_then(|known| known.order(operation, &decision));
+        Answer::Permit { token, duties: masking::duties(order, &decision, left) }
+    }
+
+    fn refused(&self, operation: &Operation, denial: &Denial, known: Option<&Known>) -> Answer {
+        let masked = known.and_then(|known| recorded::masked(operation, &known.values));
+        let record = masked.as_ref().map_or_else(|| Recorded::from(operation), Recorded::masked);
+        let record = match known.and_then(|known| recorded::masked_reason(operation, &known.values))
+        {
+            Some(reason) => record.because(reason),
+            None => record,
+        };
+        let recorded = self.log.refusal(record, denial);
+        if let Err(error) = recorded.and_then(|pledge| self.journal.write_out(&pledge)) {
+            tracing::error!(%error, "a refusal could not be recorded");
+        }
+        refusal(operation, denial.decision())
+    }
+
+    /// An operation that policy permits, and that does not run all the same.
+    fn not_run(&self, cause: Option<Seq>, sqlstate: &'static str, why: &str, hint: &str) -> Answer {
+        let message = format!("refused by tidegate: {why}");
+        let code = sqlstate.to_owned();
+        let outcome = Outcome::without_result(Status::Failed { code, message: message.clone() });
+        if let Some(cause) = cause
+            && let Err(error) = self.log.outcome(cause, &outcome)
+        {
+            tracing::error!(%error, operation = cause.0, "an outcome could not be recorded");
+        }
+        Answer::Refuse { sqlstate, message, hint: Some(hint.to_owned()) }
+    }
+
+    fn alert(&self, decision: &Decision) {
+        if let Some(alert) = &decision.alert {
+            self.metrics.alert(&self.labels);
+            tracing::warn!(
+                principal = self.standing.principal.name,
+                target_name = %self.standing.target,
+                session = %self.log.id(),
+                alert,
+                "alert"
+            );
+        }
+    }
+
+    /// The login is permitted: the database's catalogue, whose first reading can be waited for.
+    pub fn logged_in(&self, login: &Login) -> Option<Arc<Source>> {
+        let sight = self.masking.as_ref()?.sight();
+        sight.logged_in(login);
+        sight.source()
+    }
+
+    /// Whether the session's own DDL is under way, so that [`Self::settled`] is to be called.
+    pub fn is_changing(&self) -> bool {
+        self.masking.as_ref().is_some_and(|masking| masking.sight().is_changing())
+    }
+
+    /// No operation is under way, and no transaction open.
+    pub fn settled(&self) {
+        if let Some(masking) = &self.masking {
+            masking.sight().settled();
+        }
+    }
+
+    /// The catalogue that this session has changed: the next operation waits for its reading.
+    pub fn behind(&self) -> Option<Arc<Source>> {
+        self.masking.as_ref().and_then(|masking| masking.sight().behind())
     }
 
     /// What is asked from now on is read in this database.
@@ -173,19 +327,25 @@ impl Gate {
 
     /// Records what became of a permitted operation.
     pub fn outcome(&mut self, id: AskId, outcome: &Outcome) {
-        let Some(at) = self.pending.iter().position(|(asked, _)| *asked == id) else { return };
-        let Some((_, cause)) = self.pending.remove(at) else { return };
-        if let Err(error) = self.log.outcome(cause, outcome) {
-            tracing::error!(%error, operation = cause.0, "an outcome could not be recorded");
+        let Some(at) = self.pending.iter().position(|pending| pending.id == id) else { return };
+        let Some(pending) = self.pending.remove(at) else { return };
+        if pending.counted {
+            self.given.add(budget::given_by(outcome));
         }
+        self.record_outcome(pending, outcome);
     }
 
     /// Gives every permitted operation that has none yet this outcome.
     pub fn lose_pending(&mut self, outcome: &Outcome) {
-        for (_, cause) in std::mem::take(&mut self.pending) {
-            if let Err(error) = self.log.outcome(cause, outcome) {
-                tracing::error!(%error, operation = cause.0, "an outcome could not be recorded");
-            }
+        for pending in std::mem::take(&mut self.pending) {
+            self.record_outcome(pending, outcome);
+        }
+    }
+
+    fn record_outcome(&self, pending: Pending, outcome: &Outcome) {
+        let masked = pending.concerns.then(|| recorded::masked_outcome(outcome)).flatten();
+        if let Err(error) = self.log.outcome(pending.seq, masked.as_ref().unwrap_or(outcome)) {
+            tracing::error!(%error, operation = pending.seq.0, "an outcome could not be recorded");
         }
     }
 
@@ -242,16 +402,16 @@ impl Gate {
     }
 
     /// What becomes of a permitted operation that could not be recorded.
-    fn unrecorded(&self, error: &JournalError) -> Answer {
+    fn unrecorded(&self, error: &JournalError) -> Result<Token, Answer> {
         if let Some(receipt) = self.pass_open() {
-            return Answer::Permit(Token::Open(receipt));
+            return Ok(Token::Open(receipt));
         }
         let sqlstate = if error.is_full() { DISK_FULL } else { IO_ERROR };
-        Answer::Refuse {
+        Err(Answer::Refuse {
             sqlstate,
             message: format!("refused by tidegate: this cannot be recorded: {error}"),
             hint: Some(NOTHING_SENT.to_owned()),
-        }
+        })
     }
 }
 

@@ -13,15 +13,20 @@ use tidegate_event::{Capture, Principal};
 use tidegate_journal::{Journal, SessionOpening, SessionRefusal};
 use tidegate_policy::PolicySet;
 use tidegate_sql::Analyzer;
-use tidegate_wire_postgres::Machine;
+use tidegate_wire_postgres::{Analyze, Machine};
 use tokio::net::TcpStream;
 use tokio::sync::watch;
 
+use crate::budget::Budgets;
 use crate::capture::capture_of;
+use crate::catalogue::Catalogues;
 use crate::config::{ClientTls, Config, TargetConfig};
 use crate::drain::Guard;
-use crate::gate::{Gate, Standing};
+use crate::gate::masking::Masking;
+use crate::gate::sight::{Sight, Site};
+use crate::gate::{Gate, Standing, Watch};
 use crate::lanes::Lanes;
+use crate::masking::TargetMasking;
 use crate::resolve::Resolver;
 use crate::session::leg::Leg;
 use crate::session::{Session, Surroundings};
@@ -50,6 +55,12 @@ pub struct Shared {
     pub verifications: Vec<Verifications>,
     /// The analyser that all sessions share.
     pub analyzer: Arc<Analyzer>,
+    /// What is protected at each target, in the order of the configuration.
+    pub masking: Vec<Option<Arc<TargetMasking>>>,
+    /// What databases hold.
+    pub catalogues: Arc<Catalogues>,
+    /// What principals were given.
+    pub budgets: Budgets,
     /// Counts for status and heartbeat.
     pub metrics: Arc<Metrics>,
 }
@@ -201,10 +212,37 @@ fn admit(
         mode: target.mode,
         on_failure: target.on_failure,
     };
-    let metrics = Arc::clone(&shared.metrics);
-    let gate = Gate::new(shared.journal.clone(), log, shared.policy.clone(), standing, metrics);
-    let machine = Machine::new(machine_config(target), Arc::clone(&shared.analyzer));
-    Ok((gate, machine, surroundings(shared, index, target, capture.original, guard)))
+    let around = surroundings(shared, index, target, capture.original, guard);
+    let sight = sight(shared, index, target, &around);
+    let analyzer: Arc<dyn Analyze> = match &sight {
+        Some(sight) => Arc::clone(sight) as _,
+        None => Arc::clone(&shared.analyzer) as _,
+    };
+    let watch = Watch {
+        masking: sight.map(Masking::new),
+        given: shared.budgets.of(principal.uid, index),
+        metrics: Arc::clone(&shared.metrics),
+    };
+    let gate = Gate::new(shared.journal.clone(), log, shared.policy.clone(), standing, watch);
+    let machine = Machine::with_analyzer(machine_config(target), analyzer);
+    Ok((gate, machine, around))
+}
+
+fn sight(
+    shared: &Shared,
+    index: usize,
+    target: &TargetConfig,
+    around: &Surroundings,
+) -> Option<Arc<Sight>> {
+    let masking = shared.masking.get(index)?.as_ref()?;
+    let site = Site {
+        masking: Arc::clone(masking),
+        catalogues: Arc::clone(&shared.catalogues),
+        target: target.name.0.clone(),
+        server: around.server,
+        verification: around.verification.clone(),
+    };
+    Some(Arc::new(Sight::new(Arc::clone(&shared.analyzer), site)))
 }
 
 fn whose<'a>(

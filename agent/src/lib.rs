@@ -18,6 +18,7 @@ pub mod gate;
 pub mod ingress;
 pub mod lanes;
 pub mod mask_key;
+pub mod masking;
 pub mod resolve;
 pub mod session;
 pub mod telemetry;

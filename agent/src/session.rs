@@ -9,6 +9,7 @@
 pub mod leg;
 mod outbox;
 pub mod queue;
+mod slow;
 
 use std::future::Future as _;
 use std::io;
@@ -18,12 +19,14 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
-use bytes::BytesMut;
+use bytes::{Bytes, BytesMut};
 use tidegate_event::{Ending, Operation, Outcome, Status};
 use tidegate_journal::{JournalError, SessionCounts};
 use tidegate_wire::{Action, Answer as MachineAnswer, AskId, Authority, Machine};
+use tidegate_wire_postgres::Duties;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
+use crate::catalogue::Source;
 use crate::gate::{Answer, Gate, IO_ERROR, NOTHING_SENT, Token};
 use crate::tls::{HostCa, ServerVerification};
 use crate::upstream::{Clearance, Upstream};
@@ -82,6 +85,8 @@ pub struct Session<M> {
     offer_again: bool,
     upstream: Option<Upstream>,
     outbox: Outbox,
+    /// A cancel request of the machine's own is on its way.
+    cancelling: Option<Pin<Box<dyn Future<Output = ()> + Send>>>,
     server_bytes: BytesMut,
     server_read: usize,
     server_open: bool,
@@ -105,13 +110,15 @@ enum ClientState {
 /// What the pump stops for.
 enum Event {
     Open(AskId, Operation),
+    CatchUp(AskId, Operation, Arc<Source>),
+    Cancel(Bytes),
     Dial,
     StartClientTls,
     StartServerTls,
     Close(Ending),
 }
 
-impl<M: Machine<Token>> Session<M> {
+impl<M: Machine<Token, Duties = Duties>> Session<M> {
     /// A session over an accepted connection.
     pub fn new(machine: M, gate: Gate, client: Leg) -> Self {
         Self {
@@ -126,6 +133,7 @@ impl<M: Machine<Token>> Session<M> {
             offer_again: false,
             upstream: None,
             outbox: Outbox::default(),
+            cancelling: None,
             server_bytes: BytesMut::new(),
             server_read: READ_BYTES_MIN,
             server_open: true,
@@ -152,6 +160,14 @@ impl<M: Machine<Token>> Session<M> {
             };
             let step = match event {
                 Event::Open(id, operation) => self.open(id, &operation, around).await,
+                Event::CatchUp(id, operation, catalogue) => {
+                    self.catch_up(id, &operation, &catalogue).await;
+                    Ok(())
+                }
+                Event::Cancel(request) => {
+                    self.cancel(request, around);
+                    Ok(())
+                }
                 Event::Dial => self.dial_first(around).await,
                 Event::StartClientTls => self.start_client_tls(around).await,
                 Event::StartServerTls => self.start_server_tls(around).await,
@@ -172,142 +188,17 @@ impl<M: Machine<Token>> Session<M> {
         tokio::time::timeout(limit, std::future::poll_fn(|cx| self.poll_pump(cx))).await.ok()
     }
 
-    /// Decides a login or a cancel, and dials the server once it is recorded.
-    async fn open(
-        &mut self,
-        id: AskId,
-        operation: &Operation,
-        around: &Surroundings,
-    ) -> Result<(), Ending> {
-        let mut token = match self.gate.ask(id, operation) {
-            Answer::Permit(token) => token,
-            refusal @ Answer::Refuse { .. } => {
-                self.answer(id, refusal);
-                return Ok(());
-            }
-        };
-        if let Token::Pledged(pledge) = &token {
-            let limit = Duration::from_secs(REDEEM_SECONDS_MAX);
-            let why = match tokio::time::timeout(limit, self.gate.journal().redeem(pledge)).await {
-                Ok(Ok(_)) => None,
-                Ok(Err(error)) => Some(error.to_string()),
-                Err(_) => Some(format!("not within {REDEEM_SECONDS_MAX} s")),
-            };
-            if let (Some(_), Some(receipt)) = (&why, self.gate.pass_open()) {
-                token = Token::Open(receipt);
-            } else if let Some(why) = why {
-                self.gate.outcome(id, &Outcome::without_result(Status::Skipped));
-                let message = format!("tidegate: the record did not become durable: {why}");
-                self.answer(id, Answer::Refuse { sqlstate: IO_ERROR, message, hint: None });
-                return Ok(());
-            }
-        }
-        match Upstream::dial(around.server, around.verification.as_deref()).await {
-            Ok(upstream) => {
-                self.upstream = Some(upstream);
-                self.answer(id, Answer::Permit(token));
-            }
-            Err(error) => {
-                let message = error.to_string();
-                let code = UNREACHABLE.to_owned();
-                let status = Status::Failed { code, message: message.clone() };
-                self.gate.outcome(id, &Outcome::without_result(status));
-                let message = format!("tidegate: {message}");
-                self.answer(id, Answer::Refuse { sqlstate: UNREACHABLE, message, hint: None });
-            }
-        }
-        Ok(())
-    }
-
-    /// Dials a server that speaks first: only its greeting is read before the login is decided.
-    async fn dial_first(&mut self, around: &Surroundings) -> Result<(), Ending> {
-        match Upstream::dial_plain(around.server).await {
-            Ok(upstream) => {
-                self.upstream = Some(upstream);
-                self.machine.server_connected();
-            }
-            Err(error) => {
-                let message = format!("tidegate: {error}");
-                self.machine.abort(self.now_ns, UNREACHABLE, &message, NOTHING_SENT);
-            }
-        }
-        Ok(())
-    }
-
-    /// Starts TLS towards the server, where the target asks for it and the protocol has agreed on it:
-    /// once the login's record is durable and the request for TLS has left.
-    async fn start_server_tls(&mut self, around: &Surroundings) -> Result<(), Ending> {
-        let gone = |why: String| Ending::Gate(why);
-        let Some(mut upstream) = self.upstream.take() else {
-            return Err(gone("the server leg is gone".into()));
-        };
-        let limit = Duration::from_secs(REDEEM_SECONDS_MAX);
-        let (outbox, journal) = (&mut self.outbox, self.gate.journal());
-        let release = std::future::poll_fn(|cx| {
-            if let Err(error) = outbox.poll_release(cx, journal, &mut upstream) {
-                return Poll::Ready(Err(error));
-            }
-            match upstream.poll_write(cx) {
-                Poll::Ready(Ok(())) if outbox.is_empty() => Poll::Ready(Ok(())),
-                Poll::Ready(Err(_)) => Poll::Ready(Ok(())),
-                _ => Poll::Pending,
-            }
-        });
-        let released = tokio::time::timeout(limit, release).await;
-        self.upstream = Some(upstream);
-        match released {
-            Ok(Ok(())) => {}
-            Ok(Err(error)) => {
-                self.not_durable(&error);
-                return Ok(());
-            }
-            Err(_) => return Err(gone(format!("no record within {REDEEM_SECONDS_MAX} s"))),
-        }
-        let secured = match (self.upstream.take(), around.verification.as_deref()) {
-            (Some(upstream), Some(verification)) => {
-                upstream.start_tls(around.server, verification).await
-            }
-            _ => return Err(gone("TLS was asked for where none is spoken".into())),
-        };
-        match secured {
-            Ok(upstream) => {
-                self.upstream = Some(upstream);
-                self.machine.server_tls_started();
-                self.offer_again = true;
-            }
-            Err(error) => {
-                let message = format!("tidegate: {error}");
-                self.machine.abort(self.now_ns, UNREACHABLE, &message, NOTHING_SENT);
-            }
-        }
-        Ok(())
-    }
-
-    async fn start_client_tls(&mut self, around: &Surroundings) -> Result<(), Ending> {
-        let limit = Duration::from_secs(HANDSHAKE_SECONDS_MAX);
-        let gone = |why: String| Ending::Gate(why);
-        let mut leg = self.client.take().ok_or_else(|| gone("the client leg is gone".into()))?;
-        let queue = &mut self.to_client;
-        let flushed = std::future::poll_fn(|cx| queue.poll_write(&mut leg, cx));
-        flushed.await.map_err(|error| gone(format!("cannot answer the client: {error}")))?;
-        let Leg::Plain(stream) = leg else {
-            return Err(gone("the client asked for TLS inside TLS".into()));
-        };
-        let accept = around.host_ca.accept(stream, around.server.ip(), &around.names);
-        let leg = tokio::time::timeout(limit, accept)
-            .await
-            .map_err(|_| gone(format!("no TLS handshake within {HANDSHAKE_SECONDS_MAX} s")))?
-            .map_err(|error| gone(error.to_string()))?;
-        self.client = Some(leg);
-        self.machine.client_tls_started();
-        self.offer_again = true;
-        Ok(())
-    }
-
     /// Moves whatever can be moved; ready when something needs the slow path.
     fn poll_pump(&mut self, cx: &mut Context<'_>) -> Poll<Event> {
         loop {
             self.tick();
+            if let Some(cancelling) = &mut self.cancelling
+                && cancelling.as_mut().poll(cx).is_ready()
+            {
+                self.cancelling = None;
+                self.machine.cancel_ended();
+                self.offer_again = true;
+            }
             while let Some(action) = self.machine.poll() {
                 if let Some(event) = self.act(action) {
                     return Poll::Ready(event);
@@ -356,10 +247,14 @@ impl<M: Machine<Token>> Session<M> {
                 if let Some(database) = self.machine.database() {
                     self.gate.in_database(database);
                 }
+                if let Some(catalogue) = self.gate.behind() {
+                    return Some(Event::CatchUp(id, operation, catalogue));
+                }
                 let answer = self.gate.ask(id, &operation);
                 self.answer(id, answer);
             }
             Action::Outcome { id, outcome } => self.gate.outcome(id, &outcome),
+            Action::Cancel(request) => return Some(Event::Cancel(request)),
             Action::Dial => return Some(Event::Dial),
             Action::StartClientTls => return Some(Event::StartClientTls),
             Action::StartServerTls => return Some(Event::StartServerTls),
@@ -369,13 +264,19 @@ impl<M: Machine<Token>> Session<M> {
     }
 
     fn answer(&mut self, id: AskId, answer: Answer) {
-        let answer = match answer {
-            Answer::Permit(token) => MachineAnswer::Permit(token),
-            Answer::Refuse { sqlstate, message, hint } => {
-                MachineAnswer::Refuse { sqlstate, message, hint }
+        let now_ns = self.now_ns;
+        match answer {
+            Answer::Permit { token, duties: None } => {
+                self.machine.answer(now_ns, id, MachineAnswer::Permit(token));
             }
-        };
-        self.machine.answer(self.now_ns, id, answer);
+            Answer::Permit { token, duties: Some(duties) } => {
+                self.machine.permit_with(now_ns, id, token, duties);
+            }
+            Answer::Refuse { sqlstate, message, hint } => {
+                let refusal = MachineAnswer::Refuse { sqlstate, message, hint };
+                self.machine.answer(now_ns, id, refusal);
+            }
+        }
         self.offer_again = true;
     }
 
@@ -466,6 +367,9 @@ impl<M: Machine<Token>> Session<M> {
                 self.received.1 += as_u64(read);
                 self.server_read = next_read(self.server_read, read);
                 self.machine.from_server(self.now_ns, &mut self.server_bytes);
+                if self.gate.is_changing() && self.machine.is_idle() {
+                    self.gate.settled();
+                }
                 self.offer_again = true;
             }
         }

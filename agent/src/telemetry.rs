@@ -78,6 +78,7 @@ pub struct Metrics {
     refused: Count,
     would_refuse: Count,
     catalogue_failures: Count,
+    alerts: Count,
     sessions_ended: AtomicU64,
     sessions_active: UpDownCounter<i64>,
 }
@@ -139,6 +140,7 @@ impl Metrics {
                 "tidegate.catalogue.failures",
                 "Readings of a database's catalogue that failed.",
             ),
+            alerts: count("tidegate.alerts", "Operations of which a policy alerts."),
             sessions_ended: AtomicU64::new(0),
             sessions_active: meter
                 .i64_up_down_counter("tidegate.sessions.active")
@@ -162,6 +164,11 @@ impl Metrics {
     /// A connection got no session.
     pub fn session_refused(&self) {
         self.sessions_refused.add(&[]);
+    }
+
+    /// A policy alerts of an operation.
+    pub fn alert(&self, labels: &Labels) {
+        self.alerts.add(&labels.0);
     }
 
     /// A database's catalogue could not be read.

@@ -8,10 +8,12 @@
 //! that it doesn't know us, the uplink stops and says so, and the spool keeps everything.
 //!
 //! Files in the state directory: `audit.key` (signs seals), `agent.key`, `agent.crt`, `ca.crt`
-//! (the transport), `enrolment.json` (where the collector is, and its log key). The protocol:
+//! (the transport), `enrolment.json` (where the collector is, and its log key), `uplink-held.json` (its newest
+//! receipt and checkpoint). The protocol:
 //! `docs/formats/uplink.md`.
 
 pub mod enrolment;
+pub mod held;
 pub mod source;
 pub mod stream;
 

@@ -166,6 +166,27 @@ pub(crate) async fn dial(
     }
 }
 
+/// Sends a cancel request, and waits until the server has closed that connection: only then it has done
+/// what it will do (manual, "Canceling Requests in Progress").
+pub(crate) async fn cancel(
+    address: SocketAddr,
+    verification: Option<&ServerVerification>,
+    request: &[u8],
+) -> Result<(), DialError> {
+    let failed = |source| DialError::Connect { address, source };
+    let mut leg = dial(address, verification).await?;
+    let limit = Duration::from_secs(DIAL_SECONDS_MAX);
+    let exchange = async {
+        leg.write_all(request).await?;
+        leg.flush().await?;
+        // It answers nothing; what it says all the same is not for us.
+        while leg.read(&mut [0; 64]).await? > 0 {}
+        Ok(())
+    };
+    let ended = tokio::time::timeout(limit, exchange).await;
+    ended.map_err(|_| DialError::TimedOut { address })?.map_err(failed)
+}
+
 async fn connect(address: SocketAddr) -> Result<TcpStream, DialError> {
     let limit = Duration::from_secs(DIAL_SECONDS_MAX);
     let stream = tokio::time::timeout(limit, TcpStream::connect(address))

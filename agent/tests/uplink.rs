@@ -19,7 +19,7 @@ use tidegate_agent::uplink::stream::BATCHES_IN_FLIGHT_MAX;
 use tidegate_agent::uplink::{self, Batch, Handle, Source, enrolment};
 use tidegate_event::{ChainId, Seq};
 use tidegate_ledger::SigningKey;
-use tidegate_ledger::checkpoint::VerifierKey;
+use tidegate_ledger::checkpoint::{self, Checkpoint, VerifierKey};
 use tidegate_ledger::receipt::{self, ReceiptFacts};
 use tidegate_proto::uplink::v1::agent_message::Message as FromAgent;
 use tidegate_proto::uplink::v1::collector_message::Message;
@@ -50,6 +50,8 @@ enum Act {
     WrongKey,
     /// Its first receipt names another chain value.
     OtherHistory,
+    /// Shows a checkpoint, and then a smaller one.
+    SetBack,
 }
 
 struct Inner {
@@ -58,6 +60,8 @@ struct Inner {
     /// Last sequence number of each batch, as it came.
     came: Mutex<Vec<u64>>,
     waiting_max: Mutex<usize>,
+    /// Whether the agent showed a receipt that it holds.
+    shown: Mutex<bool>,
     issuer: Issuer<'static, KeyPair>,
     ca_pem: String,
 }
@@ -123,6 +127,8 @@ impl Collector {
         let first = input.message().await.unwrap().unwrap().message.unwrap();
         let FromAgent::Hello(hello) = first else { panic!("no Hello first") };
         assert_eq!(hello.agent_id, "a");
+        assert!(hello.takes_checkpoints);
+        *self.0.shown.lock().unwrap() |= hello.receipt.is_some();
         if let Act::Refuse(why) = act {
             let refused = Refused { why: why.into(), detail: "on purpose".into(), expected_seq: 0 };
             answer(Message::Refused(refused)).await;
@@ -135,6 +141,12 @@ impl Collector {
             chain_value: Bytes::new(),
         }))
         .await;
+        if matches!(act, Act::SetBack) {
+            for size in [9, 9, 8] {
+                let head = Checkpoint { origin: "t.example".into(), size, root: [1; 32] };
+                answer(Message::Checkpoint(checkpoint::sign(&self.0.key, &head).unwrap())).await;
+            }
+        }
         let (mut waiting, mut given) = (VecDeque::new(), 0);
         while let Ok(Some(message)) = input.message().await {
             let Some(FromAgent::Batch(batch)) = message.message else { panic!("no Batch") };
@@ -249,6 +261,7 @@ async fn stage(acts: &[Act]) -> Stage {
         key: SigningKey::from_bytes(&[7; 32]),
         came: Mutex::default(),
         waiting_max: Mutex::default(),
+        shown: Mutex::default(),
         issuer,
         ca_pem,
     }));
@@ -338,6 +351,7 @@ async fn everything_arrives_in_order_over_broken_streams_and_a_bounded_window() 
     came.dedup();
     assert_eq!(came, (0..batches).collect::<Vec<_>>());
     assert_eq!(*stage.collector.0.waiting_max.lock().unwrap(), full);
+    assert!(*stage.collector.0.shown.lock().unwrap(), "no Hello held a receipt");
     let status = handle.status();
     assert!(status.connected && status.last_error.is_none(), "{status:?}");
     assert_eq!(status.acknowledged, Some((CHAIN, Seq(batches - 1))));
@@ -345,9 +359,12 @@ async fn everything_arrives_in_order_over_broken_streams_and_a_bounded_window() 
 
 #[tokio::test]
 async fn a_collector_with_another_history_stops_the_uplink_and_frees_nothing() {
-    for act in [Act::Refuse(Why::Fork), Act::Refuse(Why::UnknownAgent), Act::OtherHistory] {
+    for act in
+        [Act::Refuse(Why::Fork), Act::Refuse(Why::UnknownAgent), Act::OtherHistory, Act::SetBack]
+    {
         let stage = stage(&[act, Act::Serve { hold: 1, end_after: usize::MAX }]).await;
-        let (handle, seen, task) = stage.start(3).await;
+        let batches = if matches!(act, Act::SetBack) { 0 } else { 3 };
+        let (handle, seen, task) = stage.start(batches).await;
         tokio::time::timeout(STUCK, task).await.unwrap().unwrap();
         let status = handle.status();
         assert!(status.stopped && !status.connected, "{status:?}");

@@ -16,10 +16,14 @@ mod bundle;
 mod enrolment;
 #[path = "collector/export.rs"]
 mod export;
+#[path = "collector/golden.rs"]
+mod golden;
 #[path = "collector/home.rs"]
 mod home;
 #[path = "collector/ingest.rs"]
 mod ingest;
+#[path = "collector/question.rs"]
+mod question;
 #[path = "collector/restart.rs"]
 mod restart;
 #[path = "collector/verify.rs"]

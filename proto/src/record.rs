@@ -8,7 +8,8 @@ use bytes::Bytes;
 use sha2::{Digest as _, Sha256};
 use tidegate_event::limits::{STATEMENT_TEXT_BYTES_MAX, cut as cut_text};
 use tidegate_event::{
-    Capture, Effect, Ending, Executable, Login, Operation, Outcome, Process, Statement, Status,
+    Capture, Effect, Ending, Executable, Login, Masked, Operation, Outcome, Process, Statement,
+    Status, Stopped,
 };
 
 use crate::audit::v1::{self, operation::What, parameter::Value};
@@ -68,7 +69,17 @@ pub fn operation(operation: &Operation, decided: &Decided<'_>) -> Made<v1::Opera
                 What::Cancel(v1::Cancel { backend_pid: cancel.backend_pid })
             }
         };
-        v1::Operation { decision: Some(decision), effects, effects_total: total, what: Some(what) }
+        let (unmasked, unmasked_total) = limits::list(decided.unmasked, String::as_str, cut);
+        v1::Operation {
+            decision: Some(decision),
+            effects,
+            effects_total: total,
+            what: Some(what),
+            alert: text(decided.alert, cut),
+            unmasked: unmasked.iter().map(|column| text(column, cut)).collect(),
+            unmasked_total,
+            masked: decided.masked,
+        }
     })
 }
 
@@ -168,8 +179,19 @@ pub fn outcome(outcome: &Outcome) -> Made<v1::Outcome> {
             copied_out: copied.bytes_out,
             duration_ns: outcome.duration_ns,
             tags: text(&outcome.tags, cut),
+            masked: outcome.masked.as_ref().map(masked),
         }
     })
+}
+
+fn masked(masked: &Masked) -> v1::Masked {
+    v1::Masked {
+        columns: masked.columns,
+        values: masked.values,
+        detected: masked.detected,
+        shadow: masked.shadow,
+        stopped: masked.stopped.map(Stopped::name).unwrap_or_default().to_owned(),
+    }
 }
 
 /// A `SessionOpen` in parts that only the caller has: names are the configuration's.

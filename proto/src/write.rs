@@ -9,7 +9,7 @@
 
 use tidegate_event::{
     ChainId, Digest, Durability, Effect, Login, Operation, Outcome, Seq, SessionId, Statement,
-    Status,
+    Status, Stopped,
 };
 
 use crate::audit::v1::{audit_record, decision::Verdict};
@@ -73,6 +73,12 @@ pub struct Decided<'a> {
     pub policy_digest: &'a Digest,
     /// The level that it asks.
     pub durability: Durability,
+    /// What a policy wants people to be alerted of; empty for nothing.
+    pub alert: &'a str,
+    /// Protected columns whose clear values the result may hold.
+    pub unmasked: &'a [String],
+    /// Whether values of the recorded statement are masked.
+    pub masked: bool,
 }
 
 /// Appends an `Operation` body.
@@ -99,6 +105,7 @@ pub fn operation(buf: &mut Vec<u8>, operation: &Operation, decided: &Decided<'_>
                 message(buf, 13, |buf| uint(buf, 1, u64::from(cancel.backend_pid)));
             }
         }
+        marks(buf, decided, &mut cut);
     });
     flag(buf, CUT_FIELD, cut);
 }
@@ -119,6 +126,15 @@ pub fn outcome(buf: &mut Vec<u8>, outcome: &Outcome) {
         uint(buf, 7, copied.bytes_out);
         uint(buf, 8, outcome.duration_ns);
         bytes(buf, 9, name(&outcome.tags, &mut cut).as_bytes());
+        if let Some(masked) = &outcome.masked {
+            message(buf, 20, |buf| {
+                uint(buf, 1, u64::from(masked.columns));
+                uint(buf, 2, masked.values);
+                uint(buf, 3, masked.detected);
+                flag(buf, 4, masked.shadow);
+                bytes(buf, 5, masked.stopped.map(Stopped::name).unwrap_or_default().as_bytes());
+            });
+        }
     });
     flag(buf, CUT_FIELD, cut);
 }
@@ -127,6 +143,16 @@ pub fn outcome(buf: &mut Vec<u8>, outcome: &Outcome) {
 pub fn body(buf: &mut Vec<u8>, body: &audit_record::Body, cut: bool) {
     body.encode(buf);
     flag(buf, CUT_FIELD, cut);
+}
+
+fn marks(buf: &mut Vec<u8>, decided: &Decided<'_>, cut: &mut bool) {
+    bytes(buf, 30, name(decided.alert, cut).as_bytes());
+    let (unmasked, total) = limits::list(decided.unmasked, String::as_str, cut);
+    for column in unmasked {
+        bytes_present(buf, 31, name(column, cut).as_bytes());
+    }
+    uint(buf, 32, u64::from(total));
+    flag(buf, 33, decided.masked);
 }
 
 fn decision(buf: &mut Vec<u8>, decided: &Decided<'_>, cut: &mut bool) {

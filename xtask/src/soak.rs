@@ -6,6 +6,8 @@
 //!   twice, the order is kept: the server's log agrees with the records line by line.
 //! - **disk**: the simulated disks under segment, spool and journal run through many more schedules
 //!   of torn writes, lost pages, errors and power cuts than an ordinary test run.
+//! - **evidence**: 100 logs are spoilt in each of nine ways, by seed; both verifiers find and locate each, and
+//!   raise no alarm over 100 clean ones.
 //!
 //! Each has a short form (`--short`), which `cargo xtask test` runs too, and a seed, which is printed
 //! and gives the same schedule again. docs/TESTING.md says when the long form last ran.
@@ -32,6 +34,14 @@ const OUTAGE_SHORT: Duration = Duration::from_secs(10);
 const SCHEDULES: u32 = 20_000;
 /// Schedules in the short form.
 const SCHEDULES_SHORT: u32 = 500;
+/// Spoilt logs of each kind in the long form.
+const TRIALS: u32 = 100;
+/// Spoilt logs of each kind in the short form.
+const TRIALS_SHORT: u32 = 5;
+/// Names how many there are.
+const TRIALS_ENV: &str = "TIDEGATE_TRIALS";
+/// Names the first seed.
+const TRIALS_SEED_ENV: &str = "TIDEGATE_SEED";
 /// Names how many schedules the tests of the simulated disks run.
 const SCHEDULES_ENV: &str = "TIDEGATE_SCHEDULES";
 
@@ -58,6 +68,8 @@ pub enum Proof {
     Outage,
     /// Simulated disks misbehave.
     Disk,
+    /// Logs are spoilt.
+    Evidence,
 }
 
 /// Runs `cargo xtask soak`.
@@ -69,7 +81,7 @@ pub fn run(args: Args) -> anyhow::Result<()> {
         run::run(&mut cargo)?;
     }
     let seed = args.seed.map_or_else(random::u64, Ok)?;
-    for proof in [Proof::Kills, Proof::Outage, Proof::Disk] {
+    for proof in [Proof::Kills, Proof::Outage, Proof::Disk, Proof::Evidence] {
         if args.proof.is_none_or(|wanted| wanted == proof) {
             prove(proof, args.short, seed)?;
         }
@@ -90,6 +102,7 @@ pub fn prove(proof: Proof, short: bool, seed: u64) -> anyhow::Result<()> {
             outage::prove(away, rate)?
         }
         Proof::Disk => disk(if short { SCHEDULES_SHORT } else { SCHEDULES })?,
+        Proof::Evidence => evidence(if short { TRIALS_SHORT } else { TRIALS }, seed)?,
     };
     let seconds = start.elapsed().as_secs();
     term::line(&format!("soak: {proof:?}, {form} form, seed {seed}: {shown} ({seconds} s)"));
@@ -104,6 +117,18 @@ fn disk(schedules: u32) -> anyhow::Result<String> {
         .env(SCHEDULES_ENV, schedules.to_string());
     run::run(&mut cargo)?;
     Ok(format!("{schedules} schedules of each simulated disk"))
+}
+
+fn evidence(trials: u32, seed: u64) -> anyhow::Result<String> {
+    let mut cargo = run::cargo();
+    cargo.args(["nextest", "run", "--profile", "soak", "--package", "tidegate-collector"]);
+    cargo
+        .args(["--test", "trials"])
+        .env(TRIALS_ENV, trials.to_string())
+        // So that seeds of many trials stay apart, and readable.
+        .env(TRIALS_SEED_ENV, (seed % 1_000_000_000).to_string());
+    run::run(&mut cargo)?;
+    Ok(format!("{trials} spoilt logs of each kind found and located by both verifiers"))
 }
 
 /// A laboratory whose server logs every statement.

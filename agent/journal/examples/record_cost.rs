@@ -125,6 +125,7 @@ fn outcome() -> Outcome {
         copied: None,
         duration_ns: 100_000,
         tags: "SELECT 1".to_owned(),
+        masked: None,
     }
 }
 
@@ -150,7 +151,7 @@ fn permits(
     let set = set.with_durability(Durability::Process);
     let mut decider = Decider::new(Arc::new(set), subject);
     (0..RECORDS)
-        .map(|_| match decider.decide(operation) {
+        .map(|_| match decider.decide(operation, None) {
             Ruling::Permitted(permit) => Ok(permit),
             Ruling::Refused(_) => bail!("refused"),
         })

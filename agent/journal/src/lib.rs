@@ -40,7 +40,7 @@ pub use clock::{Clock, SystemClock, boot_id};
 pub use error::JournalError;
 pub use open::{PreviousChain, Recovered};
 pub use pledge::{Pledge, Receipt};
-pub use session::{SessionCounts, SessionLog, SessionOpening, SessionRefusal};
+pub use session::{Recorded, SessionCounts, SessionLog, SessionOpening, SessionRefusal};
 pub use tidegate_spool::{Files, Fill, Level, OsFiles};
 pub use types::{Health, HeartbeatCounts, Lifecycle, Options};
 pub use uplink::{OFFER_MS, SealedBatch, UplinkSource};

@@ -5,7 +5,7 @@
 //! the operating system in one write; for the other levels the sync thread is woken.
 
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 
 use tidegate_event::limits::{NAME_BYTES_MAX, cut};
 use tidegate_event::{
@@ -63,6 +63,34 @@ pub struct SessionCounts {
     pub bytes_from_client: u64,
     /// Bytes that the server sent.
     pub bytes_from_server: u64,
+}
+
+/// An operation as its record has it.
+#[derive(Debug, Clone, Copy)]
+pub struct Recorded<'a> {
+    operation: &'a Operation,
+    masked: bool,
+    reason: Option<&'a str>,
+}
+
+impl<'a> From<&'a Operation> for Recorded<'a> {
+    /// As it was asked.
+    fn from(operation: &'a Operation) -> Self {
+        Self { operation, masked: false, reason: None }
+    }
+}
+
+impl<'a> Recorded<'a> {
+    /// With values masked, or without its text: not what was asked word for word, and the record says so.
+    pub const fn masked(operation: &'a Operation) -> Self {
+        Self { operation, masked: true, reason: None }
+    }
+
+    /// With this in place of the decision's own reason, which quotes what must not be recorded.
+    #[must_use]
+    pub const fn because(self, reason: &'a str) -> Self {
+        Self { reason: Some(reason), ..self }
+    }
 }
 
 /// The records of one session.
@@ -147,6 +175,12 @@ impl<F: Files> Journal<F> {
             spool_bytes: self.shared.spool.fill().used,
             durable_seq: durable.saturating_sub(1),
             acknowledged_seq: acknowledged.saturating_sub(1),
+            checkpoint: self
+                .shared
+                .checkpoint
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .clone(),
         });
         self.shared.append_message(About::AGENT, &body, false).map(|_| ())
     }
@@ -217,14 +251,22 @@ impl<F: Files> SessionLog<F> {
     /// }
     /// ```
     #[expect(clippy::needless_pass_by_value, reason = "the Permit is spent: one record each")]
-    pub fn operation(&self, operation: &Operation, permit: Permit) -> Result<Pledge, JournalError> {
+    pub fn operation<'a>(
+        &self,
+        operation: impl Into<Recorded<'a>>,
+        permit: Permit,
+    ) -> Result<Pledge, JournalError> {
         self.shared.admit(self.refuse_from)?;
-        self.decided(operation, permit.decision())
+        self.decided(operation.into(), permit.decision())
     }
 
     /// Records a refused operation; its refusal may be sent at once, or behind the Pledge.
-    pub fn refusal(&self, operation: &Operation, denial: &Denial) -> Result<Pledge, JournalError> {
-        self.decided(operation, denial.decision())
+    pub fn refusal<'a>(
+        &self,
+        operation: impl Into<Recorded<'a>>,
+        denial: &Denial,
+    ) -> Result<Pledge, JournalError> {
+        self.decided(operation.into(), denial.decision())
     }
 
     /// Records what became of the operation with sequence number `cause`. It is not waited for.
@@ -253,25 +295,33 @@ impl<F: Files> SessionLog<F> {
         self.shared.append_message(about, &body, made.cut).map(|_| ())
     }
 
-    fn decided(&self, operation: &Operation, decision: &Decision) -> Result<Pledge, JournalError> {
+    fn decided(&self, recorded: Recorded<'_>, decision: &Decision) -> Result<Pledge, JournalError> {
         let level = decision.durability;
+        let unmasked: Vec<String> = decision.unmasked.iter().map(ToString::to_string).collect();
         let decided = write::Decided {
             verdict: match decision.verdict {
                 Verdict::Allow => decision::Verdict::Allow,
                 Verdict::Deny => decision::Verdict::Deny,
                 Verdict::WouldDeny => decision::Verdict::WouldDeny,
             },
-            reason: &decision.reason,
+            reason: match recorded.reason {
+                Some(other) if !decision.reason.is_empty() => other,
+                _ => &decision.reason,
+            },
             policies: &decision.policies,
             policy_digest: &decision.digest,
             durability: level,
+            alert: decision.alert.as_deref().unwrap_or_default(),
+            unmasked: &unmasked,
+            masked: recorded.masked,
         };
         let push = match level {
             Durability::Process => Push::Buffer,
             Durability::Host | Durability::Collector => Push::Sync,
         };
         let about = About { session: Some(&self.id), cause: None, reserved: false, push };
-        let seq = self.shared.append(about, |buf| write::operation(buf, operation, &decided))?;
+        let seq =
+            self.shared.append(about, |buf| write::operation(buf, recorded.operation, &decided))?;
         if level == Durability::Collector {
             self.shared.await_collector(seq);
         }

@@ -11,7 +11,7 @@
 //! Limits: one source at a time; reads are made on the caller's thread, a batch at a time.
 
 use std::collections::VecDeque;
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 
 use bytes::Bytes;
 use tidegate_event::{ChainId, Seq};
@@ -76,6 +76,12 @@ impl<F: Files> Journal<F> {
 }
 
 impl<F: Files> UplinkSource<F> {
+    /// Keeps the checkpoint that the collector showed, for the next heartbeat.
+    pub fn saw_checkpoint(&self, note: &str) {
+        let mut kept = self.shared.checkpoint.lock().unwrap_or_else(PoisonError::into_inner);
+        note.clone_into(&mut kept);
+    }
+
     /// The first record that would be offered; `None` when there is none now.
     #[expect(clippy::unused_async, reason = "may read on another thread one day")]
     pub async fn oldest(&mut self) -> Result<Option<(ChainId, Seq)>, JournalError> {

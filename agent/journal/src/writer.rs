@@ -143,6 +143,8 @@ pub(crate) struct Shared<F: Files> {
     pub(crate) syncing: Mutex<()>,
     /// First frame of the newest acknowledged batch; the spool's cursor on disk may lag behind.
     acknowledged_frame: AtomicU64,
+    /// The newest checkpoint that the collector showed; for the next heartbeat.
+    pub(crate) checkpoint: Mutex<String>,
 }
 
 impl<F: Files> Shared<F> {
@@ -176,6 +178,7 @@ impl<F: Files> Shared<F> {
             collector_awaited: AtomicU64::new(0),
             offer_now: Notify::new(),
             syncing: Mutex::new(()),
+            checkpoint: Mutex::default(),
         }
     }
 

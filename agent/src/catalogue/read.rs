@@ -9,10 +9,11 @@
 //!
 //! Limits: the constants below. Client certificates and GSSAPI are not spoken.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use sha2::{Digest as _, Sha256};
 use tidegate_event::Relation;
 use tidegate_sql::{Catalogue, KnownColumn, KnownFunction, KnownRelation, RelationKind};
 use tokio_postgres::types::ToSql;
@@ -46,7 +47,7 @@ const SNAPSHOT: &str = "SET search_path = pg_catalog; \
 const RELATIONS: &str = "SELECT c.oid, n.nspname::text, c.relname::text, c.relkind::text, \
     CASE WHEN c.relkind IN ('v', 'm') THEN pg_catalog.pg_get_viewdef(c.oid) END \
     FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace \
-    WHERE c.relkind IN ('r', 'p', 'v', 'm', 'f')";
+    WHERE c.relkind IN ('r', 'p', 'v', 'm', 'f') ORDER BY c.oid";
 
 const COLUMNS: &str = "SELECT a.attrelid, a.attnum, a.attname::text, a.atttypid \
     FROM pg_catalog.pg_attribute a JOIN pg_catalog.pg_class c ON c.oid = a.attrelid \
@@ -59,21 +60,32 @@ const FUNCTIONS: &str = "SELECT p.oid, n.nspname::text, p.proname::text, l.lanna
         WHEN l.lanname IN ('sql', 'plpgsql') THEN p.prosrc END \
     FROM pg_catalog.pg_proc p JOIN pg_catalog.pg_namespace n ON n.oid = p.pronamespace \
     JOIN pg_catalog.pg_language l ON l.oid = p.prolang \
-    WHERE n.nspname NOT IN ('pg_catalog', 'information_schema')";
+    WHERE n.nspname NOT IN ('pg_catalog', 'information_schema') ORDER BY p.oid";
 
 /// The same for servers before PostgreSQL 14, which have no SQL-standard bodies.
 const FUNCTIONS_13: &str = "SELECT p.oid, n.nspname::text, p.proname::text, l.lanname::text, \
     CASE WHEN l.lanname IN ('sql', 'plpgsql') THEN p.prosrc END \
     FROM pg_catalog.pg_proc p JOIN pg_catalog.pg_namespace n ON n.oid = p.pronamespace \
     JOIN pg_catalog.pg_language l ON l.oid = p.prolang \
-    WHERE n.nspname NOT IN ('pg_catalog', 'information_schema')";
+    WHERE n.nspname NOT IN ('pg_catalog', 'information_schema') ORDER BY p.oid";
 
 const VERSION: &str = "SELECT pg_catalog.current_setting('server_version_num')::int4";
 
 /// First version with SQL-standard function bodies.
 const SQL_BODIES_SINCE: i32 = 140_000;
 
-const PARENTS: &str = "SELECT inhrelid, inhparent FROM pg_catalog.pg_inherits";
+/// `search_path` of a new session, but for what its own role or start-up sets.
+const PATH: &str = "SELECT reset_val FROM pg_catalog.pg_settings WHERE name = 'search_path'";
+
+/// `search_path` of a role in this database, or else in all; the former last.
+const PATHS: &str = "SELECT r.rolname::text, substr(c, length('search_path=') + 1) \
+    FROM pg_catalog.pg_db_role_setting s JOIN pg_catalog.pg_roles r ON r.oid = s.setrole \
+    CROSS JOIN unnest(s.setconfig) c \
+    WHERE c LIKE 'search\\_path=%' AND s.setdatabase IN (0, (SELECT d.oid \
+        FROM pg_catalog.pg_database d WHERE d.datname = current_database())) \
+    ORDER BY s.setdatabase <> 0";
+
+const PARENTS: &str = "SELECT inhrelid, inhparent FROM pg_catalog.pg_inherits ORDER BY 1, 2";
 
 /// Where and as whom the catalogue is read.
 #[derive(Clone, Copy)]
@@ -91,6 +103,12 @@ pub(super) struct Found {
     pub catalogue: Catalogue,
     /// Child and parent of each partition and each inheriting table, by OID.
     pub parents: Vec<(u32, u32)>,
+    /// `search_path` of a new session.
+    pub path: String,
+    /// That of roles that have one of their own.
+    pub paths: HashMap<String, String>,
+    /// Stands for all of it: another state of the database has another one.
+    pub state: [u8; 32],
 }
 
 /// Why a catalogue could not be read.
@@ -142,13 +160,15 @@ async fn read_all(login: Login<'_>, version: u64) -> Result<Found, ReadError> {
 async fn ask(client: &Client, version: u64) -> Result<Found, ReadError> {
     client.batch_execute(SNAPSHOT).await?;
     let server: i32 = client.query_one(VERSION, &[]).await?.try_get(0)?;
+    let mut state = Sha256::new();
     let mut text_bytes = 0;
-    let mut columns = columns(client).await?;
+    let mut columns = columns(client, &mut state).await?;
     let mut relations = Vec::new();
     let mut rows = std::pin::pin!(client.query_raw(RELATIONS, NONE).await?);
     while let Some(row) = rows.next().await {
         let relation = relation(&row?, &mut columns)?;
         count(&mut text_bytes, relation.definition.as_deref())?;
+        note(&mut state, &(relation.oid, &relation.name, relation.kind, &relation.definition));
         push(&mut relations, relation, RELATIONS_MAX, "relations")?;
     }
     let text = if server < SQL_BODIES_SINCE { FUNCTIONS_13 } else { FUNCTIONS };
@@ -157,6 +177,7 @@ async fn ask(client: &Client, version: u64) -> Result<Found, ReadError> {
     while let Some(row) = rows.next().await {
         let function = function(&row?)?;
         count(&mut text_bytes, function.source.as_deref())?;
+        note(&mut state, &(function.oid, &function.name, &function.language, &function.source));
         push(&mut functions, function, FUNCTIONS_MAX, "functions")?;
     }
     let mut parents = Vec::new();
@@ -165,12 +186,28 @@ async fn ask(client: &Client, version: u64) -> Result<Found, ReadError> {
         let row = row?;
         push(&mut parents, (row.try_get(0)?, row.try_get(1)?), RELATIONS_MAX, "partitions")?;
     }
-    Ok(Found { catalogue: Catalogue::new(version, relations, functions), parents })
+    let path: String = client.query_one(PATH, &[]).await?.try_get(0)?;
+    let mut paths = HashMap::new();
+    for row in client.query(PATHS, &[]).await? {
+        paths.insert(row.try_get(0)?, row.try_get(1)?);
+    }
+    let sorted: BTreeMap<&String, &String> = paths.iter().collect();
+    note(&mut state, &(&parents, &path, sorted));
+    let catalogue = Catalogue::new(version, relations, functions);
+    Ok(Found { catalogue, parents, path, paths, state: state.finalize().into() })
+}
+
+/// Adds what was read to what stands for all of it. `Debug` writes every field with its bounds.
+fn note(state: &mut Sha256, what: &impl std::fmt::Debug) {
+    state.update(format!("{what:?};"));
 }
 
 const NONE: [&(dyn ToSql + Sync); 0] = [];
 
-async fn columns(client: &Client) -> Result<HashMap<u32, Vec<KnownColumn>>, ReadError> {
+async fn columns(
+    client: &Client,
+    state: &mut Sha256,
+) -> Result<HashMap<u32, Vec<KnownColumn>>, ReadError> {
     let mut all: HashMap<u32, Vec<KnownColumn>> = HashMap::new();
     let mut total = 0_usize;
     let mut rows = std::pin::pin!(client.query_raw(COLUMNS, NONE).await?);
@@ -180,11 +217,14 @@ async fn columns(client: &Client) -> Result<HashMap<u32, Vec<KnownColumn>>, Read
         if total > COLUMNS_MAX {
             return Err(ReadError::TooLarge(format!("{COLUMNS_MAX} columns")));
         }
-        all.entry(row.try_get(0)?).or_default().push(KnownColumn {
+        let column = KnownColumn {
             number: row.try_get(1)?,
             name: row.try_get(2)?,
             type_oid: row.try_get(3)?,
-        });
+        };
+        let relation: u32 = row.try_get(0)?;
+        note(state, &(relation, &column));
+        all.entry(relation).or_default().push(column);
     }
     Ok(all)
 }

@@ -27,15 +27,18 @@ pub(super) fn words(target: &TargetConfig) -> Vec<String> {
     }
     let detectors: Vec<&str> =
         target.masking.detectors.iter().map(|detector| detector.name()).collect();
+    let found = detectors.join(", ");
+    if !detectors.is_empty() {
+        words.push(format!("  Looked for in all values that pass, and masked: {found}."));
+    }
     match (target.masking.unresolved, target.protect.is_empty()) {
         (UnresolvedConfig::Withhold, _) => words.push(
             "  Results of which it can't be told whether protected columns are in them are withheld."
                 .to_owned(),
         ),
-        (UnresolvedConfig::Detect, _) => words.push(format!(
-            "  Results of which it can't be told: what looks like {} is masked.",
-            detectors.join(", ")
-        )),
+        (UnresolvedConfig::Detect, _) => words.push(
+            "  Results of which it can't be told: masked is only what is found so.".to_owned(),
+        ),
         (UnresolvedConfig::Clear, false) => words.push(
             "  Results of which it can't be told whether protected columns are in them pass as they \
              are."
@@ -70,8 +73,8 @@ pub(super) fn warnings(target: &TargetConfig, warnings: &mut Vec<String>) {
     }
     if target.catalogue.is_none() {
         warnings.push(format!(
-            "target \"{name}\" has protected columns and no [targets.catalogue]: what reads them \
-             through a view or a function of the database can't be told"
+            "target \"{name}\" has protected columns and no [targets.catalogue]: of relations that \
+             [[protect]] does not name it can't be told whether they show them"
         ));
     }
     if target.mode == Mode::Shadow {
@@ -113,7 +116,7 @@ mask = "partial"
         let explained = explain(&config, &[]);
         for expected in [
             "  Protected as card: s.c.card; the last 4 characters stay.",
-            "what looks like card, ssn, iban, email, phone, secret is masked.",
+            "values that pass, and masked: card, ssn, iban, email, phone, secret.",
             "\"t\" has protected columns and no [targets.catalogue]",
             "results that can't be told are not withheld",
             "is in shadow mode: protected values pass as they are",

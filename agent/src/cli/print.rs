@@ -22,7 +22,7 @@ pub(super) fn line(text: &str) -> anyhow::Result<()> {
 }
 
 /// One JSON document.
-fn json<T: serde::Serialize + ?Sized>(value: &T) -> anyhow::Result<()> {
+pub(super) fn json<T: serde::Serialize + ?Sized>(value: &T) -> anyhow::Result<()> {
     line(&serde_json::to_string_pretty(value)?)
 }
 
@@ -49,7 +49,7 @@ pub(super) fn explained(config: &Config, explained: &Explained) -> anyhow::Resul
 }
 
 /// So many of these.
-fn count(number: usize, what: &str) -> String {
+pub(super) fn count(number: usize, what: &str) -> String {
     let plural = if number == 1 { "" } else { "s" };
     format!("{number} {what}{plural}")
 }

@@ -182,7 +182,7 @@ impl std::fmt::Display for ProtectedColumn {
 }
 
 /// One identifier at the front of `text`, and what stands behind it.
-fn identifier(text: &str) -> Option<(String, &str)> {
+pub(crate) fn identifier(text: &str) -> Option<(String, &str)> {
     let Some(quoted) = text.strip_prefix('"') else {
         let plain = |c: char| c.is_alphanumeric() || matches!(c, '_' | '$');
         let end = text.find(|c| !plain(c)).unwrap_or(text.len());

@@ -424,9 +424,9 @@ fn what_is_protected_is_refused_where_it_means_nothing() {
              \"clear\"",
         ),
         (
-            "masking.detectors = [\"card\"]".to_owned(),
-            "12:21: masking.detectors has no effect without masking.unresolved = \"detect\"; leave \
-             it out, or set unresolved",
+            "masking.detectors = [\"cart\"]".to_owned(),
+            "12:22: masking.detectors can't be \"cart\"; use \"card\" or \"ssn\" or \"iban\" or \
+             \"email\" or \"phone\" or \"secret\"",
         ),
         (
             "masking = { unresolved = \"detect\", detectors = [] }".to_owned(),

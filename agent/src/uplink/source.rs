@@ -40,6 +40,9 @@ pub trait Source: Send + 'static {
 
     /// Everything up to this record may go.
     fn acknowledge(&mut self, chain: ChainId, durable: Seq) -> anyhow::Result<()>;
+
+    /// The collector showed this checkpoint: it goes into the next heartbeat.
+    fn saw_checkpoint(&mut self, _note: &str) {}
 }
 
 impl Source for UplinkSource {
@@ -65,5 +68,9 @@ impl Source for UplinkSource {
 
     fn acknowledge(&mut self, chain: ChainId, durable: Seq) -> anyhow::Result<()> {
         Ok(UplinkSource::acknowledge(self, chain, durable)?)
+    }
+
+    fn saw_checkpoint(&mut self, note: &str) {
+        UplinkSource::saw_checkpoint(self, note);
     }
 }

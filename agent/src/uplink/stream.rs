@@ -25,6 +25,7 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::Streaming;
 
 use super::enrolment::{Enrolment, connect_enrolled};
+use super::held::Held;
 use super::source::{Batch, Source};
 use super::{Handle, Status};
 
@@ -110,12 +111,17 @@ async fn connect(
     let log_key = enrolment.log_key()?;
     let channel = connect_enrolled(state_dir, &enrolment).await?;
     let oldest = source.oldest().await.context("the spool")?;
+    let mut held = Held::load(state_dir, &log_key);
+    source.saw_checkpoint(held.checkpoint());
     let (out, outgoing) = mpsc::channel(BATCHES_IN_FLIGHT_MAX + 1);
     let hello = Hello {
         agent_id: agent_id.to_owned(),
         chain_id: oldest
             .map_or(Bytes::new(), |(chain, _)| Bytes::copy_from_slice(chain.as_bytes())),
         next_seq: oldest.map_or(0, |(_, seq)| seq.0),
+        receipt: held.receipt().cloned(),
+        checkpoint: held.checkpoint().to_owned(),
+        takes_checkpoints: true,
     };
     out.send(AgentMessage { message: Some(ToCollector::Hello(hello)) }).await?;
     let mut client = UplinkClient::new(channel);
@@ -138,8 +144,11 @@ async fn connect(
         status.last_error = None;
     }
     tracing::info!(collector = %enrolment.address, "uplink connected");
-    let flow = Flow { out, source, handle, log_key, window: Window::default() };
-    flow.run(&mut incoming).await
+    let window = Window::default();
+    let flow = Flow { out, source, handle, log_key, window, held: &mut held, state_dir };
+    let end = flow.run(&mut incoming).await;
+    held.save(state_dir);
+    end
 }
 
 /// Where to go on: with the last batch that the collector says it holds. What it says is not
@@ -226,6 +235,8 @@ struct Flow<'a, S> {
     handle: &'a Handle,
     log_key: VerifierKey,
     window: Window,
+    held: &'a mut Held,
+    state_dir: &'a Path,
 }
 
 impl<S: Source> Flow<'_, S> {
@@ -266,6 +277,12 @@ impl<S: Source> Flow<'_, S> {
         match message {
             Some(FromCollector::Receipt(receipt)) => self.acknowledge(&receipt),
             Some(FromCollector::Refused(refused)) => Err(refusal(&refused)),
+            Some(FromCollector::Checkpoint(note)) => {
+                self.held.show(&note, &self.log_key).map_err(End::GiveUp)?;
+                self.source.saw_checkpoint(&note);
+                self.held.save_sometimes(self.state_dir);
+                Ok(())
+            }
             Some(FromCollector::HelloAck(_)) => {
                 Err(End::Again(anyhow::anyhow!("a second HelloAck")))
             }
@@ -280,6 +297,8 @@ impl<S: Source> Flow<'_, S> {
             })?;
         let settled = self.window.settle(&facts)?;
         self.source.acknowledge(facts.chain_id, facts.durable).context("the spool")?;
+        self.held.acknowledge(receipt);
+        self.held.save_sometimes(self.state_dir);
         let mut status = self.handle.lock();
         status.acknowledged = Some((facts.chain_id, facts.durable));
         status.batches += settled;

@@ -10,7 +10,6 @@
 use serde_json::{Value, json};
 
 use super::proof::Extract;
-use super::read::newest_checkpoint;
 use super::routes::Context;
 use super::words;
 use crate::clock::rfc3339;
@@ -105,13 +104,8 @@ pub fn bundle(
     answers: &[Answer],
     extract: Option<&Extract>,
 ) -> anyhow::Result<Value> {
-    let checkpoint = newest_checkpoint(&context.ui.paths)?;
-    let proofs = match (&checkpoint, extract) {
-        (Some((checkpoint, _)), Some(extract)) => {
-            extract.prove(checkpoint.size, &checkpoint.root)?
-        }
-        _ => None,
-    };
+    let proofs = extract.map(Extract::prove).transpose()?.flatten();
+    let note = extract.and_then(|extract| extract.head.as_ref()).map(|(_, note)| note);
     let left_out = proofs.is_none();
     let proofs: std::collections::HashMap<u64, _> =
         proofs.unwrap_or_default().into_iter().collect();
@@ -143,7 +137,7 @@ pub fn bundle(
         "scope": context.user.scope,
         "made": rfc3339(context.now()),
         "origin": context.ui.config.collector.origin,
-        "checkpoint": checkpoint.map(|(_, note)| note),
+        "checkpoint": note,
         "log_key": keys.log_key,
         "proofs_left_out": left_out,
         "answers": answers,

@@ -16,6 +16,7 @@ use std::time::Instant;
 use anyhow::Context as _;
 use prost::Message as _;
 use tidegate_ledger::Hash;
+use tidegate_ledger::checkpoint::Checkpoint;
 use tidegate_ledger::tree::{in_slice, leaf_hash, prove_inclusion, verify_inclusion};
 use tidegate_ledger::verify::{Class, Report};
 use tidegate_proto::audit::v1::collector_entry::Kind;
@@ -36,6 +37,8 @@ use crate::{clock, index};
 pub const WALK_ENTRIES_MAX: u64 = 1_000_000;
 /// A walk over the newest checkpoint is used again for this long.
 const WALK_SECONDS_FRESH: u64 = 30;
+/// Readings of a log that a collector is writing, until one meets no half-written bytes.
+const READINGS_MAX: u32 = 4;
 /// Hashes for the inclusion proofs of one export.
 const PROOF_HASHES_MAX: u64 = 50_000_000;
 
@@ -158,6 +161,8 @@ pub struct Leaf {
 pub struct Extract {
     /// The chains' Genesis entries, the records, and their seals, in the order of the log.
     pub leaves: Vec<Leaf>,
+    /// The newest checkpoint with its note, as it stood before the log was read.
+    pub head: Option<(Checkpoint, String)>,
     hashes: Vec<Hash>,
 }
 
@@ -176,9 +181,12 @@ pub fn session(paths: &Paths, id: &str, facts: &Facts, to: u64) -> anyhow::Resul
     let session = hex::decode(id)?;
     let chain = hex::decode(&facts.chain)?;
     let (genesis, opened) = (facts.genesis, facts.opened);
-    let mut last = None;
-    let mut sealed = false;
+    let (mut last, mut sealed) = (None, false);
     extract(paths, |index, entry| {
+        if index == 0 {
+            // Another reading of the log begins.
+            (last, sealed) = (None, false);
+        }
         if index == genesis {
             return Ok(true);
         }
@@ -216,10 +224,26 @@ fn extract(
     paths: &Paths,
     mut wanted: impl FnMut(u64, &CollectorEntry) -> anyhow::Result<bool>,
 ) -> anyhow::Result<Extract> {
+    let mut read = extract_once(paths, &mut wanted);
+    for _ in 1..READINGS_MAX {
+        if read.is_ok() {
+            break;
+        }
+        read = extract_once(paths, &mut wanted);
+    }
+    read
+}
+
+fn extract_once(
+    paths: &Paths,
+    wanted: &mut impl FnMut(u64, &CollectorEntry) -> anyhow::Result<bool>,
+) -> anyhow::Result<Extract> {
+    // First: what is appended meanwhile is beyond it, and never missing under it.
+    let head = newest_checkpoint(paths)?;
     let segments = paths.log().join(SEGMENTS);
     let files = OsFiles::read_only(&segments)
         .with_context(|| format!("cannot read {}", segments.display()))?;
-    let mut taken = Extract { leaves: Vec::new(), hashes: Vec::new() };
+    let mut taken = Extract { leaves: Vec::new(), head, hashes: Vec::new() };
     for frame in scan(files)? {
         let frame = frame?;
         taken.hashes.push(leaf_hash(&frame.payload));
@@ -246,9 +270,11 @@ impl Extract {
         Reader::of(index::in_memory(leaves)?, scope).session(id)
     }
 
-    /// Inclusion proofs of all its entries below `size`, each checked against the root. `None`: it would
-    /// cost too much here.
-    pub fn prove(&self, size: u64, root: &Hash) -> anyhow::Result<Option<Vec<(u64, Inclusion)>>> {
+    /// Inclusion proofs of all its entries that are under its checkpoint, each checked against the root.
+    /// `None`: there is no checkpoint, or it would cost too much here.
+    pub fn prove(&self) -> anyhow::Result<Option<Vec<(u64, Inclusion)>>> {
+        let Some((head, _)) = &self.head else { return Ok(None) };
+        let (size, root) = (head.size, &head.root);
         let count = u64::try_from(self.leaves.len()).unwrap_or(u64::MAX);
         if count.saturating_mul(size) > PROOF_HASHES_MAX {
             return Ok(None);

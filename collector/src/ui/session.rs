@@ -41,7 +41,15 @@ fn see(context: &Context) -> Result<Seen, Problem> {
         None => None,
         Some(extract) => {
             let log = extract.answers(&id, &context.user.scope)?;
-            Some(log.is_some_and(|(said, shown)| said == facts && shown == answers))
+            // A seal may have come between the two readings.
+            let unsealed = |answers: &[Answer]| -> Vec<Answer> {
+                let answers = answers.iter().cloned();
+                answers.map(|answer| Answer { seal_index: None, ..answer }).collect()
+            };
+            let same = |said: &Facts, shown: &[Answer]| {
+                *said == facts && unsealed(shown) == unsealed(&answers)
+            };
+            Some(log.is_some_and(|(said, shown)| same(&said, &shown)))
         }
     };
     Ok(Seen { id, facts, answers, extract, same })

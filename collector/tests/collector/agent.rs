@@ -22,6 +22,8 @@ pub struct FakeAgent {
     pub key: SigningKey,
     pub chain: Chain,
     pub nonce: u8,
+    /// Time of record 0; each one is a second later.
+    pub wall_ns: u64,
     /// Not yet in a batch.
     pub loose: Vec<Bytes>,
 }
@@ -31,7 +33,9 @@ impl FakeAgent {
     pub fn new(id: &str, seed: u8) -> Self {
         let key = SigningKey::from_bytes(&[seed; 32]);
         let chain = Chain::begin(ChainId([0; 32]));
-        let mut agent = Self { id: id.to_owned(), key, chain, nonce: 0, loose: Vec::new() };
+        let wall_ns = 1_700_000_000_000_000_000;
+        let mut agent =
+            Self { id: id.to_owned(), key, chain, nonce: 0, wall_ns, loose: Vec::new() };
         agent.begin(None);
         agent
     }
@@ -78,7 +82,7 @@ impl FakeAgent {
             chain_id: self.chain.id().0.to_vec().into(),
             seq: seq.0,
             prev: self.chain.head().to_vec().into(),
-            wall_ns: 1_700_000_000_000_000_000 + seq.0 * 1_000_000_000,
+            wall_ns: self.wall_ns + seq.0 * 1_000_000_000,
             boot_ns: seq.0 + 1,
             session_id: if in_session { SESSION.to_vec().into() } else { Bytes::new() },
             cause_seq: cause,

@@ -52,6 +52,9 @@ pub enum Output {
     /// All columns of a base relation, in its order: how many, only the catalogue or the result's
     /// own description tells. A star over a subquery is spelt out as [`Self::One`]s instead.
     Star(Relation),
+    /// Some columns, how many only the server knows, each made of no more than these: a star over
+    /// `NATURAL JOIN`, over a function, `(row).*`. With a catalogue most are spelt out.
+    Several(Sources),
 }
 
 /// The rows that one statement returns.
@@ -68,6 +71,17 @@ pub enum Rows {
     Prepared(String),
     /// What they hold can't be told, and why.
     Opaque(String),
+}
+
+/// A cursor or prepared statement that a statement makes, whose rows come when it is used.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Later {
+    /// Which statement of the text makes it, from 0.
+    pub statement: usize,
+    /// How it is referred to: [`Rows::Cursor`] or [`Rows::Prepared`] of this name.
+    pub by: Rows,
+    /// The rows that it will return.
+    pub rows: Rows,
 }
 
 /// Where a value stands in a statement.
@@ -93,9 +107,15 @@ pub struct ValueUse {
 pub struct Lineage {
     /// One for each statement of the text, in order. Results beyond its end are opaque.
     pub rows: Vec<Rows>,
+    /// Cursors (`DECLARE`) and prepared statements (`PREPARE`) that the text makes.
+    pub later: Vec<Later>,
     /// Columns that decide which rows, in which order, or whether it fails: `WHERE`, `JOIN`, `ORDER
-    /// BY`, `GROUP BY`, `DISTINCT`, arguments of what can fail or be timed.
+    /// BY`, `GROUP BY`, `DISTINCT`, arguments of what can fail or be timed. Also those whose values
+    /// are carried elsewhere: `INSERT .. SELECT`, `UPDATE .. SET`, `SELECT INTO`, `CREATE TABLE AS`,
+    /// `CREATE VIEW`, constraints and indexes.
     pub filters: BTreeSet<ColumnRef>,
+    /// Why more columns may decide, or be carried elsewhere, than `filters` names.
+    pub filters_opaque: Option<String>,
     /// Values whose column is known, each value once.
     pub values: Vec<ValueUse>,
     /// Why other values may meet columns that `values` does not name; `None` where all is named.

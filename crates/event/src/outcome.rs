@@ -15,12 +15,49 @@ pub struct Outcome {
     pub duration_ns: u64,
     /// Command tags, in order (`SELECT 1`, `INSERT 0 3`), joined by `; `.
     pub tags: String,
+    /// What of the result was kept from the client; `None` where nothing was to be.
+    pub masked: Option<Masked>,
 }
 
 impl Outcome {
     /// That of an operation of which nothing is known but how it ended: no rows, no bytes, no time.
     pub const fn without_result(status: Status) -> Self {
-        Self { status, rows: 0, bytes_out: 0, copied: None, duration_ns: 0, tags: String::new() }
+        let tags = String::new();
+        Self { status, rows: 0, bytes_out: 0, copied: None, duration_ns: 0, tags, masked: None }
+    }
+}
+
+/// What of a result was kept from the client.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Masked {
+    /// Columns of its results that were masked.
+    pub columns: u32,
+    /// Values that were masked, those that were NULL left out.
+    pub values: u64,
+    /// Values in which a detector found something.
+    pub detected: u64,
+    /// Whether it only would have been so: the protection is in shadow mode, and all passed.
+    pub shadow: bool,
+    /// Why the client got no whole result although the server did run the statement.
+    pub stopped: Option<Stopped>,
+}
+
+/// Why a result did not reach the client whole.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Stopped {
+    /// It could not be masked.
+    Withheld,
+    /// It was more than the budget allows.
+    Cut,
+}
+
+impl Stopped {
+    /// The name in records and queries.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Withheld => "withheld",
+            Self::Cut => "cut",
+        }
     }
 }
 

@@ -14,6 +14,10 @@ use tidegate_event::{Digest, Durability};
 use crate::memory::Memory;
 use crate::name;
 
+mod notes;
+
+pub(crate) use notes::Notes;
+
 /// One policy file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Source {
@@ -37,23 +41,30 @@ pub struct PolicyError {
     pub message: String,
 }
 
-/// Annotations that policies may have.
-const ANNOTATIONS: [&str; 4] = ["id", "reason", "durability", "description"];
-
-/// What the decider needs to know of a policy beside what Cedar evaluates.
-#[derive(Debug, Clone)]
-pub(crate) struct Notes {
-    pub(crate) reason: Option<String>,
-    pub(crate) durability: Option<Durability>,
-    pub(crate) place: String,
-    pub(crate) file: String,
-    pub(crate) line: usize,
+/// What a policy says of what the configuration protects, so that a misspelt name can be told.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Mention {
+    /// A class, by its name.
+    Class(String),
+    /// A column.
+    Column {
+        /// The target.
+        target: String,
+        /// The schema, where the policy names one.
+        schema: Option<String>,
+        /// The relation.
+        relation: String,
+        /// The column.
+        column: String,
+    },
 }
 
 /// Validated policies, ready to decide.
 #[derive(Debug)]
 pub struct PolicySet {
     pub(crate) cedar: cedar_policy::PolicySet,
+    /// Those with an `@alert`, each as a permit, so that Cedar names all that match.
+    pub(crate) alerts: cedar_policy::PolicySet,
     schema: Schema,
     /// The actions with their groups, which every request needs.
     pub(crate) actions: Entities,
@@ -62,6 +73,8 @@ pub struct PolicySet {
     pub(crate) schemas: BTreeMap<String, BTreeSet<String>>,
     /// For each target and name, the schemas in which policies mention that name.
     pub(crate) qualified: BTreeMap<(String, String), BTreeSet<String>>,
+    /// What they say of protected columns.
+    mentions: BTreeSet<Mention>,
     pub(crate) floor: Durability,
     /// What it has decided so far.
     pub(crate) memory: Memory,
@@ -79,10 +92,12 @@ impl PolicySet {
         let mut set = Self {
             actions,
             cedar: cedar_policy::PolicySet::new(),
+            alerts: cedar_policy::PolicySet::new(),
             schema,
             notes: HashMap::new(),
             schemas: BTreeMap::new(),
             qualified: BTreeMap::new(),
+            mentions: BTreeSet::new(),
             floor: Durability::Process,
             memory: Memory::default(),
             digest: digest(sources),
@@ -107,6 +122,11 @@ impl PolicySet {
     /// SHA-256 over the sources, sorted by name: the version of the policy in every record.
     pub fn digest(&self) -> Digest {
         self.digest
+    }
+
+    /// The classes and columns that policies name, each once.
+    pub fn mentions(&self) -> impl Iterator<Item = &Mention> {
+        self.mentions.iter()
     }
 
     /// Number of policies.
@@ -158,32 +178,21 @@ impl PolicySet {
         errors: &mut Vec<PolicyError>,
     ) {
         let (line, _) = line_column(&source.text, start);
-        let place = format!("{}:{line}", source.name);
-        let id = PolicyId::new(policy.annotation("id").unwrap_or(&place));
         let mut wrong = |message: &str| errors.push(at(source, start, message));
-        for (key, _) in policy.annotations().filter(|(key, _)| !ANNOTATIONS.contains(key)) {
-            wrong(&format!("unknown annotation @{key}: use one of @{}", ANNOTATIONS.join(", @")));
-        }
-        let durability = policy.annotation("durability").and_then(|level| {
-            let known = Durability::from_name(level);
-            if known.is_none() {
-                wrong(&format!(
-                    "unknown durability {level:?}: use \"process\", \"host\" or \"collector\""
-                ));
-            }
-            known
-        });
-        for (kind, literal) in policy
-            .entity_literals()
-            .iter()
-            .map(|uid| (uid.type_name().to_string(), uid.id().unescaped().to_owned()))
-        {
-            if let Err(message) = self.mention(&kind, &literal) {
+        let notes = Notes::read(policy, (&source.name, line), &mut wrong);
+        let id = PolicyId::new(policy.annotation("id").unwrap_or(&notes.place));
+        for literal in policy.entity_literals() {
+            if let Err(message) =
+                self.mention(&literal.type_name().to_string(), literal.id().unescaped())
+            {
                 wrong(&message);
             }
         }
-        let reason = policy.annotation("reason").filter(|text| !text.is_empty()).map(str::to_owned);
-        let notes = Notes { reason, durability, place, file: source.name.clone(), line };
+        if notes.alert.is_some()
+            && let Err(message) = self.add_alert(policy, &id)
+        {
+            wrong(&message);
+        }
         if self.cedar.add(policy.new_id(id.clone())).is_err() {
             let first = places
                 .get(&id)
@@ -199,16 +208,44 @@ impl PolicySet {
         self.notes.insert(id, notes);
     }
 
+    /// Adds a policy, as a permit, to those that raise an alert.
+    fn add_alert(&mut self, policy: &Policy, id: &PolicyId) -> Result<(), String> {
+        let permit = || -> Result<Policy, Box<dyn std::error::Error>> {
+            let mut json = policy.to_json()?;
+            let effect = json.get_mut("effect").ok_or("it has no effect")?;
+            *effect = "permit".into();
+            Ok(Policy::from_json(Some(id.clone()), json)?)
+        };
+        let permit = permit().map_err(|error| format!("@alert can't be used here: {error}"))?;
+        // A second one of that name is complained of where it joins the set.
+        let _ = self.alerts.add(permit);
+        Ok(())
+    }
+
     /// Notes the schemas that a policy's literals mention.
     fn mention(&mut self, kind: &str, id: &str) -> Result<(), String> {
-        let example = match kind {
-            "Relation" | "Function" => "target/name or target/schema.name",
-            "Schema" => "target/schema",
+        let (parts, example) = match kind {
+            "Relation" | "Function" => (name::parse(id), "target/name or target/schema.name"),
+            "Class" => {
+                self.mentions.insert(Mention::Class(id.to_owned()));
+                return Ok(());
+            }
+            "Column" => {
+                let read = name::parse_column(id);
+                self.mentions.extend(read.iter().map(|(parts, column)| Mention::Column {
+                    target: parts.target.clone(),
+                    schema: parts.schema.clone(),
+                    relation: parts.name.clone(),
+                    column: column.clone(),
+                }));
+                let parts = read.map(|(parts, _)| parts);
+                (parts, "target/relation.column or target/schema.relation.column")
+            }
+            "Schema" => (name::parse(id).filter(|parts| parts.schema.is_none()), "target/schema"),
             _ => return Ok(()),
         };
-        let parts = name::parse(id)
-            .filter(|parts| kind != "Schema" || parts.schema.is_none())
-            .ok_or_else(|| format!("{kind}::{id:?} can match nothing: write {example}"))?;
+        let parts =
+            parts.ok_or_else(|| format!("{kind}::{id:?} can match nothing: write {example}"))?;
         if kind == "Schema" {
             self.schemas.entry(parts.target).or_default().insert(parts.name);
         } else if let Some(schema) = parts.schema {

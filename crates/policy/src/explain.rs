@@ -35,6 +35,15 @@ fn explain(policy: &Policy, notes: &Notes) -> String {
     if let Some(level) = notes.durability {
         text.push_str(&durability(level));
     }
+    let duties = notes.duties.words();
+    if !duties.is_empty() {
+        text.push_str("; ");
+        text.push_str(&duties.join(", "));
+    }
+    if let Some(alert) = &notes.alert {
+        text.push_str("; it raises an alert: ");
+        text.push_str(alert);
+    }
     if let Some(reason) = &notes.reason {
         text.push_str("; a refusal says: ");
         text.push_str(reason);
@@ -45,7 +54,7 @@ fn explain(policy: &Policy, notes: &Notes) -> String {
 
 fn actions(constraint: &ActionConstraint) -> String {
     match constraint {
-        ActionConstraint::Any => "every action but unknown".to_owned(),
+        ActionConstraint::Any => "every action but unknown, unmask and filter".to_owned(),
         ActionConstraint::Eq(action) => action.id().unescaped().to_owned(),
         ActionConstraint::In(actions) => {
             actions.iter().map(|action| action.id().unescaped()).collect::<Vec<_>>().join(", ")

@@ -3,6 +3,8 @@
 //! Promises:
 //! - Deny by default: an operation passes only if every one of its effects is permitted by a
 //!   policy and forbidden by none.
+//! - A protected column is shown clear, or decides which rows come, only where a policy that names
+//!   `unmask` or `filter` permits it.
 //! - A policy that can't be evaluated denies: a `forbid` with an error is never skipped.
 //! - Only [`Decider::decide`] makes a [`Permit`], from a decision that allows, or that would deny
 //!   a target in shadow mode. The doctests of `Permit` show that nobody else can.
@@ -15,13 +17,17 @@
 
 mod compile;
 mod decide;
+mod duties;
 mod explain;
 mod memory;
 mod name;
 mod request;
+mod touched;
 
-pub use compile::{PolicyError, PolicySet, Source};
-pub use decide::{Decider, Decision, Denial, Permit, Ruling, Subject, Verdict};
+pub use compile::{Mention, PolicyError, PolicySet, Source};
+pub use decide::{Decider, Decision, Denial, Explanation, Permit, Ruling, Step, Subject, Verdict};
+pub use duties::Duties;
+pub use touched::{ProtectedColumn, Touched};
 
 /// The Cedar schema that policies are validated against.
 pub fn schema() -> &'static str {

@@ -1,19 +1,24 @@
 //! Decisions that hold for every session of the same subject, so that short connections do not ask
 //! Cedar the same things again and again.
 //!
-//! Promise: a decision is found again only under everything that it was made from: the policy set
-//! (which owns its memory), the whole subject, and the analysis with the way its statement came, or
-//! all of a login that a policy can see. Policies see no clock.
+//! Promises: a decision is found again only under everything that it was made from: the policy set
+//! (which owns its memory), the whole subject, and the analysis with the way its statement came and
+//! the protected columns that it touches, or all of a login that a policy can see. Policies see no
+//! clock and no parameter. Configuration, catalogue and `search_path` count by what they change:
+//! the analysis and the columns touched. To find a statement's decision again allocates nothing.
 //!
 //! Limits: [`SUBJECTS_MAX`] subjects, and [`DECISIONS_MAX`] statements and as many logins each; when
 //! full, all of that kind are forgotten.
 
 use std::collections::HashMap;
+use std::hash::BuildHasherDefault;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use rustc_hash::FxHasher;
 use tidegate_event::{Analysis, Login, Via};
 
 use crate::decide::{DECISIONS_MAX, Decision, Subject};
+use crate::touched::Touched;
 
 /// Subjects remembered under one policy set.
 pub(crate) const SUBJECTS_MAX: usize = 256;
@@ -39,15 +44,70 @@ impl Memory {
 /// What was decided for one subject.
 #[derive(Debug, Default)]
 pub(crate) struct OfSubject {
-    statements: Mutex<HashMap<(usize, Via), Remembered>>,
+    statements: Mutex<Statements>,
     logins: Mutex<HashMap<LoginFacts, Arc<Decision>>>,
 }
+
+/// All that the decision on a statement depends on, within one subject.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+struct Key {
+    /// Address of the analysis: equal texts share one.
+    analysis: usize,
+    via: Via,
+    touched: Option<Arc<Touched>>,
+}
+
+/// Decisions on statements of one subject.
+///
+/// By addresses of ours and names in the configuration, which no client chooses: a cheap hash is
+/// enough.
+#[derive(Debug, Default)]
+pub(crate) struct Statements(HashMap<Key, Remembered, BuildHasherDefault<FxHasher>>);
 
 #[derive(Debug)]
 struct Remembered {
     /// Held so that its address stays its own.
     _analysis: Arc<Analysis>,
     decision: Arc<Decision>,
+}
+
+impl Statements {
+    /// What was decided on this, where it is known.
+    pub(crate) fn get(&self, statement: &Asked<'_>) -> Option<Arc<Decision>> {
+        self.0.get(&statement.key()).map(|known| Arc::clone(&known.decision))
+    }
+
+    /// Remembers.
+    pub(crate) fn put(&mut self, statement: &Asked<'_>, decision: &Arc<Decision>) {
+        if self.0.len() >= DECISIONS_MAX {
+            self.0.clear();
+        }
+        let known = Remembered {
+            _analysis: Arc::clone(statement.analysis),
+            decision: Arc::clone(decision),
+        };
+        self.0.insert(statement.key(), known);
+    }
+
+    /// Forgets everything.
+    pub(crate) fn clear(&mut self) {
+        self.0.clear();
+    }
+}
+
+/// A statement as it is remembered.
+#[derive(Debug)]
+pub(crate) struct Asked<'a> {
+    pub(crate) analysis: &'a Arc<Analysis>,
+    pub(crate) via: Via,
+    pub(crate) touched: Option<&'a Arc<Touched>>,
+}
+
+impl Asked<'_> {
+    fn key(&self) -> Key {
+        let touched = self.touched.cloned();
+        Key { analysis: Arc::as_ptr(self.analysis).addr(), via: self.via, touched }
+    }
 }
 
 /// All that a policy, or the reason of a refusal, can see of a login.
@@ -64,18 +124,15 @@ impl OfSubject {
     /// The decision on a statement, made by `fresh` where it is not known.
     pub(crate) fn statement(
         &self,
-        analysis: &Arc<Analysis>,
-        via: Via,
+        statement: &Asked<'_>,
         fresh: impl FnOnce() -> Decision,
     ) -> Arc<Decision> {
-        let key = (Arc::as_ptr(analysis).addr(), via);
-        if let Some(known) = lock(&self.statements).get(&key) {
-            return Arc::clone(&known.decision);
+        if let Some(known) = lock(&self.statements).get(statement) {
+            return known;
         }
         // Not under the lock: Cedar may take long. Who is second overwrites with the same.
         let decision = Arc::new(fresh());
-        let known = Remembered { _analysis: Arc::clone(analysis), decision: Arc::clone(&decision) };
-        insert(&mut lock(&self.statements), key, known);
+        lock(&self.statements).put(statement, &decision);
         decision
     }
 
@@ -92,16 +149,13 @@ impl OfSubject {
             return Arc::clone(known);
         }
         let decision = Arc::new(fresh());
-        insert(&mut lock(&self.logins), facts, Arc::clone(&decision));
+        let mut logins = lock(&self.logins);
+        if logins.len() >= DECISIONS_MAX {
+            logins.clear();
+        }
+        logins.insert(facts, Arc::clone(&decision));
         decision
     }
-}
-
-fn insert<K: Eq + std::hash::Hash, V>(known: &mut HashMap<K, V>, key: K, value: V) {
-    if known.len() >= DECISIONS_MAX {
-        known.clear();
-    }
-    known.insert(key, value);
 }
 
 /// A map is whole between calls, so a panic elsewhere cannot have broken it.

@@ -1,8 +1,8 @@
 //! How relations, functions and schemas are written as Cedar entity ids.
 //!
-//! `target/name`, `target/schema.name`; for schemas `target/schema`. A part that holds a dot,
-//! slash or double quote stands in double quotes, doubled inside, so that no two names share
-//! an id.
+//! `target/name`, `target/schema.name`; for schemas `target/schema`; for columns
+//! `target/relation.column`, `target/schema.relation.column`. A part that holds a dot, slash or
+//! double quote stands in double quotes, doubled inside, so that no two names of a kind share an id.
 
 /// One part of an id.
 fn part(name: &str) -> String {
@@ -21,6 +21,11 @@ pub(crate) fn object(target: &str, schema: Option<&str>, name: &str) -> String {
     }
 }
 
+/// Id of a column.
+pub(crate) fn column(target: &str, schema: Option<&str>, relation: &str, name: &str) -> String {
+    format!("{}.{}", object(target, schema, relation), part(name))
+}
+
 /// Id of a schema.
 pub(crate) fn schema(target: &str, schema: &str) -> String {
     format!("{}/{}", part(target), part(schema))
@@ -34,15 +39,41 @@ pub(crate) struct Parts {
     pub(crate) name: String,
 }
 
-/// Reads an id back; `None` when it isn't written as promised.
+/// Reads the id of a relation, function or schema back; `None` when it isn't written as promised.
 pub(crate) fn parse(id: &str) -> Option<Parts> {
-    let (target, rest) = take(id)?;
-    let (first, rest) = take(rest.strip_prefix('/')?)?;
-    if rest.is_empty() {
-        return Some(Parts { target, schema: None, name: first });
+    let (target, names) = split(id)?;
+    let mut names = names.into_iter();
+    match (names.next()?, names.next(), names.next()) {
+        (name, None, _) => Some(Parts { target, schema: None, name }),
+        (schema, Some(name), None) => Some(Parts { target, schema: Some(schema), name }),
+        _ => None,
     }
-    let (name, rest) = take(rest.strip_prefix('.')?)?;
-    rest.is_empty().then_some(Parts { target, schema: Some(first), name })
+}
+
+/// Reads a column's id back, into its relation and its name; `None` when it isn't written as promised.
+pub(crate) fn parse_column(id: &str) -> Option<(Parts, String)> {
+    let (target, names) = split(id)?;
+    let mut names = names.into_iter();
+    match (names.next()?, names.next()?, names.next(), names.next()) {
+        (name, column, None, _) => Some((Parts { target, schema: None, name }, column)),
+        (schema, name, Some(column), None) => {
+            Some((Parts { target, schema: Some(schema), name }, column))
+        }
+        _ => None,
+    }
+}
+
+/// The target, and the names behind it.
+fn split(id: &str) -> Option<(String, Vec<String>)> {
+    let (target, rest) = take(id)?;
+    let (first, mut rest) = take(rest.strip_prefix('/')?)?;
+    let mut names = vec![first];
+    while !rest.is_empty() {
+        let (name, behind) = take(rest.strip_prefix('.')?)?;
+        names.push(name);
+        rest = behind;
+    }
+    Some((target, names))
 }
 
 fn take(text: &str) -> Option<(String, &str)> {
@@ -89,6 +120,19 @@ mod tests {
         }
         for wrong in ["", "a", "a/", "/a", "a/b.", "a/b.c.d", "a/b/c", "a/\"b", "a/b\"c\"", "a.b"] {
             assert_eq!(parse(wrong), None, "{wrong}");
+        }
+        for (id, schema, expected) in [
+            ("l/t.c", None, ("t", "c")),
+            ("l/s.t.c", Some("s"), ("t", "c")),
+            ("l/\"s.x\".t.\"c/d\"", Some("s.x"), ("t", "c/d")),
+        ] {
+            let (parts, column) = parse_column(id).unwrap();
+            assert_eq!(parts.schema.as_deref(), schema, "{id}");
+            assert_eq!((parts.name.as_str(), column.as_str()), expected, "{id}");
+        }
+        assert_eq!(column("l", Some("s.x"), "t", "c/d"), "l/\"s.x\".t.\"c/d\"");
+        for wrong in ["l/c", "l/a.b.c.d", "l/a.b.", "l"] {
+            assert_eq!(parse_column(wrong), None, "{wrong}");
         }
     }
 }

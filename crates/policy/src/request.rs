@@ -12,6 +12,7 @@ use tidegate_event::{Action, Effect, Relation};
 use crate::compile::PolicySet;
 use crate::decide::Subject;
 use crate::name;
+use crate::touched::ProtectedColumn;
 
 /// What of the operation every request of it has.
 #[derive(Debug, Clone, Copy)]
@@ -124,17 +125,66 @@ fn question(
     object: Option<(&Relation, &str)>,
     assumed_schema: Option<&str>,
 ) -> Result<Question, RequestError> {
-    let principal = uid("ServiceAccount", &subject.principal.name)?;
-    let action = uid("Action", effect.action.name())?;
     let target = uid("Target", &subject.target.0)?;
-    let mut entities =
-        vec![principal_entity(&principal, subject)?, target_entity(&target, subject)?];
+    let mut entities = Vec::new();
     let resource = match object {
         Some((relation, kind)) => object_entities(relation, kind, subject, &target, &mut entities)?,
         None => target,
     };
-    let request =
-        Request::new(principal, action, resource, context(asked, effect)?, None).map_err(wrong)?;
+    let context = context(asked, effect)?;
+    put(set, subject, effect.action.name(), (resource, entities), context, assumed_schema)
+}
+
+/// All questions that an action on a protected column asks: one, or for a relation without a schema
+/// one for each schema that it could be in.
+pub(crate) fn column_questions(
+    set: &PolicySet,
+    subject: &Subject,
+    asked: Asked<'_>,
+    action: &str,
+    column: &ProtectedColumn,
+) -> Result<Vec<Question>, RequestError> {
+    let ask = |relation: &Relation, assumed: Option<&str>| {
+        let column = (relation, column.column.as_str(), column.class.as_str());
+        let resource = column_entities(column, subject)?;
+        put(set, subject, action, resource, plain_context(asked)?, assumed)
+    };
+    let mut questions = vec![ask(&column.relation, None)?];
+    if column.relation.schema.is_none() {
+        for schema in possible_schemas(set, subject, &column.relation) {
+            let name = column.relation.name.clone();
+            let assumed = Relation { schema: Some(schema.to_owned()), name };
+            questions.push(ask(&assumed, Some(schema))?);
+        }
+    }
+    Ok(questions)
+}
+
+/// An action on the target itself.
+pub(crate) fn target_question(
+    set: &PolicySet,
+    subject: &Subject,
+    asked: Asked<'_>,
+    action: &str,
+) -> Result<Question, RequestError> {
+    let target = uid("Target", &subject.target.0)?;
+    put(set, subject, action, (target, Vec::new()), plain_context(asked)?, None)
+}
+
+fn put(
+    set: &PolicySet,
+    subject: &Subject,
+    action: &str,
+    (resource, mut entities): (EntityUid, Vec<Entity>),
+    context: Context,
+    assumed_schema: Option<&str>,
+) -> Result<Question, RequestError> {
+    let principal = uid("ServiceAccount", &subject.principal.name)?;
+    let target = uid("Target", &subject.target.0)?;
+    entities.push(principal_entity(&principal, subject)?);
+    entities.push(target_entity(&target, subject)?);
+    let action = uid("Action", action)?;
+    let request = Request::new(principal, action, resource, context, None).map_err(wrong)?;
     let entities = set.actions.clone().add_entities(entities, None).map_err(wrong)?;
     Ok(Question { request, entities, assumed_schema: assumed_schema.map(str::to_owned) })
 }
@@ -188,13 +238,47 @@ fn object_entities(
     Ok(full)
 }
 
-fn context(asked: Asked<'_>, effect: &Effect) -> Result<Context, RequestError> {
-    let mut pairs = vec![
+/// The column, its relation, the same two without schema, the schema, and the class.
+fn column_entities(
+    (relation, column, class): (&Relation, &str, &str),
+    subject: &Subject,
+) -> Result<(EntityUid, Vec<Entity>), RequestError> {
+    let target = uid("Target", &subject.target.0)?;
+    let class = uid("Class", class)?;
+    let mut entities = vec![Entity::new_no_attrs(class.clone(), HashSet::new())];
+    let attributes = || HashMap::from([("name".to_owned(), string(column))]);
+    let of =
+        |schema| uid("Column", &name::column(&subject.target.0, schema, &relation.name, column));
+    let in_relation = object_entities(relation, "Relation", subject, &target, &mut entities)?;
+    let bare = of(None)?;
+    let bare_relation = uid("Relation", &name::object(&subject.target.0, None, &relation.name))?;
+    let parents = HashSet::from([bare_relation, class.clone()]);
+    entities.push(Entity::new(bare.clone(), attributes(), parents).map_err(wrong)?);
+    let Some(schema) = &relation.schema else {
+        return Ok((bare, entities));
+    };
+    let full = of(Some(schema))?;
+    let parents = HashSet::from([bare, in_relation, class]);
+    entities.push(Entity::new(full.clone(), attributes(), parents).map_err(wrong)?);
+    Ok((full, entities))
+}
+
+/// What every action but a login can be judged by.
+fn pairs(asked: Asked<'_>, bounded: bool) -> Vec<(String, RestrictedExpression)> {
+    vec![
         ("db_user".to_owned(), string(asked.db_user)),
         ("database".to_owned(), string(asked.database)),
         ("via".to_owned(), string(asked.via)),
-        ("bounded".to_owned(), RestrictedExpression::new_bool(effect.bounded)),
-    ];
+        ("bounded".to_owned(), RestrictedExpression::new_bool(bounded)),
+    ]
+}
+
+fn plain_context(asked: Asked<'_>) -> Result<Context, RequestError> {
+    Context::from_pairs(pairs(asked, true)).map_err(wrong)
+}
+
+fn context(asked: Asked<'_>, effect: &Effect) -> Result<Context, RequestError> {
+    let mut pairs = pairs(asked, effect.bounded);
     match asked.login {
         Some(login) if effect.action == Action::Login => {
             pairs.push(("client_tls".to_owned(), RestrictedExpression::new_bool(login.client_tls)));

@@ -1,7 +1,7 @@
 //! What compiles, what doesn't and where it says so, the digest, and policies in words.
 
 use tidegate_event::Action;
-use tidegate_policy::{PolicySet, Source, schema};
+use tidegate_policy::{Mention, PolicySet, Source, schema};
 
 fn source(name: &str, text: &str) -> Source {
     Source { name: name.to_owned(), text: text.to_owned() }
@@ -41,6 +41,27 @@ fn errors_say_file_line_column_and_what() {
             "a second policy named \"a\"; the first is at p.cedar:1",
         ),
         (
+            "@rows_max(\"ten\") permit (principal, action, resource);",
+            "p.cedar:1:1:",
+            "@rows_max(\"ten\") is no bound: write a whole number",
+        ),
+        (
+            "@bytes_max(\"10 MiB\") forbid (principal, action, resource);",
+            "p.cedar:1:1:",
+            "@bytes_max has no use on a forbid",
+        ),
+        ("@alert(\"\") forbid (principal, action, resource);", "p.cedar:1:1:", "needs a text"),
+        (
+            "permit (principal, action == Action::\"unmask\", resource == Column::\"l/ssn\");",
+            "p.cedar:1:1:",
+            "write target/relation.column",
+        ),
+        (
+            "permit (principal, action == Action::\"filter\", resource == Relation::\"l/a\");",
+            "p.cedar:1:",
+            "",
+        ),
+        (
             "permit (principal, action == Action::\"set\", resource == Relation::\"l/a\");",
             "p.cedar:1:",
             "",
@@ -78,8 +99,10 @@ fn the_example_policies_compile_and_read_well() {
             "batch-login (batch-read-only.cedar:2) permits login to batch on ledger, when { context.db_user == \"batch\" }.",
             "batch-reads (batch-read-only.cedar:6) permits read to batch on all of ledger.",
             "batch-talks (batch-read-only.cedar:10) permits talk to batch on all of ledger.",
-            "permit-all (permit-all.cedar:3) permits every action but unknown to every account on everything.",
-            "permit-all-unknown (permit-all.cedar:6) permits unknown to every account on everything.",
+            "permit-all (permit-all.cedar:4) permits every action but unknown, unmask and filter to every account on everything.",
+            "permit-all-unknown (permit-all.cedar:8) permits unknown to every account on everything.",
+            "permit-all-unmask (permit-all.cedar:11) permits unmask to every account on everything.",
+            "permit-all-filter (permit-all.cedar:14) permits filter to every account on everything.",
         ]
     );
     let writes =
@@ -102,4 +125,23 @@ fn the_digest_is_of_names_and_texts_whatever_their_order() {
         digest(&[source("a", "permit (principal, action, resource); "), b.clone()]),
     ];
     assert!(!others.contains(&digest(&[a, b])));
+}
+
+#[test]
+fn the_protected_names_that_policies_mention_are_told() {
+    let text = r#"
+        permit (principal, action == Action::"unmask", resource in Class::"card");
+        permit (principal, action == Action::"unmask", resource) when { resource in Class::"ssn" };
+        permit (principal, action == Action::"filter", resource in Column::"ledger/s.t.c");
+        permit (principal, action == Action::"filter", resource in Column::"ledger/t.c");"#;
+    let set = PolicySet::compile(&[source("p.cedar", text)]).unwrap();
+    let column = |schema: Option<&str>| Mention::Column {
+        target: "ledger".to_owned(),
+        schema: schema.map(str::to_owned),
+        relation: "t".to_owned(),
+        column: "c".to_owned(),
+    };
+    let class = |name: &str| Mention::Class(name.to_owned());
+    let expected = [class("card"), class("ssn"), column(None), column(Some("s"))];
+    assert_eq!(set.mentions().cloned().collect::<Vec<_>>(), expected);
 }

@@ -58,7 +58,7 @@ fn statement(effects: &[&str]) -> Operation {
 }
 
 fn decide(decider: &mut Decider, operation: &Operation) -> (bool, Arc<Decision>) {
-    match decider.decide(operation) {
+    match decider.decide(operation, None) {
         Ruling::Permitted(permit) => (true, Arc::clone(permit.decision())),
         Ruling::Refused(denial) => (false, Arc::clone(denial.decision())),
     }

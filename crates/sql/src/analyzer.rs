@@ -6,15 +6,17 @@
 //! arguments. All other texts are remembered byte for byte.
 //!
 //! Limits: [`CACHED_TEXT_BYTES_MAX`] for a text that is remembered, [`SHARDS`] times two
-//! generations of [`GENERATION_ENTRIES_MAX`] texts and [`GENERATION_BYTES_MAX`] bytes of keys.
+//! generations of [`GENERATION_ENTRIES_MAX`] texts and [`GENERATION_BYTES_MAX`] bytes.
 //! When a generation is full, the older one is forgotten.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use tidegate_event::{Action, Analysis, Effect, Lineage, Rows, StatementKind, Unknown};
+use tidegate_event::{Action, Analysis, Effect, Output, Rows, StatementKind, Unknown};
 
+use crate::catalogue::Catalogue;
 use crate::parse::{self, Found, TEXT_BYTES_MAX};
+use crate::resolve::{self, Names};
 use crate::shape;
 
 /// Longest text that is remembered.
@@ -26,8 +28,8 @@ const SHARDS: usize = 8;
 /// Texts in one generation of a shard.
 const GENERATION_ENTRIES_MAX: usize = 1024;
 
-/// Bytes of keys in one generation of a shard.
-const GENERATION_BYTES_MAX: usize = 1024 * 1024;
+/// Bytes of keys and answers in one generation of a shard, as far as they are counted.
+const GENERATION_BYTES_MAX: usize = 4 * 1024 * 1024;
 
 /// What of the session changes how a text reads.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -64,21 +66,47 @@ impl Analyzer {
 
     /// What the text does, whether parsed now or remembered.
     pub fn analyze(&self, text: &[u8], settings: Settings) -> Arc<Analysis> {
+        self.answer(text, settings, None)
+    }
+
+    /// The same, seen through a catalogue and the session's search path (without `$user`: its
+    /// schema, where it has one).
+    ///
+    /// Unqualified relations have their schema where the path tells; stars are spelt out; an effect
+    /// on a view is one on what is behind it too; lineage goes through views to base relations. What
+    /// the catalogue doesn't have is opaque.
+    pub fn resolve(
+        &self,
+        text: &[u8],
+        settings: Settings,
+        catalogue: &Catalogue,
+        search_path: &[String],
+    ) -> Arc<Analysis> {
+        self.answer(text, settings, Some(Names { catalogue, path: search_path }))
+    }
+
+    fn answer(&self, text: &[u8], settings: Settings, names: Option<Names<'_>>) -> Arc<Analysis> {
         if text.len() > CACHED_TEXT_BYTES_MAX {
-            return Arc::new(fresh(text, settings, fingerprint(text)).0);
+            return Arc::new(fresh(text, settings, names, fingerprint(text)).0);
         }
         let mut key = Vec::with_capacity(text.len().saturating_add(1));
-        key.push(class(settings, SHAPE));
+        let through = if names.is_some() { RESOLVED } else { 0 };
+        key.push(class(settings, SHAPE | through));
+        if let Some(names) = names {
+            names.write(&mut key);
+        }
+        let head = key.len();
         let has_shape = shape::write(text, &mut key);
         if has_shape && let Some(known) = self.shard(&key).get(&key) {
             return known;
         }
-        let exact = [&[class(settings, EXACT)], text].concat();
+        let names_key = key.get(1..head).unwrap_or_default();
+        let exact = [&[class(settings, EXACT | through)], names_key, text].concat();
         if let Some(known) = self.shard(&exact).get(&exact) {
             return known;
         }
-        let shaped = if has_shape { key.get(1..).unwrap_or_default() } else { text };
-        let (analysis, literals_matter) = fresh(text, settings, shape::fnv1a(shaped));
+        let shaped = if has_shape { key.get(head..).unwrap_or_default() } else { text };
+        let (analysis, literals_matter) = fresh(text, settings, names, shape::fnv1a(shaped));
         let analysis = Arc::new(analysis);
         let key = if has_shape && !literals_matter { key } else { exact };
         self.shard(&key).put(key, &analysis)
@@ -107,6 +135,8 @@ impl Analyzer {
 const SHAPE: u8 = 0;
 /// First byte of a key: found by the whole text.
 const EXACT: u8 = 4;
+/// Added to the first byte of a key: seen through a catalogue.
+const RESOLVED: u8 = 8;
 
 fn class(settings: Settings, class: u8) -> u8 {
     class | u8::from(settings.standard_conforming_strings) | (u8::from(settings.utf8) << 1)
@@ -119,7 +149,12 @@ fn fingerprint(text: &[u8]) -> u64 {
 }
 
 /// Analyses without the cache; also tells whether a literal's value mattered.
-fn fresh(text: &[u8], settings: Settings, fingerprint: u64) -> (Analysis, bool) {
+fn fresh(
+    text: &[u8],
+    settings: Settings,
+    names: Option<Names<'_>>,
+    fingerprint: u64,
+) -> (Analysis, bool) {
     if text.len() > TEXT_BYTES_MAX {
         let reason = format!("it is {} bytes long, more than {TEXT_BYTES_MAX}", text.len());
         return (unknown(reason, Some(fingerprint)), true);
@@ -131,14 +166,18 @@ fn fresh(text: &[u8], settings: Settings, fingerprint: u64) -> (Analysis, bool) 
     let Ok(text) = std::str::from_utf8(text) else {
         return (unknown("it is not valid UTF-8".to_owned(), Some(fingerprint)), true);
     };
-    let Found { kinds, effects, unknown, literals_matter } = parse::find(text, settings);
-    let analysis = Analysis {
+    let Found { kinds, effects, unknown, literals_matter, lineage } =
+        parse::find(text, settings, names);
+    let mut analysis = Analysis {
         kinds: kinds.into_iter().map(|kind| StatementKind(kind.to_owned())).collect(),
         effects,
         fingerprint: Some(fingerprint),
         unknown: unknown.map(|reason| Unknown { reason }),
-        lineage: untold("lineage is not told yet"),
+        lineage,
     };
+    if let Some(names) = names {
+        resolve::behind(&mut analysis, names);
+    }
     let by_text = literals_matter || analysis.unknown.is_some();
     (analysis, by_text)
 }
@@ -147,22 +186,14 @@ fn unknown(reason: String, fingerprint: Option<u64>) -> Analysis {
     Analysis {
         kinds: vec![StatementKind("unknown".to_owned())],
         effects: vec![Effect { action: Action::Unknown, relation: None, bounded: true }],
-        lineage: untold(&reason),
+        lineage: parse::untold(&reason),
         unknown: Some(Unknown { reason }),
         fingerprint,
     }
 }
 
-/// The lineage of what could not be understood.
-fn untold(reason: &str) -> Lineage {
-    Lineage {
-        rows: vec![Rows::Opaque(reason.to_owned())],
-        values_opaque: Some(reason.to_owned()),
-        ..Lineage::default()
-    }
-}
-
-type Generation = HashMap<Box<[u8]>, Arc<Analysis>>;
+/// Answers with how much they weigh, in bytes.
+type Generation = HashMap<Box<[u8]>, (Arc<Analysis>, usize)>;
 
 /// Two generations: what was used since the last turn, and what was before it.
 #[derive(Debug, Default)]
@@ -174,31 +205,60 @@ struct Shard {
 
 impl Shard {
     fn get(&mut self, key: &[u8]) -> Option<Arc<Analysis>> {
-        if let Some(known) = self.young.get(key) {
+        if let Some((known, _)) = self.young.get(key) {
             return Some(Arc::clone(known));
         }
-        let (key, known) = self.old.remove_entry(key)?;
-        Some(self.keep(key, known))
+        let (key, (known, bytes)) = self.old.remove_entry(key)?;
+        Some(self.keep(key, known, bytes))
     }
 
     /// Remembers; where another session was faster, its answer counts, so that all sessions hold
     /// the same `Arc`.
     fn put(&mut self, key: Vec<u8>, analysis: &Arc<Analysis>) -> Arc<Analysis> {
-        match self.get(&key) {
-            Some(known) => known,
-            None => self.keep(key.into_boxed_slice(), Arc::clone(analysis)),
+        if let Some(known) = self.get(&key) {
+            return known;
         }
+        let bytes = key.len().saturating_add(weight(analysis));
+        self.keep(key.into_boxed_slice(), Arc::clone(analysis), bytes)
     }
 
-    fn keep(&mut self, key: Box<[u8]>, analysis: Arc<Analysis>) -> Arc<Analysis> {
+    fn keep(&mut self, key: Box<[u8]>, analysis: Arc<Analysis>, bytes: usize) -> Arc<Analysis> {
         let full = self.young.len() >= GENERATION_ENTRIES_MAX
-            || self.young_bytes.saturating_add(key.len()) > GENERATION_BYTES_MAX;
+            || self.young_bytes.saturating_add(bytes) > GENERATION_BYTES_MAX;
         if full {
             self.old = std::mem::take(&mut self.young);
             self.young_bytes = 0;
         }
-        self.young_bytes = self.young_bytes.saturating_add(key.len());
-        self.young.insert(key, Arc::clone(&analysis));
+        self.young_bytes = self.young_bytes.saturating_add(bytes);
+        self.young.insert(key, (Arc::clone(&analysis), bytes));
         analysis
     }
+}
+
+/// About how many bytes an answer takes.
+fn weight(analysis: &Analysis) -> usize {
+    /// A name or a column with its relation.
+    const NAME_BYTES: usize = 128;
+    let rows = |rows: &Rows| match rows {
+        Rows::Known(outputs) => outputs
+            .iter()
+            .map(|output| match output {
+                Output::One { sources, .. } | Output::Several(sources) => {
+                    sources.columns.len().saturating_add(1)
+                }
+                Output::Star(_) => 1,
+            })
+            .sum(),
+        _ => 1_usize,
+    };
+    let lineage = &analysis.lineage;
+    let later = lineage.later.iter().map(|later| rows(&later.rows));
+    let names = [
+        analysis.kinds.len(),
+        analysis.effects.len(),
+        lineage.rows.iter().map(rows).chain(later).sum(),
+        lineage.filters.len(),
+        lineage.values.iter().map(|value| value.columns.len().saturating_add(1)).sum(),
+    ];
+    names.iter().sum::<usize>().saturating_mul(NAME_BYTES)
 }

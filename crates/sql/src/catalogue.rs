@@ -5,10 +5,13 @@
 //! nothing, never to a guess. Each catalogue has a version of its own, so that what was resolved with
 //! one can't be taken for what another says.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use tidegate_event::Relation;
+
+/// How the schemas of temporary relations begin.
+const TEMPORARY: &str = "pg_temp_";
 
 /// What kind of relation it is (`pg_class.relkind`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -67,8 +70,12 @@ pub struct KnownFunction {
 pub struct Catalogue {
     version: u64,
     by_name: HashMap<Relation, Arc<KnownRelation>>,
+    by_bare_name: HashMap<String, Vec<Arc<KnownRelation>>>,
     by_oid: HashMap<u32, Arc<KnownRelation>>,
     functions: HashMap<Relation, Vec<Arc<KnownFunction>>>,
+    /// Names of temporary relations, of whichever session.
+    temporary: HashSet<String>,
+    enums: HashSet<Relation>,
 }
 
 impl Catalogue {
@@ -76,13 +83,34 @@ impl Catalogue {
     pub fn new(version: u64, relations: Vec<KnownRelation>, functions: Vec<KnownFunction>) -> Self {
         let mut known = Self { version, ..Self::default() };
         for relation in relations.into_iter().map(Arc::new) {
+            if relation.name.schema.as_deref().is_some_and(|schema| schema.starts_with(TEMPORARY)) {
+                known.temporary.insert(relation.name.name.clone());
+            }
             known.by_oid.insert(relation.oid, Arc::clone(&relation));
+            let bare = known.by_bare_name.entry(relation.name.name.clone()).or_default();
+            bare.push(Arc::clone(&relation));
             known.by_name.insert(relation.name.clone(), relation);
         }
         for function in functions.into_iter().map(Arc::new) {
             known.functions.entry(function.name.clone()).or_default().push(function);
         }
         known
+    }
+
+    /// All relations, in no order.
+    pub fn relations(&self) -> impl Iterator<Item = &Arc<KnownRelation>> {
+        self.by_oid.values()
+    }
+
+    /// The same without what may stand for something else by now: views have no definition, functions
+    /// are gone. `version` is the new one's own.
+    #[must_use]
+    pub fn only_tables(&self, version: u64) -> Self {
+        let relations = self
+            .by_oid
+            .values()
+            .map(|relation| KnownRelation { definition: None, ..KnownRelation::clone(relation) });
+        Self::new(version, relations.collect(), Vec::new())
     }
 
     /// Which reading of the database this is.
@@ -93,6 +121,29 @@ impl Catalogue {
     /// The relation of that schema and name.
     pub fn relation(&self, name: &Relation) -> Option<&Arc<KnownRelation>> {
         self.by_name.get(name)
+    }
+
+    /// The relations of that name, in whatever schema.
+    pub fn named(&self, name: &str) -> &[Arc<KnownRelation>] {
+        self.by_bare_name.get(name).map_or(&[], Vec::as_slice)
+    }
+
+    /// The same with these enumerated types (`pg_type.typtype = 'e'`), by schema and name. To cast to
+    /// one runs nothing but PostgreSQL's own code, so that it is no `execute` then.
+    #[must_use]
+    pub fn with_enums(mut self, enums: impl IntoIterator<Item = Relation>) -> Self {
+        self.enums.extend(enums);
+        self
+    }
+
+    /// Whether that is an enumerated type.
+    pub fn is_enum(&self, name: &Relation) -> bool {
+        self.enums.contains(name)
+    }
+
+    /// Whether some session has a temporary relation of that name, which hides others from it.
+    pub fn may_be_temporary(&self, name: &str) -> bool {
+        self.temporary.contains(name)
     }
 
     /// The relation of that OID, as a RowDescription names it.

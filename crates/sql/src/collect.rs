@@ -194,13 +194,40 @@ impl Collector {
         }
     }
 
-    /// `OPERATOR(schema.+)` calls a function that its owner may have written.
+    /// An operator that isn't PostgreSQL's own calls a function that its owner may have written.
     pub(crate) fn operator(&mut self, name: &[p::Node]) {
-        if let Some(relation) = names(name)
-            && relation.schema.as_deref().is_some_and(|schema| schema != "pg_catalog")
+        if let Some(operator) = names(name)
+            && !function::is_harmless_operator(&operator)
         {
-            self.add_on(Action::Execute, Some(relation));
+            self.add_on(Action::Execute, Some(operator));
         }
+    }
+
+    /// A cast to a type that isn't PostgreSQL's own calls its input function, a cast function or the
+    /// check of a domain. Where DDL names a type, nothing is cast.
+    pub(crate) fn type_name(&mut self, name: &p::TypeName) {
+        if self.touched_for == Action::Select
+            && let Some(named) = names(&name.names)
+            && !function::is_harmless_type(&named)
+        {
+            self.add_on(Action::Execute, Some(named));
+        }
+        name.typmods.walk(self);
+    }
+
+    /// A sampling method is a function.
+    pub(crate) fn sample(&mut self, sample: &p::RangeTableSample) {
+        sample.relation.walk(self);
+        if let Some(method) = names(&sample.method)
+            && !matches!(
+                (method.schema.as_deref(), method.name.as_str()),
+                (None | Some("pg_catalog"), "bernoulli" | "system")
+            )
+        {
+            self.add_on(Action::Execute, Some(method));
+        }
+        sample.args.walk(self);
+        sample.repeatable.walk(self);
     }
 
     /// A function call, with its arguments.

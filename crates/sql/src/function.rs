@@ -6,6 +6,9 @@
 //! and a reviewed few that are volatile). Functions that take SQL in a string are looked into
 //! where the string is a constant, and unknown where it isn't. All others are `execute`.
 //!
+//! Operators and types are judged the same way: a cast to a type that isn't PostgreSQL's own, or an
+//! operator that isn't, is `execute` of its name.
+//!
 //! Known gaps: see the crate's page: names only, no overloads, no `search_path`. `nextval` counts
 //! as harmless: it changes nothing but the sequence.
 
@@ -19,6 +22,12 @@ use crate::collect::{Collector, Nested, bare, constant, names};
 
 static HARMLESS: LazyLock<HashSet<&'static str>> =
     LazyLock::new(|| include_str!("../data/harmless_functions.txt").lines().collect());
+
+/// Operators and types of PostgreSQL 15 to 18, drawn from their catalogues.
+static OPERATORS: LazyLock<HashSet<&'static str>> =
+    LazyLock::new(|| include_str!("../data/harmless_operators.txt").lines().collect());
+static TYPES: LazyLock<HashSet<&'static str>> =
+    LazyLock::new(|| include_str!("../data/harmless_types.txt").lines().collect());
 
 /// Schemas whose functions are taken for built-in ones.
 const BUILT_IN_SCHEMA: &str = "pg_catalog";
@@ -78,7 +87,7 @@ pub(crate) fn judge(call: &p::FuncCall, to: &mut Collector) {
     let Some(function) = names(&call.funcname) else {
         return to.unknown("a function call without a name");
     };
-    let built_in = function.schema.as_deref().is_none_or(|schema| schema == BUILT_IN_SCHEMA);
+    let built_in = is_built_in(&function);
     let name = function.name.as_str();
     let first = call.args.first();
     if matches(name, &OPAQUE) {
@@ -89,6 +98,9 @@ pub(crate) fn judge(call: &p::FuncCall, to: &mut Collector) {
     if matches(name, &SQL_IN_FIRST) || (name == "ts_rewrite" && call.args.len() == 2) {
         let at = if name == "ts_rewrite" { call.args.get(1) } else { first };
         return in_string(function, at, to);
+    }
+    if of_information_schema(&function) {
+        return;
     }
     if !built_in {
         return to.add_on(Action::Execute, Some(function));
@@ -105,6 +117,39 @@ pub(crate) fn judge(call: &p::FuncCall, to: &mut Collector) {
         _ if HARMLESS.contains(name) => {}
         _ => to.add_on(Action::Execute, Some(function)),
     }
+}
+
+/// Whether an operator is one of PostgreSQL's own.
+pub(crate) fn is_harmless_operator(operator: &Relation) -> bool {
+    is_built_in(operator) && OPERATORS.contains(operator.name.as_str())
+}
+
+/// Whether a type is one of PostgreSQL's own, or an array of one.
+pub(crate) fn is_harmless_type(named: &Relation) -> bool {
+    let own = |name: &str| TYPES.contains(name);
+    match named.schema.as_deref() {
+        Some(schema) => schema == BUILT_IN_SCHEMA || schema == "information_schema",
+        None => own(&named.name) || named.name.strip_prefix('_').is_some_and(own),
+    }
+}
+
+fn is_built_in(named: &Relation) -> bool {
+    named.schema.as_deref().is_none_or(|schema| schema == BUILT_IN_SCHEMA)
+}
+
+/// Whether a function is one of PostgreSQL's own that returns nothing but what it makes of its
+/// arguments and of the server's own state, whatever else it does.
+pub(crate) fn returns_its_arguments(function: &Relation) -> bool {
+    let name = function.name.as_str();
+    let has_effect =
+        ["set_config", "pg_notify", "pg_advisory_*", "pg_try_advisory_*", "setval", "pg_sleep*"];
+    of_information_schema(function)
+        || is_built_in(function) && (HARMLESS.contains(name) || matches(name, &has_effect))
+}
+
+/// The information schema's own helpers.
+fn of_information_schema(function: &Relation) -> bool {
+    function.schema.as_deref() == Some("information_schema") && function.name.starts_with("_pg_")
 }
 
 fn matches(name: &str, patterns: &[&str]) -> bool {

@@ -4,12 +4,17 @@
 //! parser checks the stack that its thread has; the decoder of its answer stops at 100 nested
 //! messages (about 48 expressions); the walk goes no deeper than what was decoded.
 
+use std::borrow::Cow;
+
+use pg_query::NodeEnum as N;
 use pg_query::protobuf as p;
 use pg_query::{Error, ParserOptions};
+use tidegate_event::{Lineage, Rows};
 
-use crate::collect::{Collector, Nested};
+use crate::collect::{Collector, Nested, bare};
+use crate::resolve::Names;
 use crate::walk::Walk;
-use crate::{Settings, plpgsql};
+use crate::{Settings, lineage, plpgsql, replication};
 
 /// Longest text that is parsed; a longer one is unknown.
 pub(crate) const TEXT_BYTES_MAX: usize = 1024 * 1024;
@@ -26,14 +31,34 @@ pub(crate) struct Found {
     pub(crate) effects: Vec<tidegate_event::Effect>,
     pub(crate) unknown: Option<String>,
     pub(crate) literals_matter: bool,
+    pub(crate) lineage: Lineage,
 }
 
 /// How deep SQL may stand in strings.
 const STRINGS_DEEP_MAX: u8 = 1;
 
 /// Parses and walks a text.
-pub(crate) fn find(text: &str, settings: Settings) -> Found {
-    let mut found = statements(text, settings, 0);
+pub(crate) fn find(text: &str, settings: Settings, names: Option<Names<'_>>) -> Found {
+    let mut found = Collector::new(settings, 0);
+    let lineage = match tree(text, ParserOptions::DEFAULT, settings) {
+        Ok(tree) => {
+            walk(&tree, &mut found);
+            let names = names.map(|names| names.for_statements(&found.kinds, &found.effects));
+            let traced = lineage::of(&tree, text, settings, names);
+            found.literals_matter |= traced.literals_matter;
+            for function in traced.called {
+                found.add_on(tidegate_event::Action::Execute, Some(bare(&function)));
+            }
+            traced.lineage
+        }
+        Err(_) if replication::note(text, &mut found) => untold("a replication command"),
+        Err(reason) => {
+            found.kinds.push("unknown");
+            let lineage = untold(&reason);
+            found.unknown(reason);
+            lineage
+        }
+    };
     if found.effects.is_empty() && !found.kinds.is_empty() {
         // `SELECT 1` reads no relation, but is a select all the same: no statement that runs may
         // be without an effect to decide on.
@@ -44,6 +69,65 @@ pub(crate) fn find(text: &str, settings: Settings) -> Found {
         effects: found.effects.into_iter().collect(),
         unknown: found.unknown,
         literals_matter: found.literals_matter,
+        lineage,
+    }
+}
+
+/// The lineage of what could not be understood.
+pub(crate) fn untold(reason: &str) -> Lineage {
+    Lineage {
+        rows: vec![Rows::Opaque(reason.to_owned())],
+        filters_opaque: Some(reason.to_owned()),
+        values_opaque: Some(reason.to_owned()),
+        ..Lineage::default()
+    }
+}
+
+/// The one statement that a text from the catalogue holds: a view's query, or a function's body;
+/// `None` where it holds none, or several.
+pub(crate) fn only_statement(text: &str) -> Option<N> {
+    let tree = tree(&function_with(text), ParserOptions::DEFAULT, Settings::default()).ok()?;
+    let [only] = <[p::RawStmt; 1]>::try_from(tree.stmts).ok()?;
+    let node = only.stmt.and_then(|stmt| stmt.node)?;
+    let N::CreateFunctionStmt(function) = node else {
+        return Some(node);
+    };
+    match function.sql_body?.node? {
+        // `BEGIN ATOMIC` is a list of a list of statements.
+        N::List(body) => {
+            let [body] = <[p::Node; 1]>::try_from(body.items).ok()?;
+            let N::List(body) = body.node? else { return None };
+            let [only] = <[p::Node; 1]>::try_from(body.items).ok()?;
+            only.node
+        }
+        node => Some(node),
+    }
+}
+
+/// A body in standard SQL parses only within the function that it is of.
+pub(crate) fn function_with(text: &str) -> Cow<'_, str> {
+    let word = text.trim_start().split(|char: char| !char.is_ascii_alphabetic()).next();
+    match word {
+        Some(word) if word.eq_ignore_ascii_case("begin") || word.eq_ignore_ascii_case("return") => {
+            format!("CREATE FUNCTION tidegate_body() RETURNS void {text}").into()
+        }
+        _ => text.into(),
+    }
+}
+
+/// Parses a text, or says why it can't be.
+fn tree(text: &str, options: ParserOptions, settings: Settings) -> Result<p::ParseResult, String> {
+    let options = if settings.standard_conforming_strings {
+        options
+    } else {
+        options | ParserOptions::DISABLE_STANDARD_CONFORMING_STRINGS
+    };
+    match pg_query::parse(text, options) {
+        Ok(tree) if tree.protobuf.stmts.len() > STATEMENTS_MAX => {
+            Err(format!("more than {STATEMENTS_MAX} statements in one text"))
+        }
+        Ok(tree) => Ok(tree.protobuf),
+        Err(error) => Err(explain(&error)),
     }
 }
 
@@ -72,17 +156,9 @@ pub(crate) fn with_options(
     depth: u8,
 ) -> Collector {
     let mut found = Collector::new(settings, depth);
-    let options = if settings.standard_conforming_strings {
-        options
-    } else {
-        options | ParserOptions::DISABLE_STANDARD_CONFORMING_STRINGS
-    };
-    match pg_query::parse(text, options) {
-        Ok(tree) if tree.protobuf.stmts.len() > STATEMENTS_MAX => {
-            found.unknown(format!("more than {STATEMENTS_MAX} statements in one text"));
-        }
-        Ok(tree) => walk(&tree.protobuf, &mut found),
-        Err(error) => found.unknown(explain(&error)),
+    match tree(text, options, settings) {
+        Ok(tree) => walk(&tree, &mut found),
+        Err(reason) => found.unknown(reason),
     }
     if found.unknown.is_some() && found.kinds.is_empty() {
         found.kinds.push("unknown");

@@ -73,10 +73,21 @@ impl Walk for p::WithClause {
 
 impl Walk for p::AExpr {
     fn walk(&self, to: &mut Collector) {
-        to.operator(&self.name);
+        // `BETWEEN` stands in the operator's place, but is none.
+        if !is_between(self.kind) {
+            to.operator(&self.name);
+        }
         self.lexpr.walk(to);
         self.rexpr.walk(to);
     }
+}
+
+fn is_between(kind: i32) -> bool {
+    use p::AExprKind as K;
+    matches!(
+        K::try_from(kind),
+        Ok(K::AexprBetween | K::AexprNotBetween | K::AexprBetweenSym | K::AexprNotBetweenSym)
+    )
 }
 
 impl Walk for p::SubLink {
@@ -84,6 +95,27 @@ impl Walk for p::SubLink {
         to.operator(&self.oper_name);
         self.testexpr.walk(to);
         self.subselect.walk(to);
+    }
+}
+
+impl Walk for p::SortBy {
+    fn walk(&self, to: &mut Collector) {
+        if !self.use_op.is_empty() {
+            to.operator(&self.use_op);
+        }
+        self.node.walk(to);
+    }
+}
+
+impl Walk for p::TypeName {
+    fn walk(&self, to: &mut Collector) {
+        to.type_name(self);
+    }
+}
+
+impl Walk for p::RangeTableSample {
+    fn walk(&self, to: &mut Collector) {
+        to.sample(self);
     }
 }
 
@@ -129,7 +161,6 @@ parts! {
     NullTest: arg;
     BooleanTest: arg;
     JoinExpr: larg rarg quals;
-    TypeName: typmods;
     TypeCast: arg type_name;
     CollateClause: arg;
     AIndices: lidx uidx;
@@ -137,13 +168,11 @@ parts! {
     AArrayExpr: elements;
     ResTarget: indirection val;
     MultiAssignRef: source;
-    SortBy: node;
     WindowDef: partition_clause order_clause start_offset end_offset;
     RangeSubselect: subquery;
     RangeFunction: functions coldeflist;
     RangeTableFunc: docexpr rowexpr namespaces columns;
     RangeTableFuncCol: type_name colexpr coldefexpr;
-    RangeTableSample: relation args repeatable;
     ColumnDef: type_name raw_default identity_sequence coll_clause constraints fdwoptions;
     TableLikeClause: relation;
     IndexElem: expr opclassopts;
@@ -182,7 +211,7 @@ parts! {
     Constraint: raw_expr options where_clause pktable;
     CreateOpClassItem: ;
     StatsElem: expr;
-    FunctionParameter: arg_type defexpr;
+    FunctionParameter: defexpr;
     VacuumRelation: relation;
     PublicationTable: relation where_clause;
     PublicationObjSpec: pubtable;

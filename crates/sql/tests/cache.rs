@@ -8,6 +8,7 @@ use tidegate_sql::{Analyzer, Settings};
 fn rows() -> impl Iterator<Item = &'static str> {
     include_str!("data/effects.txt")
         .lines()
+        .chain(include_str!("data/lineage.txt").lines())
         .filter(|line| !line.starts_with('#'))
         .filter_map(|line| line.split(";;").next())
 }
@@ -86,7 +87,7 @@ fn substitute(text: &str, values: &[(u32, String)]) -> String {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 32, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 12, ..ProptestConfig::default() })]
 
     /// One analyser sees the table's statements first, then the same with other literals: each
     /// answer must be that of an analyser which never saw anything.

@@ -2,8 +2,8 @@
 #![expect(clippy::unwrap_used, reason = "tests")]
 
 use proptest::prelude::*;
-use tidegate_event::Action;
-use tidegate_sql::{Analyzer, Settings};
+use tidegate_event::{Action, Rows};
+use tidegate_sql::{Analyzer, Catalogue, Settings};
 
 /// Stack of a tokio worker.
 const STACK_BYTES: usize = 2 * 1024 * 1024;
@@ -70,6 +70,68 @@ fn deep_blocks_are_unknown_and_not_a_crash() {
     }
 }
 
+/// Texts whose lineage would grow without end if nothing held it: a piece that is put around the
+/// next one, and how often.
+#[test]
+fn lineage_that_explodes_is_opaque_and_not_endless() {
+    let around = |deep: usize, open: &str, middle: &str, close: &str| {
+        format!("{}{middle}{}", open.repeat(deep), close.repeat(deep))
+    };
+    let columns =
+        |count: usize| (0..count).map(|at| format!("c{at}")).collect::<Vec<_>>().join(", ");
+    let chain: Vec<_> =
+        (1..2_000).map(|at| format!("w{at} as (select *, * from w{})", at - 1)).collect();
+    let doubled =
+        format!("with w0 as (select a, b from t), {} select * from w1999", chain.join(", "));
+    let recursive: Vec<_> = (0..40)
+        .map(|at| {
+            format!(
+                "r{at} as (select {} from t union all select c1, c2, c0 from r{at}, (select * from t) x)",
+                columns(3)
+            )
+        })
+        .collect();
+    for text in [
+        around(20, "select *, * from (", "select * from t", ") x"),
+        around(20, "select x.*, x.*, x.* from (", "select a, b from t", ") x"),
+        doubled,
+        format!("with recursive {} select * from r39", recursive.join(", ")),
+        around(
+            16,
+            "with recursive r as (select 1 union all select a from r, (",
+            "select 1 as a",
+            ") y) select * from r",
+        ),
+        format!("select concat({}, {}) from t", columns(3_000), "1, ".repeat(10_000) + "1"),
+        format!("select {} from (select {} from t) x", "x, ".repeat(3_000) + "x", columns(1_600)),
+        format!(
+            "select {} from (select {} from t) x",
+            "c1599, ".repeat(10_000) + "c0",
+            columns(1_600)
+        ),
+        format!("insert into t values {}(1, 'a')", "(1, 'a'), ".repeat(15_000)),
+        format!("select 1 from t where a in ({}1)", "1, ".repeat(40_000)),
+        format!("select {}1 from t", "(select x from (select * from t) x), ".repeat(3_000)),
+        format!("select * from t{}", " natural join t".repeat(40)),
+        format!("select * from {}t", "t, ".repeat(20_000)),
+    ] {
+        let head: String = text.chars().take(60).collect();
+        let bytes = text.len();
+        let run = move || Analyzer::new().analyze(text.as_bytes(), Settings::default());
+        let thread = std::thread::Builder::new().stack_size(STACK_BYTES).spawn(run).unwrap();
+        let analysis = thread.join().unwrap();
+        let lineage = &analysis.lineage;
+        assert_eq!(lineage.rows.len(), analysis.kinds.len().max(1), "{head}");
+        let met: usize = lineage.values.iter().map(|value| value.columns.len()).sum();
+        assert!(met <= 250_000 && lineage.filters.len() <= bytes, "{head}");
+        for rows in &lineage.rows {
+            if let Rows::Known(outputs) = rows {
+                assert!(outputs.len() <= 1_664, "{head}");
+            }
+        }
+    }
+}
+
 const WORDS: &[&str] = &[
     "select",
     "from",
@@ -119,6 +181,20 @@ const WORDS: &[&str] = &[
     "x int;",
     "return",
     "perform",
+    "join",
+    "natural",
+    "using (a)",
+    "lateral",
+    "t.*",
+    "(t).a",
+    "order by",
+    "group by",
+    "returning",
+    "case when",
+    "recursive",
+    "over (",
+    "explain",
+    "on conflict",
 ];
 
 /// Blocks that use most of PL/pgSQL, to be broken.
@@ -173,6 +249,7 @@ proptest! {
     #[test]
     fn any_bytes_get_an_answer(text in prop::collection::vec(any::<u8>(), 0..200)) {
         let analyzer = Analyzer::new();
+        let _ = tidegate_sql::literals(&text, Settings::default());
         let once = analyzer.analyze(&text, Settings::default());
         prop_assert_eq!(once, analyzer.analyze(&text, Settings::default()));
     }
@@ -188,6 +265,11 @@ proptest! {
             let analysis = analyzer.analyze(text.as_bytes(), settings);
             let told = analysis.effects.iter().any(|effect| effect.action == Action::Unknown);
             prop_assert_eq!(analysis.unknown.is_some(), told);
+            prop_assert_eq!(analysis.lineage.rows.len(), analysis.kinds.len());
+            let catalogue = Catalogue::new(1, Vec::new(), Vec::new());
+            let resolved = analyzer.resolve(text.as_bytes(), settings, &catalogue, &[]);
+            prop_assert_eq!(resolved.lineage.rows.len(), analysis.kinds.len());
+            let _ = tidegate_sql::literals(text.as_bytes(), settings);
         }
     }
 

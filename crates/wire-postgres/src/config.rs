@@ -68,3 +68,12 @@ pub(crate) const SERVER_LOOK_BYTES_MAX: usize = 1024 * 1024;
 pub(crate) const DATABASE_NAME_BYTES_MAX: usize = 63;
 /// Longest list of command tags in an outcome, in bytes.
 pub(crate) const TAGS_BYTES_MAX: usize = 1024;
+/// Most memory for cursors and statements that SQL names under an order, in bytes each. One that does
+/// not fit is not remembered, and its rows are unresolved.
+pub(crate) const TOLD_BYTES_MAX: usize = 256 * 1024;
+/// Longest DataRow that is held whole to be masked, in bytes. Of a longer one this much is held.
+pub(crate) const ROW_BYTES_MAX: usize = 256 * 1024;
+/// Bytes of a stopped result that are dropped before the server is asked to cancel it.
+pub(crate) const CANCEL_AFTER_BYTES: u64 = 64 * 1024;
+/// Longest NotificationResponse or NoticeResponse that is read whole, in bytes.
+pub(crate) const NOTICE_BYTES_MAX: usize = 64 * 1024;

@@ -1,10 +1,14 @@
 //! The machine as the driver of all protocols sees it.
 
+use std::sync::Arc;
+
 use bytes::BytesMut;
 
-use crate::{Action, Answer, AskId, Machine};
+use crate::{Action, Answer, AskId, Duties, Machine};
 
 impl<R: Clone> tidegate_wire::Machine<R> for Machine<R> {
+    type Duties = Duties;
+
     fn from_client(&mut self, now_ns: u64, bytes: &mut BytesMut) {
         Self::from_client(self, now_ns, bytes);
     }
@@ -27,6 +31,18 @@ impl<R: Clone> tidegate_wire::Machine<R> for Machine<R> {
 
     fn answer(&mut self, now_ns: u64, id: AskId, answer: Answer<R>) {
         Self::answer(self, now_ns, id, answer);
+    }
+
+    fn permit_with(&mut self, now_ns: u64, id: AskId, receipt: R, duties: Arc<Duties>) {
+        Self::permit_with(self, now_ns, id, receipt, duties);
+    }
+
+    fn cancel_ended(&mut self) {
+        Self::cancel_ended(self);
+    }
+
+    fn is_idle(&self) -> bool {
+        Self::is_idle(self)
     }
 
     fn client_tls_started(&mut self) {

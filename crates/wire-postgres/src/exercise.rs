@@ -3,18 +3,35 @@
 //!
 //! Promises of [`run`]: no panic whatever the input; an `Err` names a broken promise of the
 //! machine. Input: chunks of one control byte (which side speaks or what happens, and how the next
-//! question is answered), one length byte, and that many bytes.
+//! question is answered: refused by bit 4, permitted under an order by bit 5), one length byte, and that
+//! many bytes.
+//! Promises of [`rewrite`]: the same for the rewriters of rows and COPY data; what passes is the same byte
+//! for byte. Input: one byte for the format, one for where it is cut, then the data.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use bytes::BytesMut;
-use tidegate_event::{Action as Does, Analysis, Effect, StatementKind, Unknown};
+use tidegate_event::{
+    Action as Does, Analysis, ColumnRef, Effect, Later, Lineage, Operation, Output, Relation, Rows,
+    Shown, Sources, StatementKind, Unknown,
+};
+use tidegate_mask::{
+    CopyFormat, CopyStyle, Detectors, Field, Mask, Order, Plan, ProtectedColumn, Protection,
+    Treatment, Unresolved,
+};
 use tidegate_sql::Settings;
 
-use crate::{Action, Analyze, Answer, AskId, Authority, ClientTls, Config, Limits, Machine};
+use crate::copy_out::Copier;
+use crate::rows::Counts;
+use crate::{
+    Action, Analyze, Answer, AskId, Authority, ClientTls, Config, Duties, Limits, Machine,
+};
 
-/// An analyser that knows first words only, so that inputs stay small and runs fast.
+/// An analyser that knows first words only, so that inputs stay small and runs fast. What a statement
+/// returns stands in its comment, as columns of the relation `t`: `/*ssn,=name,+,*,!*/` is the stored
+/// column `ssn`, something computed from `name`, something of no column, a star, and something unknown;
+/// `/*cursor c*/`, `/*prepared p*/` and `/*none*/` are what they say.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct FirstWord;
 
@@ -39,10 +56,21 @@ impl Analyze for FirstWord {
             .then(|| Unknown { reason: "not a word of the exercise".to_owned() });
         let action = if unknown.is_some() { Does::Unknown } else { action };
         let effects = vec![Effect { action, relation: None, bounded: true }];
+        let statements =
+            || text.split(|byte| *byte == b';').filter(|one| !one.trim_ascii().is_empty());
+        let kind = |one: &[u8]| {
+            let one = one.trim_ascii_start();
+            let word = one.split(|byte| !byte.is_ascii_alphabetic()).next().unwrap_or_default();
+            StatementKind(String::from_utf8_lossy(word).to_ascii_uppercase())
+        };
+        let rows: Vec<Rows> = statements().map(|one| rows(&String::from_utf8_lossy(one))).collect();
+        let later = statements().zip(&rows).enumerate();
+        let later = later.filter_map(|(at, (one, rows))| later_rows(at, one, rows)).collect();
         Arc::new(Analysis {
-            kinds: vec![StatementKind(word)],
+            kinds: statements().map(kind).collect(),
             effects,
             unknown,
+            lineage: Lineage { rows, later, ..Lineage::default() },
             ..Analysis::default()
         })
     }
@@ -50,6 +78,114 @@ impl Analyze for FirstWord {
     fn too_long(&self, _bytes: u64) -> Arc<Analysis> {
         self.analyze(b"", Settings::default())
     }
+}
+
+/// `DECLARE name` and `PREPARE name`: what they make returns what their comment says.
+fn later_rows(statement: usize, text: &[u8], rows: &Rows) -> Option<Later> {
+    let text = String::from_utf8_lossy(text);
+    let mut words = text.split_whitespace();
+    let (kind, name) = (words.next()?, words.next()?.to_owned());
+    let by = match kind {
+        "DECLARE" => Rows::Cursor(name),
+        "PREPARE" => Rows::Prepared(name),
+        _ => return None,
+    };
+    Some(Later { statement, by, rows: rows.clone() })
+}
+
+fn rows(statement: &str) -> Rows {
+    let comment = statement.split_once("/*").and_then(|(_, rest)| rest.split_once("*/"));
+    let Some((comment, _)) = comment else {
+        return Rows::Opaque("no lineage in an exercise".to_owned());
+    };
+    match comment.split_once(' ') {
+        Some(("cursor", name)) => return Rows::Cursor(name.to_owned()),
+        Some(("prepared", name)) => return Rows::Prepared(name.to_owned()),
+        _ if comment == "none" => return Rows::None,
+        _ => {}
+    }
+    let t = || Relation { schema: None, name: "t".to_owned() };
+    let output = |item: &str| {
+        let (shown, column) = match item.strip_prefix('=') {
+            Some(column) => (Shown::Computed, column),
+            None => (Shown::AsStored, item),
+        };
+        let source = ColumnRef { relation: t(), column: Some(column.to_owned()) };
+        let (columns, opaque) = match item {
+            "*" => return Output::Star(t()),
+            "+" => (BTreeSet::new(), None),
+            "!" => (BTreeSet::new(), Some("unknown in an exercise".to_owned())),
+            _ => (BTreeSet::from([source]), None),
+        };
+        Output::One { name: None, shown, sources: Sources { columns, opaque } }
+    };
+    Rows::Known(comment.split(',').map(output).collect())
+}
+
+/// An order over the relation `t`: `a` redacted, `b` made NULL, and at most three rows.
+fn duties(analysis: &Arc<Analysis>) -> Duties {
+    let column = |name: &str, mask| ProtectedColumn {
+        schema: None,
+        relation: "t".to_owned(),
+        column: name.to_owned(),
+        class: name.to_owned(),
+        mask,
+    };
+    let columns = vec![column("a", Mask::Redact), column("b", Mask::Null)];
+    let protection = Protection::new(columns, Detectors::ALL, Unresolved::Withhold, None);
+    let order = protection.ok().map(|protection| Order {
+        analysis: Arc::clone(analysis),
+        protection: Arc::new(protection),
+        cleared: BTreeSet::new(),
+        catalogue: None,
+    });
+    Duties { order, rows_max: Some(3), bytes_max: None, shadow: false }
+}
+
+/// Rewrites `data` as rows or COPY data of three columns: one passes, one is looked into, one is masked.
+pub fn rewrite(data: &[u8]) -> Result<(), String> {
+    let [style, cut, data @ ..] = data else { return Ok(()) };
+    let field = Field { type_oid: 25, ..Field::default() };
+    let order = duties(&FirstWord.analyze(b"SELECT /*+,+,a*/", Settings::default())).order;
+    let order = order.ok_or("no order")?;
+    let masked = order.plan(0, &[Field::default(), field.clone(), field]).map_err(|one| one.why)?;
+    let pass = Plan { columns: vec![Treatment::Pass; 3], masked: 0 };
+    let same = |out: &[u8]| {
+        if data.starts_with(out) { Ok(()) } else { Err("what passes has changed".to_owned()) }
+    };
+    if style % 6 == 5 {
+        let row = crate::frame::message(b'D', &[data]);
+        let mut out = Vec::new();
+        let _ =
+            crate::rows::rewrite(&row, &masked, Detectors::ALL, &mut out, &mut Counts::default());
+        out.clear();
+        let done =
+            crate::rows::rewrite(&row, &pass, Detectors::ALL, &mut out, &mut Counts::default());
+        return if done.is_err() || out == row { Ok(()) } else { same(&out) };
+    }
+    let (style, delimiter, null): (_, _, &[u8]) = match style % 6 {
+        0 => (CopyStyle::Text, b'\t', b"\\N"),
+        1 => (CopyStyle::Text, b'|', b""),
+        2 => (CopyStyle::Csv { quote: b'"', escape: b'"' }, b',', b""),
+        3 => (CopyStyle::Csv { quote: b'\'', escape: b'!' }, b';', b"nil"),
+        _ => (CopyStyle::Binary, 0, b""),
+    };
+    let format = CopyFormat { style, delimiter, null: null.to_vec(), header: cut % 2 == 0 };
+    for (plan, passes) in [(masked, false), (pass, true)] {
+        let mut copier = Copier::new(format.clone(), plan, Detectors::ALL);
+        let mut out = Vec::new();
+        for part in data.chunks(usize::from(*cut).max(1)) {
+            let done = copier.feed(part);
+            out.extend(copier.take().0);
+            if done.is_err() {
+                break;
+            }
+        }
+        if passes {
+            same(&out)?;
+        }
+    }
+    Ok(())
 }
 
 /// Limits small enough for short inputs to reach them.
@@ -82,6 +218,8 @@ struct Run {
     open: BTreeSet<AskId>,
     asked: u64,
     refuse: bool,
+    order: bool,
+    analysis: Arc<Analysis>,
     hold: Option<AskId>,
     closed: bool,
     now_ns: u64,
@@ -100,6 +238,8 @@ pub fn run(start: Start, data: &[u8]) -> Result<(), String> {
         open: BTreeSet::new(),
         asked: 0,
         refuse: false,
+        order: false,
+        analysis: Arc::default(),
         hold: None,
         closed: false,
         now_ns: 0,
@@ -113,6 +253,7 @@ pub fn run(start: Start, data: &[u8]) -> Result<(), String> {
         let (chunk, after) = after.split_at_checked(usize::from(*length)).unwrap_or((after, &[]));
         rest = after;
         run.refuse = control & 0x10 != 0;
+        run.order = control & 0x20 != 0;
         match control & 0x0f {
             0..=5 => run.client_says(chunk)?,
             6..=11 => run.server_says(chunk)?,
@@ -168,6 +309,12 @@ impl Run {
     }
 
     fn reply(&mut self, id: AskId) {
+        if self.order && !self.refuse {
+            self.open.insert(id);
+            let duties = Arc::new(duties(&self.analysis));
+            self.machine.permit_with(self.now_ns, id, id.0, duties);
+            return;
+        }
         let answer = if self.refuse {
             let message = "refused in an exercise".to_owned();
             Answer::Refuse { sqlstate: "42501", message, hint: None }
@@ -182,7 +329,11 @@ impl Run {
         if self.closed && !matches!(action, Action::Outcome { .. }) {
             return Err(format!("acts after Close: {action:?}"));
         }
-        if let Action::Ask { id, .. } = action {
+        if let Action::Ask { id, operation } = action {
+            self.analysis = match operation {
+                Operation::Statement(statement) => Arc::clone(&statement.analysis),
+                _ => Arc::default(),
+            };
             self.asked = self.asked.max(id.0 + 1);
         }
         match action {
@@ -202,6 +353,7 @@ impl Run {
             Action::Dial | Action::StartServerTls => {
                 return Err("dials of its own accord".to_owned());
             }
+            Action::Cancel(_) => self.machine.cancel_ended(),
             Action::ToServer { .. } | Action::ToClient(_) | Action::StartClientTls => {}
         }
         Ok(())

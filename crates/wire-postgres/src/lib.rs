@@ -17,16 +17,20 @@
 
 mod analyze;
 mod config;
+mod copy_out;
 mod driven;
+mod duty;
 pub mod exercise;
 mod frame;
 mod machine;
 mod message;
 mod names;
 mod replies;
+mod rows;
 mod sql_names;
 
 pub use analyze::Analyze;
 pub use config::{ClientTls, Config, Limits};
 pub use machine::{Machine, SUBSTITUTE_NAME, SUBSTITUTE_TEXT};
+pub use tidegate_mask::Duties;
 pub use tidegate_wire::{Action, Answer, AskId, Authority, Exempt};

@@ -18,6 +18,9 @@
 
 mod answer;
 mod client;
+mod guard;
+mod order;
+mod parts;
 mod server;
 mod startup;
 mod statement;
@@ -31,19 +34,22 @@ use tidegate_sql::Settings;
 use tidegate_wire::{Fault, Whose};
 
 pub use crate::message::query::{SUBSTITUTE_NAME, SUBSTITUTE_TEXT};
-pub(crate) use statement::Prepared;
+pub(crate) use statement::{Portal, Prepared};
 
+use crate::config::TOLD_BYTES_MAX;
+use crate::duty::Told;
 use crate::message::error::{Severity, response};
 use crate::message::query::substitute_query;
 use crate::message::status::Transaction;
-use crate::names::Names;
+use crate::names::{Fate, Names};
 use crate::replies::{Copy, Op, Replies};
-use crate::{Action, Analyze, Answer, AskId, Authority, Config, Exempt};
+use crate::{Action, Analyze, Answer, AskId, Authority, Config, Duties, Exempt};
 use answer::Asking;
 use client::{ClientEnd, ClientSide};
+use guard::Guard;
 use server::Reading;
 use startup::{Login, Startup};
-use statement::{Portal, Recent};
+use statement::Recent;
 
 /// Where the session stands.
 enum Phase<R> {
@@ -84,6 +90,11 @@ struct Session<R> {
     replies: Replies<R>,
     statements: Names<Arc<Prepared<R>>>,
     portals: Names<Arc<Portal<R>>>,
+    /// Cursors that SQL declared under an order.
+    cursors: Names<Told>,
+    /// Statements that SQL prepared under an order.
+    prepared_in_sql: Names<Told>,
+    guard: Guard,
     settings: Settings,
     transaction: Transaction,
     pipeline: Pipeline,
@@ -104,7 +115,7 @@ pub struct Machine<R> {
     out: VecDeque<Action<R>>,
     out_bytes: usize,
     phase: Phase<R>,
-    asking: Option<Asking>,
+    asking: Option<Asking<R>>,
     next_ask: u64,
     client: ClientSide<R>,
     reading: Reading,
@@ -123,6 +134,9 @@ impl<R: Clone> Machine<R> {
             replies: Replies::default(),
             statements: Names::new(config.limits.statements_bytes_max),
             portals: Names::new(config.limits.portals_bytes_max),
+            cursors: Names::new(TOLD_BYTES_MAX),
+            prepared_in_sql: Names::new(TOLD_BYTES_MAX),
+            guard: Guard::default(),
             settings: Settings::default(),
             transaction: Transaction::Idle,
             pipeline: Pipeline::Synced,
@@ -237,11 +251,24 @@ impl<R: Clone> Machine<R> {
         }
     }
 
+    /// Answers a question with a permit, and what is to be done to the results.
+    pub fn permit_with(&mut self, now_ns: u64, id: AskId, receipt: R, duties: Arc<Duties>) {
+        match self.asking.take() {
+            Some(asking) if asking.id == id => self.answered_with(now_ns, asking, receipt, duties),
+            other => self.asking = other,
+        }
+    }
+
     /// The TLS handshake with the client is done; its bytes are plaintext again.
     pub fn client_tls_started(&mut self) {
         if matches!(self.phase, Phase::TlsHandshake) {
             self.phase = Phase::Startup(Startup::under_tls());
         }
+    }
+
+    /// The connection that carried an [`Action::Cancel`] is closed, or could not be made.
+    pub const fn cancel_ended(&mut self) {
+        self.session.guard.is_cancelling = false;
     }
 
     /// Ends the session over something that is not the protocol's: the client is told by a FATAL error
@@ -250,11 +277,20 @@ impl<R: Clone> Machine<R> {
         self.fail_with(now_ns, sqlstate, message, Some(hint));
     }
 
+    /// Whether nothing is under way and no transaction is open, as far as the server has said.
+    pub fn is_idle(&self) -> bool {
+        matches!(self.phase, Phase::Session)
+            && self.asking.is_none()
+            && self.session.replies.is_empty()
+            && self.session.transaction == Transaction::Idle
+    }
+
     /// Whether the client's bytes are wanted. False while a question is open, while names can't be
     /// resolved before the server answers, and when too many answers are outstanding.
     pub fn reads_client(&self) -> bool {
         self.asking.is_none()
             && !self.client.waiting
+            && !self.session.guard.is_cancelling
             && self.client.end != ClientEnd::Terminated
             && matches!(self.phase, Phase::Startup(_) | Phase::Login(_) | Phase::Session)
     }
@@ -277,6 +313,8 @@ impl<R: Clone> Machine<R> {
             recent,
             self.session.statements.held_bytes(),
             self.session.portals.held_bytes(),
+            self.session.cursors.held_bytes(),
+            self.session.prepared_in_sql.held_bytes(),
         ]
         .into_iter()
         .fold(self.out_bytes, usize::saturating_add)
@@ -304,6 +342,15 @@ impl<R: Clone> Machine<R> {
 
     fn framing(&mut self, bytes: Bytes) {
         self.tell_server(Authority::Exempt(Exempt::Framing), bytes);
+    }
+
+    /// The server took message `seq`, and this became of it.
+    fn resolve(&mut self, seq: u64, fate: Fate) {
+        let session = &mut self.session;
+        session.statements.resolve(seq, fate);
+        session.portals.resolve(seq, fate);
+        session.cursors.resolve(seq, fate);
+        session.prepared_in_sql.resolve(seq, fate);
     }
 
     /// Reports what became of `op`.

@@ -8,6 +8,7 @@ pub(crate) mod authentication;
 pub(crate) mod bind;
 pub(crate) mod error;
 pub(crate) mod query;
+pub(crate) mod row;
 pub(crate) mod startup;
 pub(crate) mod status;
 

@@ -17,15 +17,18 @@ use tidegate_event::{Copied, Outcome, Status};
 
 use crate::AskId;
 use crate::config::TAGS_BYTES_MAX;
-use crate::machine::Prepared;
+use crate::duty::{Delivery, Described, Duty};
+use crate::machine::{Portal, Prepared};
 use crate::message::status;
 
 /// A permitted operation under way.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub(crate) struct Op<R> {
     pub id: AskId,
     pub released_ns: u64,
     pub receipt: R,
+    /// What its results are subject to, where they are.
+    pub duty: Option<Arc<Duty>>,
 }
 
 /// What stands for a refused message.
@@ -40,7 +43,9 @@ pub(crate) enum Expect<R> {
     Parse(Op<R>),
     Bind,
     DescribeStatement(Option<Arc<Prepared<R>>>),
-    DescribePortal,
+    DescribePortal(Option<Arc<Portal<R>>>),
+    /// One that the gate sent for itself; its answer goes no further.
+    OurDescribe(Described),
     Close,
     Execute(Op<R>),
     Query(Op<R>),
@@ -77,7 +82,9 @@ impl<R> Expect<R> {
         match self {
             Self::Parse(_) => "Parse",
             Self::Bind => "Bind",
-            Self::DescribeStatement(_) | Self::DescribePortal => "Describe",
+            Self::DescribeStatement(_) | Self::DescribePortal(_) | Self::OurDescribe(_) => {
+                "Describe"
+            }
             Self::Close => "Close",
             Self::Execute(_) => "Execute",
             Self::Query(_) => "Query",
@@ -100,7 +107,7 @@ pub(crate) enum Copy {
 }
 
 /// What the operation at the front has come to.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub(crate) struct Progress {
     pub rows: u64,
     pub data_rows: u64,
@@ -109,6 +116,7 @@ pub(crate) struct Progress {
     pub copied_in: u64,
     pub tags: String,
     pub failure: Option<(String, String)>,
+    pub delivery: Delivery,
 }
 
 impl Progress {
@@ -143,7 +151,8 @@ impl Progress {
         // Rows of a statement that never got its tag are those that came.
         let rows = done.rows.saturating_add(done.data_rows);
         let tags = done.tags;
-        Outcome { status, rows, bytes_out: done.bytes_out, copied, duration_ns, tags }
+        let masked = done.delivery.outcome();
+        Outcome { status, rows, bytes_out: done.bytes_out, copied, duration_ns, tags, masked }
     }
 }
 
@@ -196,6 +205,21 @@ impl<R> Replies<R> {
     /// Its number.
     pub fn front_seq(&self) -> Option<u64> {
         self.queue.front().map(|(seq, _)| *seq)
+    }
+
+    /// The last `count` messages.
+    pub fn recent(&self, count: usize) -> impl Iterator<Item = &Expect<R>> {
+        self.queue.iter().rev().take(count).map(|(_, expect)| expect)
+    }
+
+    /// Whether a Sync was sent that is not answered.
+    pub fn has_sync(&self) -> bool {
+        self.queue.iter().any(|(_, expect)| matches!(expect, Expect::Sync))
+    }
+
+    /// Whether an operation other than the front one waits for its outcome.
+    pub fn has_ops_behind(&self) -> bool {
+        self.queue.iter().skip(1).any(|(_, expect)| expect.op().is_some())
     }
 
     /// Takes it: its last reply has come.
@@ -271,7 +295,12 @@ mod tests {
     fn a_copy_swallows_the_syncs_before_its_end() {
         for (failed, ends, left) in [(false, true, 2), (true, true, 2), (true, false, 1)] {
             let mut replies = Replies::<u8>::default();
-            replies.push(Expect::Query(Op { id: AskId(0), released_ns: 0, receipt: 0 }));
+            replies.push(Expect::Query(Op {
+                id: AskId(0),
+                released_ns: 0,
+                receipt: 0,
+                duty: None,
+            }));
             replies.push(Expect::Sync);
             if ends {
                 replies.push(Expect::CopyEnd);

@@ -5,6 +5,10 @@
 //! forget a name too many; an execution of a forgotten name is asked as unknown. Cannot see: names
 //! that dynamic SQL puts together.
 
+use std::sync::Arc;
+
+use tidegate_event::{Later, Lineage, Rows};
+
 use crate::names::Name;
 
 /// What a text may do to names.
@@ -44,6 +48,37 @@ pub(crate) fn statements(text: &[u8]) -> Forget {
         }
     }
     Forget::Names(names)
+}
+
+/// What a statement names.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Names {
+    /// DECLARE: a cursor.
+    Cursor,
+    /// PREPARE: a statement.
+    Prepared,
+}
+
+/// A name that a statement of a text gives.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Naming {
+    /// Number of the statement, from 0.
+    pub statement: usize,
+    pub what: Names,
+    pub name: Name,
+}
+
+/// The names that a text of that lineage gives.
+pub(crate) fn names(lineage: &Lineage) -> Arc<[Naming]> {
+    let naming = |later: &Later| {
+        let (what, name) = match &later.by {
+            Rows::Cursor(name) => (Names::Cursor, name),
+            Rows::Prepared(name) => (Names::Prepared, name),
+            Rows::None | Rows::Known(_) | Rows::Opaque(_) => return None,
+        };
+        Some(Naming { statement: later.statement, what, name: name.clone().into_bytes() })
+    };
+    lineage.later.iter().filter_map(naming).collect()
 }
 
 /// Whether `text` may open a cursor, which may take a portal's name.

@@ -39,6 +39,12 @@ pub enum Action<R> {
     /// Connect to the server, without TLS, then say `server_connected`. Only of a protocol in which
     /// the server speaks first; no byte goes to it before the login is permitted.
     Dial,
+    /// A result was stopped, and what the server still says of it goes nowhere: these bytes, sent alone
+    /// on a new connection to the same server, ask it to stop too (manual, "Canceling Requests in
+    /// Progress"). The machine reads nothing more from the client until
+    /// [`Machine::cancel_ended`](crate::Machine::cancel_ended) says that the server has closed that connection, or that it can't
+    /// be made: a late cancel would hit the next statement. They hold the backend's secret key.
+    Cancel(Bytes),
     /// Flush what goes to the client, then start TLS as its server, then say `client_tls_started`.
     StartClientTls,
     /// Flush what goes to the server, then start TLS as its client, then say `server_tls_started`.

@@ -6,6 +6,8 @@
 //!   buffer again, even an empty one, whenever [`Machine::reads_client`] is true after any other call.
 //! - Call `client_closed` and `server_closed` once each, after the last bytes were offered.
 
+use std::sync::Arc;
+
 use bytes::BytesMut;
 
 use crate::{Action, Answer, AskId};
@@ -13,6 +15,9 @@ use crate::{Action, Answer, AskId};
 /// A sans-IO machine between one client and one server. `R` is the driver's receipt.
 #[expect(clippy::wrong_self_convention, reason = "bytes come from the client, not the machine")]
 pub trait Machine<R> {
+    /// What is to be done to the results of a permitted operation.
+    type Duties;
+
     /// Takes what it can from the front of the client's bytes.
     fn from_client(&mut self, now_ns: u64, bytes: &mut BytesMut);
 
@@ -30,6 +35,12 @@ pub trait Machine<R> {
 
     /// Answers a question. An answer to another one than the open one is dropped.
     fn answer(&mut self, now_ns: u64, id: AskId, answer: Answer<R>);
+
+    /// Answers a question with a permit, and what is to be done to the results.
+    fn permit_with(&mut self, now_ns: u64, id: AskId, receipt: R, duties: Arc<Self::Duties>);
+
+    /// The connection that carried an [`Action::Cancel`] is closed, or could not be made.
+    fn cancel_ended(&mut self) {}
 
     /// The TLS handshake with the client is done; its bytes are plaintext again.
     fn client_tls_started(&mut self);
@@ -49,6 +60,11 @@ pub trait Machine<R> {
 
     /// Whether the server's bytes are wanted.
     fn reads_server(&self) -> bool;
+
+    /// Whether nothing is under way and no transaction is open; false where that can't be told.
+    fn is_idle(&self) -> bool {
+        false
+    }
 
     /// The database that statements are read in now, where the protocol lets a session change it.
     fn database(&self) -> Option<&str> {

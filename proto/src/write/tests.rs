@@ -7,13 +7,26 @@ use prost::Message as _;
 use sha2::Digest as _;
 use tidegate_event::limits::{RECORD_BYTES_MAX, STATEMENT_TEXT_BYTES_MAX};
 use tidegate_event::{
-    Action, Analysis, Cancel, Copied, FunctionCall, Parameter, Relation, StatementKind, Unknown,
-    Via,
+    Action, Analysis, Cancel, Copied, FunctionCall, Masked, Parameter, Relation, StatementKind,
+    Unknown, Via,
 };
 
 use super::*;
 use crate::audit::v1::AuditRecord;
 use crate::record;
+
+fn masked() -> impl Strategy<Value = Masked> {
+    let stopped = prop::option::of(prop_oneof![Just(Stopped::Withheld), Just(Stopped::Cut)]);
+    (any::<u32>(), any::<[u64; 2]>(), any::<bool>(), stopped).prop_map(
+        |(columns, [values, detected], shadow, stopped)| Masked {
+            columns,
+            values,
+            detected,
+            shadow,
+            stopped,
+        },
+    )
+}
 
 fn check(operation: &Operation, decided: &Decided<'_>) -> AuditRecord {
     let header = Header {
@@ -153,6 +166,9 @@ proptest! {
         reason in any_text(),
         policies in prop::collection::vec(any_text(), 0..40),
         verdict in 0_i32..5,
+        alert in any_text(),
+        unmasked in prop::collection::vec(any_text(), 0..40),
+        masked in any::<bool>(),
     ) {
         check(&operation, &Decided {
             verdict: Verdict::try_from(verdict).unwrap(),
@@ -160,6 +176,9 @@ proptest! {
             policies: &policies,
             policy_digest: &Digest([4; 32]),
             durability: Durability::Host,
+            alert: &alert,
+            unmasked: &unmasked,
+            masked,
         });
     }
 
@@ -169,6 +188,7 @@ proptest! {
         counts in any::<[u64; 3]>(),
         copied in prop::option::of(any::<[u64; 2]>()),
         tags in any_text(),
+        masked in prop::option::of(masked()),
     ) {
         let outcome = Outcome {
             status: failed
@@ -178,6 +198,7 @@ proptest! {
             duration_ns: counts[2],
             copied: copied.map(|[bytes_in, bytes_out]| Copied { bytes_in, bytes_out }),
             tags,
+            masked,
         };
         let mut ours = Vec::new();
         super::outcome(&mut ours, &outcome);
@@ -220,13 +241,16 @@ fn the_largest_statement_fits_and_says_what_was_cut() {
             policies: &vec![long.clone(); 4096],
             policy_digest: &Digest([4; 32]),
             durability: Durability::Collector,
+            alert: &long,
+            unmasked: &vec![long.clone(); 4096],
+            masked: true,
         },
     );
     assert!(record.cut);
     let Some(audit_record::Body::Operation(operation)) = record.body else {
         panic!("no operation")
     };
-    assert_eq!(operation.effects_total, 4096);
+    assert_eq!((operation.effects_total, operation.unmasked_total), (4096, 4096));
     assert_eq!(operation.decision.unwrap().policies_total, 4096);
     let Some(crate::audit::v1::operation::What::Statement(statement)) = operation.what else {
         panic!("no statement")

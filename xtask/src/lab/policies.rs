@@ -5,3 +5,6 @@ pub const CAREFUL: &str = include_str!("policies/careful.cedar");
 
 /// Everything is allowed, what is not understood too: for the conformance suite.
 pub const PERMIT_ALL: &str = include_str!("policies/permit_all.cedar");
+
+/// Protected columns: by database user some see them, some filter by them, some are bounded.
+pub const MASKED: &str = include_str!("policies/masked.cedar");

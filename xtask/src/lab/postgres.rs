@@ -189,6 +189,14 @@ impl Postgres {
         self.sql("app", "app", sql)
     }
 
+    /// Runs a file of SQL in database `app` as `app`, past everything.
+    pub fn app_file(&self, file: &Path) -> anyhow::Result<()> {
+        let mut psql = Command::new(self.programs.join("psql"));
+        psql.args(["-XqAt", "-v", "ON_ERROR_STOP=1", "-U", "app", "-d", "app", "-f"]).arg(file);
+        psql.arg("-h").arg(self.socket()).args(["-p", &self.port.to_string()]);
+        places::run(&mut psql).map(drop)
+    }
+
     /// Runs SQL through the unix socket; gives unaligned rows without headers.
     pub fn sql(&self, user: &str, database: &str, sql: &str) -> anyhow::Result<String> {
         let mut psql = Command::new(self.programs.join("psql"));

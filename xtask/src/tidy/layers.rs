@@ -31,7 +31,7 @@ const LAYERS: [(&str, u8, Side); 21] = [
     ("sql", 1, Side::Pure),
     ("ledger", 1, Side::Pure),
     ("segment", 1, Side::Pure),
-    ("wire-postgres", 2, Side::Pure),
+    ("wire-postgres", 3, Side::Pure),
     ("testkit", 2, Side::Pure),
     ("policy", 2, Side::Pure),
     ("proto", 2, Side::Pure),

@@ -123,6 +123,9 @@ fn chain_text() -> String {
             policies: &["batch-writes".to_owned()],
             policy_digest: &Digest([0x55; 32]),
             durability: Durability::Host,
+            alert: "",
+            unmasked: &[],
+            masked: false,
         },
     );
     golden.record("operation", Some(&session), None, &body);
@@ -136,6 +139,7 @@ fn chain_text() -> String {
             copied: None,
             duration_ns: 1_500_000,
             tags: String::new(),
+            masked: None,
         },
     );
     golden.record("outcome", Some(&session), Some(Seq(1)), &body);

@@ -145,7 +145,7 @@ fn rule(policy: &'static str, floor: Durability, operation: &Operation) -> Rulin
         db_user: "batch".to_owned(),
         database: "bank".to_owned(),
     };
-    Decider::new(policies(policy, floor), subject).decide(operation)
+    Decider::new(policies(policy, floor), subject).decide(operation, None)
 }
 
 /// A permit for an operation, at the default level or a higher one.
@@ -171,6 +171,7 @@ pub fn ok() -> Outcome {
         copied: None,
         duration_ns: 1000,
         tags: "SELECT 1".to_owned(),
+        masked: None,
     }
 }
 

@@ -128,24 +128,20 @@ impl Check<'_> {
             ],
             default,
         );
-        let detectors = raw.detectors.as_ref().map(|list| self.detectors(list.get_ref()));
-        if let (Some(list), true) = (&raw.detectors, unresolved != UnresolvedConfig::Detect) {
-            self.complain(
-                list.span().start,
-                "masking.detectors has no effect without masking.unresolved = \"detect\"",
-                "leave it out, or set unresolved",
-            );
-        }
-        let detects = unresolved == UnresolvedConfig::Detect;
-        if let (Some(list), Some([]), true) = (&raw.detectors, detectors.as_deref(), detects) {
+        let detectors = match (&raw.detectors, unresolved) {
+            (Some(list), _) => self.detectors(list.get_ref()),
+            (None, UnresolvedConfig::Detect) => DetectorName::ALL.to_vec(),
+            (None, _) => Vec::new(),
+        };
+        if let (Some(list), true, UnresolvedConfig::Detect) =
+            (&raw.detectors, detectors.is_empty(), unresolved)
+        {
             self.complain(
                 list.span().start,
                 "masking.detectors is empty, so nothing would be found",
                 "name some, or leave the key out to mean all",
             );
         }
-        let all = || DetectorName::ALL.to_vec();
-        let detectors = if detects { detectors.unwrap_or_else(all) } else { Vec::new() };
         MaskingConfig { detectors, unresolved }
     }
 

@@ -85,12 +85,14 @@ impl Verifier {
                 }
                 continue;
             }
+            // A checkpoint that only the log's key signed may be the thief's own.
+            let good = if head.witnessed { self.witnessed_size } else { self.bound_size };
             let what = format!(
                 "the first {size} entries are not those that checkpoint {} was signed over{}: the \
                  change lies in entries {} to {}",
                 head.from,
                 if head.witnessed { " and witnessed" } else { "" },
-                self.bound_size,
+                good,
                 size.saturating_sub(1)
             );
             let spot = Spot { index: size.checked_sub(1), file: None, offset: None };

@@ -13,31 +13,31 @@ use tidegate_event::{Ending, Operation, Outcome, Status};
 use super::client::Flow;
 use super::server::Reading;
 use super::startup::{Login, LoginStep};
-use super::statement::{Known, Touches};
-use super::{Arc, Machine, Phase, Pipeline, Prepared, substitute_query};
+use super::statement::Known;
+use super::{Arc, Machine, Phase, Pipeline, Portal, Prepared, substitute_query};
 use crate::frame::message;
 use crate::message::error::{Severity, response};
 use crate::message::query::substitute_parse;
 use crate::message::status::Transaction;
 use crate::names::{Change, Name};
 use crate::replies::{Expect, Op, Substitute};
-use crate::{Action, Answer, AskId, Authority};
+use crate::{Action, Answer, AskId, Authority, Duties};
 
 /// An open question.
-pub(super) struct Asking {
+pub(super) struct Asking<R> {
     pub id: AskId,
-    asked: Asked,
+    asked: Asked<R>,
 }
 
 /// What was asked, with the bytes that wait for the answer. `left` is what of the message is
 /// still to come.
-pub(super) enum Asked {
+pub(super) enum Asked<R> {
     Login(Bytes),
     Cancel(Bytes),
     Query {
         message: Bytes,
         left: usize,
-        touches: Touches,
+        known: Known,
     },
     Parse {
         message: Bytes,
@@ -46,11 +46,15 @@ pub(super) enum Asked {
         known: Known,
         types: Vec<u32>,
     },
-    /// With the Bind kept back for it, of which `held_entries` replies are expected.
+    /// With the Bind kept back for it, of which `held_entries` replies are expected. The Execute itself
+    /// begins at `at`.
     Execute {
         message: Bytes,
+        at: usize,
         held_entries: usize,
-        touches: Touches,
+        portal_name: Name,
+        portal: Option<Arc<Portal<R>>>,
+        known: Known,
     },
     Call {
         message: Bytes,
@@ -58,7 +62,7 @@ pub(super) enum Asked {
     },
 }
 
-impl Asked {
+impl<R> Asked<R> {
     const fn bytes(&self) -> &Bytes {
         match self {
             Self::Login(message)
@@ -78,9 +82,17 @@ impl Asked {
     }
 }
 
-impl Asking {
+impl<R> Asking<R> {
     pub fn held_bytes(&self) -> usize {
         self.asked.bytes().len()
+    }
+
+    /// How many replies are expected of a Bind that waits with its Execute; they count no more.
+    pub fn take_held_entries(&mut self) -> usize {
+        match &mut self.asked {
+            Asked::Execute { held_entries, .. } => std::mem::take(held_entries),
+            _ => 0,
+        }
     }
 }
 
@@ -97,29 +109,18 @@ impl Refusal {
 }
 
 impl<R: Clone> Machine<R> {
-    pub(super) fn ask(&mut self, asked: Asked, operation: Operation) {
+    pub(super) fn ask(&mut self, asked: Asked<R>, operation: Operation) {
         let id = self.ask_id();
         self.asking = Some(Asking { id, asked });
         self.out.push_back(Action::Ask { id, operation });
     }
 
-    pub(super) fn answered(&mut self, now_ns: u64, asking: Asking, answer: Answer<R>) {
+    pub(super) fn answered(&mut self, now_ns: u64, asking: Asking<R>, answer: Answer<R>) {
         let Asking { id, asked } = asking;
         match answer {
             Answer::Permit(receipt) => {
-                let op = Op { id, released_ns: now_ns, receipt };
-                if matches!(self.phase, Phase::Closed) {
-                    self.never_sent(&op);
-                    return;
-                }
-                match asked {
-                    Asked::Login(bytes) => self.login_permitted(op, bytes),
-                    Asked::Cancel(bytes) => {
-                        self.tell_server(Authority::Receipt(op.receipt.clone()), bytes);
-                        self.phase = Phase::Cancelling(op);
-                    }
-                    asked => self.statement_permitted(op, asked),
-                }
+                let op = Op { id, released_ns: now_ns, receipt, duty: None };
+                self.permitted(op, asked, None);
             }
             Answer::Refuse { sqlstate, message, hint } => {
                 let refusal = Refusal { sqlstate, message, hint };
@@ -140,6 +141,36 @@ impl<R: Clone> Machine<R> {
         }
     }
 
+    pub(super) fn answered_with(
+        &mut self,
+        now_ns: u64,
+        asking: Asking<R>,
+        receipt: R,
+        duties: Arc<Duties>,
+    ) {
+        let Asking { id, asked } = asking;
+        let op = Op { id, released_ns: now_ns, receipt, duty: None };
+        self.permitted(op, asked, Some(duties).filter(|duties| !duties.is_idle()));
+    }
+
+    fn permitted(&mut self, op: Op<R>, asked: Asked<R>, duties: Option<Arc<Duties>>) {
+        if matches!(self.phase, Phase::Closed) {
+            self.never_sent(&op);
+            return;
+        }
+        match asked {
+            Asked::Login(bytes) => {
+                self.ordered(duties.as_ref());
+                self.login_permitted(op, bytes);
+            }
+            Asked::Cancel(bytes) => {
+                self.tell_server(Authority::Receipt(op.receipt.clone()), bytes);
+                self.phase = Phase::Cancelling(op);
+            }
+            asked => self.statement_permitted(op, asked, duties),
+        }
+    }
+
     /// Permitted, but there is nothing any more that it could be sent to, or would be run by.
     fn never_sent(&mut self, op: &Op<R>) {
         let outcome = Outcome::without_result(Status::Skipped);
@@ -151,38 +182,50 @@ impl<R: Clone> Machine<R> {
         self.phase = Phase::Login(Login { op, step: LoginStep::Exchange });
     }
 
-    fn statement_permitted(&mut self, op: Op<R>, asked: Asked) {
+    fn statement_permitted(&mut self, mut op: Op<R>, asked: Asked<R>, duties: Option<Arc<Duties>>) {
         let left = asked.left();
         if self.session.pipeline == Pipeline::Discarding {
             self.never_sent(&op);
             self.drop_rest(left);
             return;
         }
+        self.ordered(duties.as_ref());
         let receipt = op.receipt.clone();
         let segment = self.session.segment;
         let message = match asked {
-            Asked::Query { message, touches, .. } => {
+            Asked::Query { message, known, .. } => {
+                op.duty = duties.as_ref().map(|duties| self.duty_of_query(duties, &known));
                 let seq = self.session.replies.push(Expect::Query(op));
-                self.touch(seq, &touches);
+                self.touch(seq, &known.touches, duties.as_ref());
                 message
             }
             Asked::Call { message, .. } => {
+                op.duty = duties.as_ref().map(|duties| self.duty_of_call(duties));
                 let seq = self.session.replies.push(Expect::Call(op));
                 // A function may set anything.
                 self.session.doubt = Some(seq);
                 message
             }
             Asked::Parse { message, name, known, types, .. } => {
-                let prepared = Prepared::new(&name, known, types, receipt.clone());
+                let prepared = Prepared::new(&name, known, types, duties, receipt.clone());
                 let seq = self.session.replies.push(Expect::Parse(op));
+                self.session.prepared_in_sql.change(seq, segment, Change::Remove(name.clone()));
                 let change = Change::Set(name, Arc::new(prepared));
                 self.session.statements.change(seq, segment, change);
                 self.session.pipeline = Pipeline::Open;
                 message
             }
-            Asked::Execute { message, touches, .. } => {
+            Asked::Execute { message, at, portal_name, portal, known, .. } => {
+                let mut message = message;
+                if let Some(duties) = &duties {
+                    let (duty, unknown) = self.duty_of_execute(duties, &known, portal.as_ref());
+                    if let Some(columns) = unknown {
+                        message = self.describe_before(&message, at, &portal_name, columns);
+                    }
+                    op.duty = Some(duty);
+                }
                 let seq = self.session.replies.push(Expect::Execute(op));
-                self.touch(seq, &touches);
+                self.touch(seq, &known.touches, duties.as_ref());
                 self.session.pipeline = Pipeline::Open;
                 message
             }
@@ -194,7 +237,7 @@ impl<R: Clone> Machine<R> {
         }
     }
 
-    fn statement_refused(&mut self, asked: Asked, refusal: &Refusal) {
+    fn statement_refused(&mut self, asked: Asked<R>, refusal: &Refusal) {
         self.drop_rest(asked.left());
         if self.session.pipeline == Pipeline::Discarding {
             return;
@@ -223,7 +266,7 @@ impl<R: Clone> Machine<R> {
             }
             Asked::Execute { held_entries, .. } => {
                 let first = self.session.replies.retract(held_entries);
-                self.session.portals.retract(first);
+                self.retract_names(first);
                 self.session.replies.push(Expect::Refused { error, by: Substitute::Parse });
                 self.session.pipeline = Pipeline::Discarding;
                 substitute_parse(false)

@@ -13,7 +13,7 @@ use tidegate_event::{FunctionCall, Operation, Via};
 use tidegate_wire::Fault;
 
 use super::answer::Asked;
-use super::statement::{Portal, Prepared};
+use super::statement::{Execution, Portal, Prepared};
 use super::{Machine, Pipeline, Step};
 use crate::config::{LARGE_MESSAGE_BYTES_MAX, SMALL_MESSAGE_BYTES_MAX};
 use crate::frame::{HEADER_BYTES, Header, header, kind_name};
@@ -185,8 +185,8 @@ impl<R: Clone> Machine<R> {
             self.known_by_head(body, header.body_bytes().saturating_sub(1))
         };
         let operation = known.operation(Via::Simple, String::new(), Vec::new());
-        let (touches, left) = (known.touches, header.total - held);
-        self.ask(Asked::Query { message, left, touches }, operation);
+        let left = header.total - held;
+        self.ask(Asked::Query { message, left, known }, operation);
         Ok(Step::Stop)
     }
 
@@ -239,8 +239,8 @@ impl<R: Clone> Machine<R> {
             self.client.flow = Flow::Bind(Box::new(long));
             return Ok(Step::More);
         }
-        let parameters = values.finish().map_err(malformed("Bind"))?;
-        self.bound(portal, Portal { statement, parameters });
+        let bound = values.finish().map_err(malformed("Bind"))?;
+        self.bound(portal, Portal::new(statement, bound));
         self.client.run = Run::Bind { authority, entries: 1 };
         self.client.scan = held;
         Ok(Step::More)
@@ -249,6 +249,9 @@ impl<R: Clone> Machine<R> {
     fn bound(&mut self, name: Name, portal: Portal<R>) {
         let seq = self.expect_in_pipeline(Expect::Bind);
         let segment = self.session.segment;
+        if !name.is_empty() {
+            self.session.cursors.change(seq, segment, Change::Remove(name.clone()));
+        }
         self.session.portals.change(seq, segment, Change::Set(name, Arc::new(portal)));
     }
 
@@ -265,10 +268,10 @@ impl<R: Clone> Machine<R> {
             self.client.flow = Flow::Bind(Box::new(long));
             return Ok(Step::Stop);
         }
-        let parameters = long.values.finish().map_err(malformed("Bind"))?;
+        let bound = long.values.finish().map_err(malformed("Bind"))?;
         // While it streamed, the pipeline may have failed; then the server has discarded it.
-        if self.session.pipeline != Pipeline::Discarding {
-            self.bound(long.portal, Portal { statement: long.statement, parameters });
+        if self.session.pipeline != Pipeline::Discarding || self.session.guard.is_muted() {
+            self.bound(long.portal, Portal::new(long.statement, bound));
         }
         Ok(Step::More)
     }
@@ -276,8 +279,8 @@ impl<R: Clone> Machine<R> {
     fn execute(&mut self, header: Header, bytes: &mut BytesMut) -> Result<Step, Fault> {
         let end = self.client.scan + header.total;
         let body = bytes.get(self.client.scan + HEADER_BYTES..end).unwrap_or_default();
-        let portal = query::execute(body).map_err(malformed("Execute"))?;
-        let Some((operation, touches)) = self.execution(portal) else {
+        let portal_name = query::execute(body).map_err(malformed("Execute"))?.to_vec();
+        let Some(Execution { operation, known, portal }) = self.execution(&portal_name) else {
             self.client.waiting = true;
             return Ok(Step::Stop);
         };
@@ -292,7 +295,9 @@ impl<R: Clone> Machine<R> {
         let message = bytes.split_to(end.min(bytes.len())).freeze();
         self.client.scan = 0;
         self.client.run = Run::Framing;
-        self.ask(Asked::Execute { message, held_entries, touches }, operation);
+        let at = message.len().saturating_sub(header.total);
+        let asked = Asked::Execute { message, at, held_entries, portal_name, portal, known };
+        self.ask(asked, operation);
         Ok(Step::Stop)
     }
 
@@ -317,7 +322,12 @@ impl<R: Clone> Machine<R> {
         }
         let body = body_at(bytes, self.client.scan, header);
         let expect = match query::named(body).map_err(malformed("Describe"))? {
-            Named::Portal(_) => Expect::DescribePortal,
+            Named::Portal(name) => Expect::DescribePortal(
+                match self.session.portals.find(name, self.session.segment) {
+                    Found::Value(portal) => Some(portal),
+                    Found::Unknown | Found::Wait => None,
+                },
+            ),
             // Its types are a help, not a need: a name that can't be resolved yet has none.
             Named::Statement(name) => Expect::DescribeStatement(
                 match self.session.statements.find(name, self.session.segment) {
@@ -443,6 +453,14 @@ impl<R: Clone> Machine<R> {
     /// Whether the server will answer without more from the client: not while it takes COPY data.
     pub(super) const fn may_wait(&self) -> bool {
         !matches!(self.session.replies.copy, Copy::In | Copy::Both)
+    }
+
+    /// How many replies are expected of a Bind that is kept back; they count no more.
+    pub(super) const fn take_held_entries(&mut self) -> usize {
+        match &mut self.client.run {
+            Run::Bind { entries, .. } => std::mem::replace(entries, 0),
+            Run::Framing | Run::Copy { .. } => 0,
+        }
     }
 
     /// Sends the understood bytes, and says under which authority.

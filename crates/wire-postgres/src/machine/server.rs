@@ -28,6 +28,10 @@ pub(super) enum Reading {
     Pass { left: usize },
     /// The rest of one that does not.
     Drop { left: usize },
+    /// The rest of COPY data that goes by a plan.
+    Copy { left: usize },
+    /// The rest of a row that goes by a plan, and is too long to be held.
+    Row { left: usize },
 }
 
 /// What to do with a message.
@@ -37,6 +41,8 @@ pub(super) enum Disposition {
     Replace(Bytes),
     /// The session has been ended over it.
     Swallow,
+    /// Its header is replaced by this, and its body is read on in another way.
+    ReadOn(Reading, Bytes),
 }
 
 impl<R: Clone> Machine<R> {
@@ -44,7 +50,7 @@ impl<R: Clone> Machine<R> {
     pub(super) fn read_server(&mut self, now_ns: u64, bytes: &mut BytesMut) {
         let mut scan = 0;
         loop {
-            self.pass_rows(bytes, &mut scan);
+            self.run_rows(bytes, &mut scan);
             match self.server_step(now_ns, bytes, &mut scan) {
                 Ok(Step::More) => {}
                 Ok(Step::Stop) => break,
@@ -64,12 +70,8 @@ impl<R: Clone> Machine<R> {
 
     /// Rows are most of what a server sends: whole ones in a run are counted here, with no more than
     /// their lengths looked at. What is left is read by [`Self::server_step`] as any other message.
-    fn pass_rows(&mut self, bytes: &[u8], scan: &mut usize) {
-        let between = self.reading == Reading::Message && matches!(self.phase, Phase::Session);
+    pub(super) fn pass_rows(&mut self, bytes: &[u8], scan: &mut usize) {
         let replies = &mut self.session.replies;
-        if !between || !matches!(replies.front(), Some(Expect::Query(_) | Expect::Execute(_))) {
-            return;
-        }
         let mut rest = bytes.get(*scan..).unwrap_or_default();
         while let Some(([b'D', length @ ..], _)) = rest.split_first_chunk::<HEADER_BYTES>() {
             // The length counts itself and not the kind byte before it.
@@ -104,6 +106,9 @@ impl<R: Clone> Machine<R> {
                 bytes.advance(now);
                 return Ok(self.read_on(left - now, |left| Reading::Drop { left }));
             }
+            Reading::Copy { left } | Reading::Row { left } => {
+                return self.guarded_part(bytes, scan, left);
+            }
         }
         let rest = bytes.get(*scan..).unwrap_or_default();
         let bad = |bad: crate::frame::BadLength| {
@@ -112,7 +117,7 @@ impl<R: Clone> Machine<R> {
         let Some(header) = header(rest).map_err(bad)? else {
             return Ok(Step::Stop);
         };
-        let wanted = wanted_bytes(header)?;
+        let wanted = wanted_bytes(header)?.max(self.guard_wants(header));
         let Some(held) = rest.get(..wanted) else {
             return Ok(Step::Stop);
         };
@@ -120,7 +125,7 @@ impl<R: Clone> Machine<R> {
         self.client.waiting = false;
         let disposition = match self.phase {
             Phase::Login(_) => self.login_reply(now_ns, header, body)?,
-            _ => self.session_reply(now_ns, header, body)?,
+            _ => self.guarded_reply(now_ns, header, held)?,
         };
         match disposition {
             Disposition::Pass => self.reading = Reading::Pass { left: header.total },
@@ -131,16 +136,23 @@ impl<R: Clone> Machine<R> {
                 self.reading = Reading::Drop { left: header.total };
             }
             Disposition::Swallow => return Ok(Step::Stop),
+            Disposition::ReadOn(reading, instead) => {
+                self.tell_client(bytes.split_to(*scan).freeze());
+                *scan = 0;
+                bytes.advance(HEADER_BYTES.min(bytes.len()));
+                self.tell_client(instead);
+                self.reading = reading;
+            }
         }
         Ok(Step::More)
     }
 
-    fn read_on(&mut self, left: usize, on: impl Fn(usize) -> Reading) -> Step {
+    pub(super) fn read_on(&mut self, left: usize, on: impl Fn(usize) -> Reading) -> Step {
         self.reading = if left == 0 { Reading::Message } else { on(left) };
         if left == 0 { Step::More } else { Step::Stop }
     }
 
-    fn session_reply(
+    pub(super) fn session_reply(
         &mut self,
         now_ns: u64,
         header: Header,
@@ -168,7 +180,14 @@ impl<R: Clone> Machine<R> {
             | (b'I' | b's', Some(Expect::Execute(_)))
             | (b'2', Some(Expect::Bind))
             | (b'3', Some(Expect::Close))
-            | (b'T' | b'n', Some(Expect::DescribeStatement(_) | Expect::DescribePortal)) => {
+            | (
+                b'T' | b'n',
+                Some(
+                    Expect::DescribeStatement(_)
+                    | Expect::DescribePortal(_)
+                    | Expect::OurDescribe(_),
+                ),
+            ) => {
                 self.front_done(now_ns, header.kind);
             }
             (b't', Some(Expect::DescribeStatement(described))) => {
@@ -192,7 +211,7 @@ impl<R: Clone> Machine<R> {
         Ok(Disposition::Pass)
     }
 
-    fn copy_starts(&mut self, copy: Copy) {
+    pub(super) fn copy_starts(&mut self, copy: Copy) {
         self.session.replies.copy = copy;
         self.session.replies.progress.copied.get_or_insert_with(Copied::default);
     }
@@ -202,10 +221,14 @@ impl<R: Clone> Machine<R> {
         let Some((seq, expect)) = self.session.replies.pop() else {
             return;
         };
-        self.session.statements.resolve(seq, Fate::Done);
-        self.session.portals.resolve(seq, Fate::Done);
+        self.resolve(seq, Fate::Done);
         if let Some(op) = expect.into_op() {
-            let status = if kind == b's' { Status::Suspended } else { Status::Ok };
+            let status = match self.session.replies.progress.failure.take() {
+                // The gate stopped its result.
+                Some((code, message)) => Status::Failed { code, message },
+                None if kind == b's' => Status::Suspended,
+                None => Status::Ok,
+            };
             self.finish(now_ns, &op, status);
         }
     }
@@ -227,9 +250,11 @@ impl<R: Clone> Machine<R> {
             Some(Expect::Query(_) | Expect::Call(_)) => {
                 replies.copy = Copy::None;
                 if let Some((seq, expect)) = replies.pop() {
-                    self.session.statements.resolve(seq, Fate::Done);
-                    self.session.portals.resolve(seq, Fate::Done);
-                    let status = match self.session.replies.progress.failure.take() {
+                    let failure = self.session.replies.progress.failure.take();
+                    // A cursor of a text that failed is not there.
+                    let fate = if failure.is_some() { Fate::Failed } else { Fate::Done };
+                    self.resolve(seq, fate);
+                    let status = match failure {
                         Some((code, message)) => Status::Failed { code, message },
                         None => Status::Ok,
                     };
@@ -261,7 +286,7 @@ impl<R: Clone> Machine<R> {
     }
 
     /// ErrorResponse: whose it is depends on what is next to be answered.
-    fn error_response(&mut self, now_ns: u64, body: &[u8]) -> Disposition {
+    pub(super) fn error_response(&mut self, now_ns: u64, body: &[u8]) -> Disposition {
         let error = error::read(body);
         let failed = (error.sqlstate, error.message);
         if error.ends_session {
@@ -273,14 +298,15 @@ impl<R: Clone> Machine<R> {
             None | Some(Expect::Sync | Expect::CopyEnd) => Disposition::Pass,
             Some(Expect::Query(_) | Expect::Call(_)) => {
                 replies.end_copy(true);
-                replies.progress.failure = Some(failed);
+                // Where the gate stopped it, the first failure is the gate's.
+                replies.progress.failure.get_or_insert(failed);
                 Disposition::Pass
             }
             Some(Expect::Refused { .. }) => {
                 let Some((seq, Expect::Refused { error, by })) = replies.pop() else {
                     return Disposition::Pass;
                 };
-                self.session.statements.resolve(seq, Fate::Failed);
+                self.resolve(seq, Fate::Failed);
                 let replies = &mut self.session.replies;
                 match by {
                     // Its ReadyForQuery is the server's own, and is all that is still to come.
@@ -291,10 +317,17 @@ impl<R: Clone> Machine<R> {
             }
             Some(_) => {
                 replies.end_copy(true);
+                if matches!(replies.front(), Some(Expect::OurDescribe(_))) {
+                    // What fails to be described fails to be executed.
+                    if let Some((seq, _)) = replies.pop() {
+                        self.resolve(seq, Fate::Failed);
+                    }
+                }
+                let replies = &mut self.session.replies;
                 if let Some((seq, expect)) = replies.pop() {
-                    self.session.statements.resolve(seq, Fate::Failed);
-                    self.session.portals.resolve(seq, Fate::Failed);
-                    let (code, message) = failed;
+                    self.resolve(seq, Fate::Failed);
+                    let stopped = self.session.replies.progress.failure.take();
+                    let (code, message) = stopped.unwrap_or(failed);
                     if let Some(op) = expect.into_op() {
                         self.finish(now_ns, &op, Status::Failed { code, message });
                     }
@@ -313,8 +346,7 @@ impl<R: Clone> Machine<R> {
                 self.session.pipeline = Pipeline::Discarding;
                 return;
             };
-            self.session.statements.resolve(seq, Fate::Skipped);
-            self.session.portals.resolve(seq, Fate::Skipped);
+            self.resolve(seq, Fate::Skipped);
             if let Some(op) = expect.into_op() {
                 self.finish(now_ns, &op, Status::Skipped);
             }
@@ -352,7 +384,7 @@ pub(super) const fn is_reply(kind: u8) -> bool {
 /// How much of a message must be there before it is handled.
 fn wanted_bytes(header: Header) -> Result<usize, Fault> {
     match header.kind {
-        b'C' | b'E' | b'Z' | b'S' | b't' | b'R' if header.total <= SERVER_LOOK_BYTES_MAX => {
+        b'C' | b'E' | b'Z' | b'S' | b't' | b'R' | b'K' if header.total <= SERVER_LOOK_BYTES_MAX => {
             Ok(header.total)
         }
         b'E' => Ok(ERROR_HEAD_BYTES),

@@ -221,6 +221,7 @@ impl<R: Clone> Machine<R> {
                 let failure = error::read(body);
                 self.session.replies.progress.failure = Some((failure.sqlstate, failure.message));
             }
+            b'K' => self.backend_key(body),
             b'S' => self.parameter_status(body).map_err(malformed)?,
             b'Z' => {
                 self.session.transaction = status::ready(body).map_err(malformed)?;

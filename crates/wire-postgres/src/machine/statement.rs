@@ -17,8 +17,11 @@ use tidegate_event::{
 use tidegate_sql::Settings;
 
 use super::Machine;
+use crate::Duties;
+use crate::duty::{Described, Told};
+use crate::message::bind::Bound;
 use crate::names::{Change, Found, Weigh};
-use crate::sql_names::{self, Forget};
+use crate::sql_names::{self, Forget, Names, Naming};
 
 /// A text as it is recorded.
 #[derive(Debug, Clone)]
@@ -34,6 +37,10 @@ pub(crate) struct Touches {
     statements: Option<Forget>,
     portals: bool,
     settings: bool,
+    /// It may open cursors that nobody sees.
+    opens: bool,
+    /// Cursors and statements that it names.
+    named: Arc<[Naming]>,
 }
 
 /// A text with what it does.
@@ -62,19 +69,29 @@ impl Recent {
 }
 
 /// A statement that the client prepared.
-#[derive(Debug)]
 pub(crate) struct Prepared<R> {
     name: String,
     known: Known,
     types: Vec<u32>,
     described: OnceLock<Vec<u32>>,
+    /// Columns of its results, as the server describes them.
+    pub columns: Described,
+    /// What SQL's EXECUTE and FETCH make of it is subject to these.
+    pub duties: Option<Arc<Duties>>,
     pub receipt: R,
 }
 
 impl<R> Prepared<R> {
-    pub fn new(name: &[u8], known: Known, types: Vec<u32>, receipt: R) -> Self {
+    pub fn new(
+        name: &[u8],
+        known: Known,
+        types: Vec<u32>,
+        duties: Option<Arc<Duties>>,
+        receipt: R,
+    ) -> Self {
         let name = String::from_utf8_lossy(name).into_owned();
-        Self { name, known, types, described: OnceLock::new(), receipt }
+        let (described, columns) = (OnceLock::new(), Described::default());
+        Self { name, known, types, described, columns, duties, receipt }
     }
 
     /// The server says of which types the parameters are.
@@ -100,10 +117,20 @@ impl<R> Weigh for Arc<Prepared<R>> {
 }
 
 /// A portal that the client bound.
-#[derive(Debug)]
 pub(crate) struct Portal<R> {
     pub statement: Option<Arc<Prepared<R>>>,
     pub parameters: Vec<Parameter>,
+    /// Format codes of its result's columns.
+    pub results: Vec<u16>,
+    /// Columns of its result, as the server describes them.
+    pub columns: Described,
+}
+
+impl<R> Portal<R> {
+    pub fn new(statement: Option<Arc<Prepared<R>>>, bound: Bound) -> Self {
+        let Bound { parameters, results } = bound;
+        Self { statement, parameters, results, columns: Described::default() }
+    }
 }
 
 impl<R> Weigh for Arc<Portal<R>> {
@@ -114,7 +141,8 @@ impl<R> Weigh for Arc<Portal<R>> {
             Parameter::Cut { head, .. } => head.len(),
         };
         let values: usize = self.parameters.iter().map(held).sum();
-        size_of::<Portal<R>>() + self.parameters.len() * size_of::<Parameter>() + values
+        let formats = self.results.len() * size_of::<u16>();
+        size_of::<Portal<R>>() + self.parameters.len() * size_of::<Parameter>() + values + formats
     }
 }
 
@@ -132,6 +160,31 @@ fn unknown(reason: &str) -> Arc<Analysis> {
     })
 }
 
+impl Touches {
+    /// What a text may touch that nobody has read.
+    fn anything() -> Self {
+        let statements = Some(Forget::All);
+        Self { statements, portals: true, settings: true, opens: true, named: Arc::default() }
+    }
+
+    /// Whether the text may open cursors that nobody sees.
+    pub const fn opens(&self) -> bool {
+        self.opens
+    }
+
+    /// Cursors and statements that the text names.
+    pub fn named(&self) -> &[Naming] {
+        &self.named
+    }
+}
+
+/// An Execute that is to be asked.
+pub(super) struct Execution<R> {
+    pub operation: Operation,
+    pub known: Known,
+    pub portal: Option<Arc<Portal<R>>>,
+}
+
 impl Text {
     fn whole(text: &[u8]) -> Self {
         let lossy = String::from_utf8_lossy(text);
@@ -144,6 +197,12 @@ impl Text {
 }
 
 impl Known {
+    /// The text, where all of it is at hand.
+    pub fn whole_text(&self) -> Option<Arc<str>> {
+        let whole = u64::try_from(self.text.head.len()) == Ok(self.text.bytes);
+        (whole && self.text.sha256.is_none()).then(|| Arc::clone(&self.text.head))
+    }
+
     /// The operation of sending this text, or of running it with `parameters`.
     pub fn operation(&self, via: Via, prepared: String, parameters: Vec<Parameter>) -> Operation {
         Operation::Statement(Statement {
@@ -165,6 +224,7 @@ fn touches(text: &[u8], analysis: &Analysis) -> Touches {
             .iter()
             .any(|word| kind.get(..word.len()).is_some_and(|head| head.eq_ignore_ascii_case(word)))
     };
+    let unknown = does(&[Does::Unknown, Does::Execute]);
     let by_name = does(&[Does::Session, Does::Set, Does::Unknown])
         || analysis.kinds.iter().any(|kind| names_it(&kind.0));
     Touches {
@@ -174,6 +234,8 @@ fn touches(text: &[u8], analysis: &Analysis) -> Touches {
         portals: by_name && sql_names::declares(text),
         settings: does(&[Does::Set, Does::Unknown, Does::Execute])
             || sql_names::sets_by_function(text),
+        opens: unknown,
+        named: sql_names::names(&analysis.lineage),
     }
 }
 
@@ -211,8 +273,7 @@ impl<R: Clone> Machine<R> {
         let bytes = u64::try_from(bytes).unwrap_or(u64::MAX);
         let text = Text { bytes, sha256: None, ..Text::whole(head) };
         let analysis = self.analyzer.too_long(bytes);
-        let touches = Touches { statements: Some(Forget::All), portals: true, settings: true };
-        Known { text, analysis, touches }
+        Known { text, analysis, touches: Touches::anything() }
     }
 
     fn analyze(&self, text: &[u8]) -> Arc<Analysis> {
@@ -251,9 +312,9 @@ impl<R: Clone> Machine<R> {
         analysis
     }
 
-    /// The operation of executing the portal of that name, and what it touches; `None` when the
-    /// name can't be resolved before the server has answered.
-    pub(super) fn execution(&mut self, portal: &[u8]) -> Option<(Operation, Touches)> {
+    /// The operation of executing the portal of that name, what it touches, and the portal; `None` when
+    /// the name can't be resolved before the server has answered.
+    pub(super) fn execution(&mut self, portal: &[u8]) -> Option<Execution<R>> {
         let found = match self.session.portals.find(portal, self.session.segment) {
             Found::Value(portal) => Some(portal),
             Found::Wait if self.may_wait() => return None,
@@ -261,34 +322,62 @@ impl<R: Clone> Machine<R> {
         };
         let parameters = found.as_ref().map_or_else(Vec::new, |portal| portal.parameters.clone());
         if let Some(prepared) = found.as_ref().and_then(|portal| portal.statement.as_ref()) {
-            let operation =
-                prepared.known.operation(Via::Execute, prepared.name.clone(), parameters);
-            return Some((operation, prepared.known.touches.clone()));
+            let known = prepared.known.clone();
+            let operation = known.operation(Via::Execute, prepared.name.clone(), parameters);
+            return Some(Execution { operation, known, portal: found });
         }
         let analysis = self.session.unseen.get_or_insert_with(|| {
             unknown("the gate did not see the text of what this executes (SQL PREPARE, a cursor)")
         });
         let text = Text { head: Arc::from(""), bytes: 0, sha256: None };
-        let touches = Touches { statements: Some(Forget::All), portals: true, settings: true };
-        let known = Known { text, analysis: Arc::clone(analysis), touches: touches.clone() };
-        Some((known.operation(Via::Execute, String::new(), parameters), touches))
+        let touches = Touches::anything();
+        let known = Known { text, analysis: Arc::clone(analysis), touches };
+        let operation = known.operation(Via::Execute, String::new(), parameters);
+        Some(Execution { operation, known, portal: found })
     }
 
     /// Notes what the permitted message `seq` may change.
-    pub(super) fn touch(&mut self, seq: u64, touches: &Touches) {
+    pub(super) fn touch(&mut self, seq: u64, touches: &Touches, duties: Option<&Arc<Duties>>) {
         let session = &mut self.session;
         let segment = session.segment;
         match &touches.statements {
             None => {}
-            Some(Forget::All) => session.statements.change(seq, segment, Change::RemoveNamed),
+            Some(Forget::All) => {
+                session.statements.change(seq, segment, Change::RemoveNamed);
+                session.prepared_in_sql.change(seq, segment, Change::RemoveNamed);
+            }
             Some(Forget::Names(names)) => {
                 for name in names {
                     session.statements.change(seq, segment, Change::Remove(name.clone()));
+                    session.prepared_in_sql.change(seq, segment, Change::Remove(name.clone()));
                 }
             }
         }
         if touches.portals {
             session.portals.change(seq, segment, Change::RemoveNamed);
+        }
+        // A cursor that the lineage does not tell of may take any name.
+        let cursor = |naming: &Naming| naming.what == Names::Cursor;
+        if touches.opens || (touches.portals && !touches.named.iter().any(cursor)) {
+            session.cursors.change(seq, segment, Change::RemoveNamed);
+        }
+        for naming in touches.named.iter() {
+            let names = match naming.what {
+                Names::Cursor => &mut session.cursors,
+                Names::Prepared => &mut session.prepared_in_sql,
+            };
+            let name = naming.name.clone();
+            names.change(
+                seq,
+                segment,
+                match duties.filter(|duties| duties.order.is_some()) {
+                    Some(duties) => {
+                        let (duties, statement) = (Arc::clone(duties), naming.statement);
+                        Change::Set(name, Told { duties, statement })
+                    }
+                    None => Change::Remove(name),
+                },
+            );
         }
         if touches.settings {
             session.doubt = Some(seq);

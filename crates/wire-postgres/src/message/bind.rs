@@ -41,7 +41,7 @@ enum Next {
         left: usize,
         bytes: u64,
     },
-    /// The result formats, which say nothing of interest: their count, then two bytes each.
+    /// The result formats: their count, then two bytes each.
     ResultCount(Vec<u8>),
     ResultFormats {
         left: usize,
@@ -55,7 +55,20 @@ pub(crate) struct Values {
     types: Vec<u32>,
     expected: usize,
     found: Vec<Parameter>,
+    /// Result formats, as their bytes.
+    results: Vec<u8>,
     next: Next,
+}
+
+/// Most result formats that are kept: a result has no more columns (`MaxTupleAttributeNumber`).
+const RESULT_FORMATS_MAX: usize = 1664;
+
+/// What a Bind binds.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub(crate) struct Bound {
+    pub parameters: Vec<Parameter>,
+    /// Format codes of the result's columns.
+    pub results: Vec<u16>,
 }
 
 impl Values {
@@ -64,7 +77,8 @@ impl Values {
         let expected = usize::from(head.values);
         let next = Self::after_value(0, expected);
         let (formats, types) = (head.formats.clone(), types.to_vec());
-        Self { formats, types, expected, found: Vec::with_capacity(expected.min(64)), next }
+        let found = Vec::with_capacity(expected.min(64));
+        Self { formats, types, expected, found, results: Vec::new(), next }
     }
 
     fn after_value(found: usize, expected: usize) -> Next {
@@ -90,6 +104,8 @@ impl Values {
                 }
                 Next::ResultFormats { left } if part.len() > left => return Err(Malformed),
                 Next::ResultFormats { left } => {
+                    let keep = (2 * RESULT_FORMATS_MAX).saturating_sub(self.results.len());
+                    self.results.extend_from_slice(part.get(..keep).unwrap_or(part));
                     self.next = Next::ResultFormats { left: left - part.len() };
                     true
                 }
@@ -152,10 +168,14 @@ impl Values {
         Parameter::Binary { type_oid, value: head }
     }
 
-    /// The parameters, if the body ended where it should.
-    pub fn finish(self) -> Result<Vec<Parameter>, Malformed> {
+    /// What was bound, if the body ended where it should.
+    pub fn finish(self) -> Result<Bound, Malformed> {
+        let code = |pair: &[u8]| pair.first_chunk().map_or(0, |pair| u16::from_be_bytes(*pair));
         match self.next {
-            Next::ResultFormats { left: 0 } => Ok(self.found),
+            Next::ResultFormats { left: 0 } => Ok(Bound {
+                parameters: self.found,
+                results: self.results.chunks(2).map(code).collect(),
+            }),
             _ => Err(Malformed),
         }
     }
@@ -193,6 +213,12 @@ mod tests {
     }
 
     fn read(body: &[u8], cuts: usize) -> Result<Vec<Parameter>, Malformed> {
+        let bound = bound(body, cuts)?;
+        assert_eq!(bound.results, [1]);
+        Ok(bound.parameters)
+    }
+
+    fn bound(body: &[u8], cuts: usize) -> Result<Bound, Malformed> {
         let head = head(body)?;
         let mut values = Values::new(&head, &[20]);
         for part in body.get(head.bytes..).unwrap().chunks(cuts) {

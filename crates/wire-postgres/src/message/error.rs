@@ -2,6 +2,8 @@
 //! Message Fields").
 
 use bytes::Bytes;
+use tidegate_mask::Detectors;
+use tidegate_mask::text::{self, Field};
 
 /// What matters of an ErrorResponse.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -35,6 +37,36 @@ pub(crate) fn read(body: &[u8]) -> ServerError {
         }
     }
     error
+}
+
+/// An ErrorResponse or NoticeResponse of which the fields that people write hold no value any more. A body
+/// may be only the head of one; what is cut there goes.
+pub(crate) fn masked(kind: u8, body: &[u8], detectors: Detectors) -> Bytes {
+    let fields: Vec<(u8, &[u8])> = body
+        .split(|&byte| byte == 0)
+        .map_while(|field| field.split_first().map(|(kind, value)| (*kind, value)))
+        .collect();
+    let raised = fields.iter().any(|(kind, value)| match kind {
+        b'C' => value.starts_with(b"P0"),
+        b'W' => value.windows(3).any(|part| part == b"PL/"),
+        _ => false,
+    });
+    let breach = fields.iter().any(|(kind, value)| *kind == b'C' && value.starts_with(b"23"));
+    let mut masked = Vec::with_capacity(body.len());
+    for (kind, value) in fields {
+        masked.push(kind);
+        let field = match kind {
+            b'M' | b'H' | b'D' if raised => Field::Foreign,
+            b'M' | b'H' => Field::Message,
+            b'D' => Field::Detail,
+            b'W' => Field::Context,
+            b'q' => Field::Query,
+            _ => Field::Name,
+        };
+        text::mask_field(field, breach, value, detectors, &mut masked);
+        masked.push(0);
+    }
+    crate::frame::message(kind, &[&masked, b"\0"])
 }
 
 /// How bad an error of ours is.

@@ -1,9 +1,9 @@
 //! Arbitrary bytes on both sides, through the fuzzers' own entry.
 
 use proptest::prelude::*;
-use tidegate_wire_postgres::exercise::{Start, run};
+use tidegate_wire_postgres::exercise::{Start, rewrite, run};
 
-use super::script::{bind, execute, frame, parse, startup};
+use super::script::{bind, columns, execute, frame, parse, row, startup};
 
 /// A chunk of an input: who speaks, and what.
 fn chunk(control: u8, bytes: &[u8]) -> Vec<u8> {
@@ -23,6 +23,9 @@ fn client_message() -> impl Strategy<Value = Vec<u8>> {
         ("[SP]", "[ab]?").prop_map(|(k, n)| frame(b'C', format!("{k}{n}\0").as_bytes())),
         "[a-z]{0,40}".prop_map(|data| frame(b'd', data.as_bytes())),
         Just(startup("user=u")),
+        "(SELECT|DECLARE a|FETCH|COPY) /\\*(a|b|c|\\*|!|=a,c|cursor a|none)\\*/ ?(t TO STDOUT)?"
+            .prop_map(|text| frame(b'Q', (text + "\0").as_bytes())),
+        ("[ab]?", "SELECT /\\*(a|c|!|\\*)\\*/").prop_map(|(name, text)| parse(&name, &text)),
         proptest::collection::vec(any::<u8>(), 0..20),
     ]
 }
@@ -38,14 +41,23 @@ fn server_message() -> impl Strategy<Value = Vec<u8>> {
         Just(frame(b'S', b"standard_conforming_strings\0off\0")),
         Just(frame(b'R', b"\0\0\0\x0aSCRAM-SHA-256\0SCRAM-SHA-256-PLUS\0\0")),
         "[a-z]{0,40}".prop_map(|data| frame(b'D', data.as_bytes())),
+        "(a|c):25(,b:23)?".prop_map(|all| columns(&all, 0)),
+        proptest::collection::vec("[a-z0-9]{0,9}", 0..3)
+            .prop_map(|all| row(all.into_iter().map(|value| Some(value.into_bytes())))),
+        Just(frame(b'H', b"\0\0\x01\0\0")),
+        "[a-z\t\n]{0,9}".prop_map(|data| frame(b'd', data.as_bytes())),
+        Just(frame(b'N', b"SNOTICE\0VNOTICE\0Msay \"this\"\0\0")),
+        Just(frame(b'A', b"\0\0\0\x01c\04111111111111111\0")),
         proptest::collection::vec(any::<u8>(), 0..20),
     ]
 }
 
 fn input() -> impl Strategy<Value = Vec<u8>> {
     let chunk = prop_oneof![
-        8 => (0_u8..6, any::<bool>(), proptest::collection::vec(client_message(), 1..4))
-            .prop_map(|(side, refuse, all)| chunk(side | u8::from(refuse) << 4, &all.concat())),
+        8 => (0_u8..6, any::<[bool; 2]>(), proptest::collection::vec(client_message(), 1..4))
+            .prop_map(|(side, [refuse, order], all)| {
+                chunk(side | u8::from(refuse) << 4 | u8::from(order) << 5, &all.concat())
+            }),
         8 => (6_u8..12, proptest::collection::vec(server_message(), 1..4))
             .prop_map(|(side, all)| chunk(side, &all.concat())),
         1 => (12_u8..16).prop_map(|event| chunk(event, &[])),
@@ -65,6 +77,11 @@ proptest! {
     }
 
     #[test]
+    fn any_data_is_rewritten_or_refused(data in proptest::collection::vec(any::<u8>(), 0..300)) {
+        prop_assert_eq!(rewrite(&data), Ok(()));
+    }
+
+    #[test]
     fn messages_out_of_turn_end_with_a_reason_and_in_bounds(data in input(), session: bool) {
         let start = if session { Start::Session } else { Start::Startup };
         prop_assert_eq!(run(start, &data), Ok(()));
@@ -75,15 +92,19 @@ proptest! {
 #[expect(clippy::disallowed_methods, reason = "the corpus is files")]
 fn the_fuzzers_corpus_holds() {
     let corpus = concat!(env!("CARGO_MANIFEST_DIR"), "/../../fuzz/corpus");
-    for (target, start) in
-        [("postgres_startup", Start::Startup), ("postgres_session", Start::Session)]
-    {
+    type Entry = fn(&[u8]) -> Result<(), String>;
+    let targets: [(&str, Entry); 3] = [
+        ("postgres_startup", |data| run(Start::Startup, data)),
+        ("postgres_session", |data| run(Start::Session, data)),
+        ("postgres_results", rewrite),
+    ];
+    for (target, replay) in targets {
         let mut count = 0;
         for entry in std::fs::read_dir(format!("{corpus}/{target}")).unwrap() {
             let path = entry.unwrap().path();
             let data = std::fs::read(&path).unwrap();
             count += 1;
-            assert_eq!(run(start, &data), Ok(()), "{}", path.display());
+            assert_eq!(replay(&data), Ok(()), "{}", path.display());
         }
         assert!(count > 0, "no corpus for {target}");
     }

@@ -12,9 +12,11 @@
     reason = "a test that meets what it did not expect should panic"
 )]
 
+mod canary;
 mod fake;
 mod golden;
 mod hostile;
+mod protect;
 mod script;
 mod splits;
 mod sync;

@@ -2,14 +2,22 @@
 //!
 //! A message is `K[body]`; packets and raw bytes are `[bytes]`. In a body `~` is a zero byte and
 //! `\xHH` any byte. Shorthands for input: `startup(user=u,..)`, `parse(name,text)`,
-//! `bind(portal,statement,value,..)`, `exec(portal)`, `execmax(portal)`, `ok` (a server's answer
-//! to a trusted login).
+//! `bind(portal,statement,value,..)`, `bindb(portal,statement)` (binary results), `exec(portal)`,
+//! `execmax(portal)`, `ok` (a server's answer to a trusted login), `cols(name:type,..)` and
+//! `colsb(name:type,..)` (a RowDescription in text or binary), `row(value,..)` (`NULL` is one).
+//!
+//! `protect WORD..` gives every further permit an order over the relation `t`: `ssn` is redacted, `name`
+//! partly shown, `mail` hashed, `card` tokenised, `pin` made NULL. Words: `detect` (what is unresolved
+//! passes through all detectors), `clear` (it passes), `unmask:COLUMN`, `rows:N`, `bytes:N`, `shadow`,
+//! `catalogue` (where `t` has OID 100 and these columns), `off`.
 
 use std::fmt::Write as _;
 use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
 use tidegate_event::{Operation, Outcome, Status};
+
+use super::protect::Protect;
 use tidegate_wire_postgres::exercise::{FirstWord, SMALL_LIMITS};
 use tidegate_wire_postgres::{
     Action, Answer, AskId, Authority, ClientTls, Config, Exempt, Limits, Machine,
@@ -42,6 +50,39 @@ pub fn bind(portal: &str, statement: &str, values: &[&str]) -> Vec<u8> {
 
 pub fn execute(portal: &str) -> Vec<u8> {
     frame(b'E', format!("{portal}\0\0\0\0\0").as_bytes())
+}
+
+/// A RowDescription: `name:type`, or `name:type:table:number`.
+pub fn columns(all: &str, format: u16) -> Vec<u8> {
+    let all: Vec<&str> = all.split(',').collect();
+    let mut body = u16::try_from(all.len()).unwrap().to_be_bytes().to_vec();
+    for column in all {
+        let mut parts = column.split(':');
+        body.extend(parts.next().unwrap().bytes());
+        body.push(0);
+        let mut number = || parts.next().map_or(0, |number| number.parse::<u32>().unwrap());
+        let (type_oid, table, attribute) = (number(), number(), number());
+        body.extend(table.to_be_bytes());
+        body.extend(u16::try_from(attribute).unwrap().to_be_bytes());
+        body.extend(type_oid.to_be_bytes());
+        body.extend(b"\xff\xff\xff\xff\xff\xff");
+        body.extend(format.to_be_bytes());
+    }
+    frame(b'T', &body)
+}
+
+/// A DataRow.
+pub fn row(values: impl Iterator<Item = Option<Vec<u8>>>) -> Vec<u8> {
+    let mut body = vec![0, 0];
+    let mut count = 0_u16;
+    for value in values {
+        count += 1;
+        let length = value.as_ref().map_or(-1, |value| i32::try_from(value.len()).unwrap());
+        body.extend(length.to_be_bytes());
+        body.extend(value.unwrap_or_default());
+    }
+    body[..2].copy_from_slice(&count.to_be_bytes());
+    frame(b'D', &body)
 }
 
 pub fn startup(parameters: &str) -> Vec<u8> {
@@ -102,6 +143,13 @@ fn encode_item(item: &str) -> Vec<u8> {
                 let (portal, statement) = (next(), next());
                 bind(portal, statement, &parts.collect::<Vec<_>>())
             }
+            "bindb" => {
+                let (portal, statement) = (next(), next());
+                frame(b'B', format!("{portal}\0{statement}\0\0\0\0\0\0\x01\0\x01").as_bytes())
+            }
+            "cols" => columns(arguments, 0),
+            "colsb" => columns(arguments, 1),
+            "row" => row(parts.map(|value| Some(unescape(value)).filter(|_| value != "NULL"))),
             "exec" => execute(next()),
             "execmax" => frame(b'E', format!("{}\0\0\0\0\x02", next()).as_bytes()),
             other => unreachable!("{other}"),
@@ -146,6 +194,9 @@ pub struct Driver {
     server: BytesMut,
     answers: Answers,
     open: Option<AskId>,
+    protect: Option<Protect>,
+    /// The text of the open question.
+    analysis: Option<Arc<tidegate_event::Analysis>>,
     now_ns: u64,
     /// What came out, adjacent bytes of one kind joined.
     log: Vec<(String, Vec<u8>)>,
@@ -177,9 +228,16 @@ impl Driver {
             server: BytesMut::new(),
             answers: Answers::AtOnce,
             open: None,
+            protect: None,
+            analysis: None,
             now_ns: 0,
             log: Vec::new(),
         }
+    }
+
+    /// Gives every further permit these duties.
+    pub fn protect(&mut self, protect: Option<Protect>) {
+        self.protect = protect;
     }
 
     pub fn client_says(&mut self, bytes: &[u8]) {
@@ -236,6 +294,10 @@ impl Driver {
             Action::Ask { id, operation } => {
                 self.note(format!("ask {} {}", id.0, describe(&operation)), &[]);
                 self.open = Some(id);
+                self.analysis = match &operation {
+                    Operation::Statement(statement) => Some(Arc::clone(&statement.analysis)),
+                    _ => None,
+                };
                 if self.answers == Answers::AtOnce {
                     let refuse = refuses(&operation);
                     self.reply(refuse);
@@ -243,6 +305,10 @@ impl Driver {
             }
             Action::Outcome { id, outcome } => {
                 self.note(format!("outcome {} {}", id.0, outcome_text(&outcome)), &[]);
+            }
+            Action::Cancel(bytes) => {
+                self.note("cancel".into(), &bytes);
+                self.machine.cancel_ended();
             }
             Action::StartClientTls => self.note("start client TLS".into(), &[]),
             Action::Dial | Action::StartServerTls => self.note("dials".into(), &[]),
@@ -255,6 +321,11 @@ impl Driver {
         let answer = if refuse {
             let hint = Some("ask the owner".into());
             Answer::Refuse { sqlstate: "42501", message: "not you".into(), hint }
+        } else if let Some(protect) = &self.protect {
+            let analysis = self.analysis.clone().unwrap_or_default();
+            let duties = Arc::new(protect.duties(analysis));
+            self.machine.permit_with(self.now_ns, id, id.0, duties);
+            return;
         } else {
             Answer::Permit(id.0)
         };
@@ -277,6 +348,9 @@ impl Driver {
         match line.split_once(": ").unwrap_or((line, "")) {
             ("client", bytes) => self.client_says(&encode(bytes)),
             ("server", bytes) => self.server_says(&encode(bytes)),
+            (protect, "") if protect.starts_with("protect ") => {
+                self.protect((protect != "protect off").then(|| Protect::read(protect)));
+            }
             ("answers", "when told") => self.answers = Answers::WhenTold,
             ("permit", _) => {
                 self.reply(false);
@@ -357,6 +431,14 @@ fn outcome_text(outcome: &Outcome) -> String {
         .unwrap();
     if let Some(copied) = outcome.copied {
         write!(text, " copied in {} out {}", copied.bytes_in, copied.bytes_out).unwrap();
+    }
+    if let Some(masked) = outcome.masked {
+        let (columns, values, detected) = (masked.columns, masked.values, masked.detected);
+        write!(text, " masked columns {columns} values {values} detected {detected}").unwrap();
+        text.push_str(if masked.shadow { " shadow" } else { "" });
+        if let Some(stopped) = masked.stopped {
+            write!(text, " {}", stopped.name()).unwrap();
+        }
     }
     text
 }

@@ -1,0 +1,143 @@
+//! Two corpora under one and the same shipped policy: no evasion gets through, nothing harmless is
+//! refused or masked.
+
+use std::path::Path;
+
+use tidegate_event::Rows;
+use tidegate_policy::{Decision, Verdict};
+use tidegate_sql::{KnownColumn, KnownRelation, RelationKind};
+
+use super::*;
+use crate::config::masking::{MaskConfig, ProtectedColumn as Column};
+
+/// What denies writes and unknowns, and masks.
+const POLICY: &str = "../docs/policies/read-only-masked.cedar";
+
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+fn bench() -> Bench {
+    let set = super::super::compile(&[root().join(POLICY)]).unwrap();
+    let entry = |class: &str, column: &str| ProtectConfig {
+        class: class.to_owned(),
+        columns: vec![Column::parse(column).unwrap()],
+        mask: MaskConfig::Redact,
+    };
+    let protect =
+        [entry("ssn", "public.customers.ssn"), entry("card", "public.customers.card_number")];
+    Bench::new(set.into(), [(&TargetName("ledger".to_owned()), protect.as_slice())]).unwrap()
+}
+
+/// The tables of the corpora, as in `crates/sql/tests/corpora.rs`.
+fn catalogue() -> Catalogue {
+    let tables = [
+        ("customers", "id name ssn card_number city email phone doc"),
+        ("orders", "id customer_id total status ref"),
+        ("items", "id order_id sku price quantity"),
+        ("people", "id ssn"),
+        ("notes", "a"),
+    ];
+    let table = |(oid, (name, columns)): (u32, (&str, &str))| KnownRelation {
+        oid,
+        name: Relation { schema: Some("public".to_owned()), name: name.to_owned() },
+        kind: RelationKind::Table,
+        columns: (1..)
+            .zip(columns.split(' '))
+            .map(|(number, name)| KnownColumn { number, name: name.to_owned(), type_oid: 25 })
+            .collect(),
+        definition: None,
+    };
+    Catalogue::new(1, (1..).zip(tables).map(table).collect(), Vec::new())
+}
+
+/// The statements of a corpus with their mark.
+fn corpus(name: &str) -> Vec<(String, String)> {
+    let path = root().join("../crates/sql/tests/data").join(name);
+    let text = std::fs::read_to_string(path).unwrap();
+    let lines = text.lines().filter(|line| !line.is_empty() && !line.starts_with('#'));
+    lines
+        .map(|line| {
+            let parts: Vec<&str> = line.split(" ;; ").collect();
+            let [text, mark, _reason] = parts.as_slice() else {
+                panic!("not of three parts: {line}")
+            };
+            (text.replace('⏎', "\n"), (*mark).to_owned())
+        })
+        .collect()
+}
+
+/// What becomes of a statement.
+struct Fate {
+    decision: Decision,
+    /// Whether something of its result, now or when it is fetched, is masked or can't be resolved.
+    covered: bool,
+}
+
+fn fate(bench: &Bench, text: &str, catalogue: Option<&Catalogue>) -> Fate {
+    let names = ("analyst".to_owned(), "bank".to_owned());
+    let target = TargetName("ledger".to_owned());
+    let principal = Principal { name: "analyst".to_owned(), uid: 991 };
+    let subject = subject(principal, target.clone(), Mode::Enforce, names);
+    let mut operation = bench.statement(text, Via::Simple);
+    let Operation::Statement(statement) = &mut operation else { panic!("a statement") };
+    if let Some(catalogue) = catalogue {
+        let (bytes, path) = (text.as_bytes(), ["public".to_owned()]);
+        let settings = Settings::default();
+        statement.analysis = bench.analyzer.resolve(bytes, settings, catalogue, &path);
+    }
+    let lineage = &statement.analysis.lineage;
+    let protection = bench.protections.get(&target).unwrap();
+    let now = touched(protection, lineage, catalogue).touched.unwrap();
+    let later: Vec<Rows> = lineage.later.iter().map(|later| later.rows.clone()).collect();
+    let later = Lineage { rows: later, ..Lineage::default() };
+    let later = touched(protection, &later, catalogue).touched.unwrap();
+    let decider = Decider::new(Arc::clone(&bench.set), subject);
+    let decision = decider.explain(&operation, Some(&now)).decision;
+    assert_eq!(decision.unmasked, [], "{text}");
+    assert!(!decision.unseen_unmasked, "{text}");
+    let covered = [&now, &later].iter().any(|one| !one.shown().is_empty() || one.opaque());
+    Fate { decision, covered }
+}
+
+#[test]
+fn no_evasion_gets_through() {
+    let (bench, catalogue) = (bench(), catalogue());
+    let corpus = corpus("bypass.txt");
+    assert!(corpus.len() >= 300, "{} lines", corpus.len());
+    let mut through = Vec::new();
+    for (text, goal) in &corpus {
+        for known in [None, Some(&catalogue)] {
+            if known.is_none() && goal == "read by catalogue" {
+                continue;
+            }
+            let Fate { decision, covered } = fate(&bench, text, known);
+            let stopped = decision.verdict == Verdict::Deny || (goal != "write" && covered);
+            if !stopped {
+                through.push(format!("{goal}, catalogue {}: {text}", known.is_some()));
+            }
+        }
+    }
+    assert!(through.is_empty(), "{} get through:\n{}", through.len(), through.join("\n"));
+}
+
+#[test]
+fn nothing_harmless_is_refused_or_masked() {
+    let bench = bench();
+    let corpus = corpus("benign.txt");
+    assert!(corpus.len() >= 300, "{} lines", corpus.len());
+    let mut wrong = Vec::new();
+    let mut harmless = 0_usize;
+    for (text, marks) in &corpus {
+        let Fate { decision, covered } = fate(&bench, text, None);
+        let writes = marks.split(' ').any(|mark| mark == "writes");
+        let reads = marks.split(' ').any(|mark| mark == "reads");
+        harmless += usize::from(!writes && !reads);
+        let refused = decision.verdict == Verdict::Deny;
+        if refused != writes || (!refused && covered != reads) {
+            wrong.push(format!("{marks}: {}, {text}", decision.reason));
+        }
+    }
+    assert!(harmless >= 300, "only {harmless} are harmless");
+    assert!(wrong.is_empty(), "{} are mistaken:\n{}", wrong.len(), wrong.join("\n"));
+}

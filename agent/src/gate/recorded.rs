@@ -1,0 +1,184 @@
+//! Operations as their records have them, where values must not be recorded.
+//!
+//! Promises: what goes to the server is never touched. A value that meets a protected column, or that
+//! may, is not in what comes out; neither is a digest of it, since such values are few enough to be
+//! tried one by one. Where literals can't be told apart, the whole text is left out.
+//!
+//! Known gaps: comments and names are recorded as they are, whatever somebody writes in them.
+
+use std::sync::Arc;
+
+use tidegate_event::{
+    Analysis, Operation, Outcome, Parameter, Statement, Status, Unknown, ValueAt,
+};
+use tidegate_mask::text::mask_literals;
+use tidegate_sql::{Settings, literals};
+
+use super::masking::Values;
+
+/// What stands in place of a parameter.
+const MASKED: &str = "****";
+
+/// What stands in place of a message of the server's.
+const MESSAGE: &str = "(left out: it may tell of protected values)";
+
+/// What stands in place of the reason why a text was not understood.
+const NOT_UNDERSTOOD: &str =
+    "its text is not understood, and left out: it may hold protected values";
+
+/// `operation` without the values that must not be recorded; `None` where it may be recorded as it is.
+pub(super) fn masked(operation: &Operation, values: &Values) -> Option<Operation> {
+    let Operation::Statement(statement) = operation else { return None };
+    let hides = |at: ValueAt| match values {
+        Values::Clear => false,
+        Values::These(these) => these.contains(&at),
+        Values::All => true,
+    };
+    if *values == Values::Clear {
+        return None;
+    }
+    let text = masked_text(statement, |number| hides(ValueAt::Literal(number)));
+    let parameters =
+        statement.parameters.iter().zip(1_u16..).map(|(parameter, number)| match parameter {
+            Parameter::Null => Parameter::Null,
+            _ if hides(ValueAt::Parameter(number)) => Parameter::Text(MASKED.as_bytes().to_vec()),
+            shown => shown.clone(),
+        });
+    let parameters: Vec<Parameter> = parameters.collect();
+    let known = text.is_some();
+    Some(Operation::Statement(Statement {
+        via: statement.via,
+        text: text.unwrap_or_default(),
+        text_bytes: statement.text_bytes,
+        text_sha256: None,
+        prepared: statement.prepared.clone(),
+        parameters,
+        analysis: masked_analysis(&statement.analysis, known),
+    }))
+}
+
+/// The text without the literals that `hides` names by their number; `None` where they can't be told.
+fn masked_text(statement: &Statement, hides: impl Fn(u32) -> bool) -> Option<Arc<str>> {
+    // The session may read a backslash either way; only where both say the same it can be told.
+    let read = |standard_conforming_strings| {
+        let settings = Settings { standard_conforming_strings, utf8: true };
+        literals(statement.text.as_bytes(), settings)
+    };
+    let found = read(true)?;
+    if statement.text.contains('\\') && read(false).as_ref() != Some(&found) {
+        return None;
+    }
+    let hides = |at: usize| u32::try_from(at).map_or(true, &hides);
+    Some(mask_literals(&statement.text, &found, hides).into())
+}
+
+/// The parser quotes the text where it does not understand it, and the fingerprint of a text whose
+/// literals can't be told is made from all of it.
+fn masked_analysis(analysis: &Arc<Analysis>, literals_known: bool) -> Arc<Analysis> {
+    if literals_known && analysis.unknown.is_none() {
+        return Arc::clone(analysis);
+    }
+    Arc::new(Analysis {
+        fingerprint: None,
+        unknown: analysis.unknown.as_ref().map(|_| Unknown { reason: NOT_UNDERSTOOD.to_owned() }),
+        ..Analysis::clone(analysis)
+    })
+}
+
+/// What a refusal's record says instead of its reason, where that quotes what must not be recorded.
+pub(super) fn masked_reason(operation: &Operation, values: &Values) -> Option<&'static str> {
+    let Operation::Statement(statement) = operation else { return None };
+    let quotes = statement.analysis.unknown.is_some() && *values != Values::Clear;
+    quotes.then_some(NOT_UNDERSTOOD)
+}
+
+/// An outcome without the server's words, which may quote values.
+pub(super) fn masked_outcome(outcome: &Outcome) -> Option<Outcome> {
+    let Status::Failed { code, .. } = &outcome.status else { return None };
+    let status = Status::Failed { code: code.clone(), message: MESSAGE.to_owned() };
+    Some(Outcome { status, ..outcome.clone() })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use tidegate_event::Via;
+    use tidegate_sql::Analyzer;
+
+    use super::*;
+
+    fn statement(text: &str, parameters: &[&str]) -> Operation {
+        let texts = parameters.iter().map(|text| Parameter::Text(text.as_bytes().to_vec()));
+        Operation::Statement(Statement {
+            via: Via::Execute,
+            text: text.into(),
+            text_bytes: 1000,
+            text_sha256: Some([1; 32]),
+            prepared: String::new(),
+            parameters: texts.collect(),
+            analysis: Analyzer::new().analyze(text.as_bytes(), Settings::default()),
+        })
+    }
+
+    #[track_caller]
+    fn check(text: &str, values: &Values, expected: &str) {
+        let Some(Operation::Statement(got)) = masked(&statement(text, &["p1", "p2"]), values)
+        else {
+            panic!("{text}: not masked")
+        };
+        let parameters: Vec<String> = got.parameters.iter().map(|one| format!("{one:?}")).collect();
+        let shown = [&["p1", "p2"].map(|text| format!("{:?}", Parameter::Text(text.into())))];
+        let hidden = format!("{:?}", Parameter::Text(MASKED.into()));
+        let marks: Vec<&str> = parameters
+            .iter()
+            .map(|one| {
+                if *one == hidden {
+                    "*"
+                } else if shown[0].contains(one) {
+                    "p"
+                } else {
+                    "?"
+                }
+            })
+            .collect();
+        assert_eq!(format!("{} | {}", got.text, marks.join("")), expected, "{text}");
+        assert_eq!((got.text_bytes, got.text_sha256), (1000, None));
+    }
+
+    #[test]
+    fn values_that_meet_a_protected_column_are_not_recorded() {
+        let these = |list: &[ValueAt]| Values::These(list.iter().copied().collect::<BTreeSet<_>>());
+        let (literal, parameter) = (ValueAt::Literal, ValueAt::Parameter);
+        let text = "SELECT 'a', 5 WHERE b = 'c' AND d = $1 AND e = $2";
+        for (values, expected) in [
+            (these(&[literal(2)]), "SELECT 'a', 5 WHERE b = '****' AND d = $1 AND e = $2 | pp"),
+            (
+                these(&[literal(1), parameter(2)]),
+                "SELECT 'a', '****' WHERE b = 'c' AND d = $1 AND e = $2 | p*",
+            ),
+            (Values::All, "SELECT '****', '****' WHERE b = '****' AND d = $1 AND e = $2 | **"),
+        ] {
+            check(text, &values, expected);
+        }
+        assert!(masked(&statement(text, &[]), &Values::Clear).is_none());
+    }
+
+    #[test]
+    fn a_text_whose_literals_cannot_be_told_is_left_out() {
+        for text in [r"SELECT 'a\'", r"SELECT 'a\', 'b\'c'", "SELECT 'never ends"] {
+            check(text, &Values::All, " | **");
+        }
+        check(r"SELECT E'a\'b'", &Values::All, "SELECT '****' | **");
+    }
+
+    #[test]
+    fn what_the_parser_quotes_is_left_out_too() {
+        let operation = statement("SELEKT '123-45-6789'", &[]);
+        let Some(Operation::Statement(got)) = masked(&operation, &Values::All) else { panic!() };
+        assert_eq!(got.analysis.unknown.as_ref().unwrap().reason, NOT_UNDERSTOOD);
+        assert_eq!(got.analysis.fingerprint, None);
+        assert_eq!(masked_reason(&operation, &Values::All), Some(NOT_UNDERSTOOD));
+        assert_eq!(masked_reason(&statement("SELECT 1", &[]), &Values::All), None);
+    }
+}

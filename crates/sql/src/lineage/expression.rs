@@ -1,0 +1,307 @@
+//! Expressions.
+
+use pg_query::NodeEnum as N;
+use pg_query::protobuf as p;
+use tidegate_event::ValueAt;
+
+use super::flow::{Flow, Item, union};
+use super::{Tracer, total};
+use crate::collect::{names, string};
+
+impl Tracer<'_> {
+    pub(super) fn optional(&mut self, node: Option<&p::Node>) -> Flow {
+        node.map_or_else(Flow::default, |node| self.expression(node))
+    }
+
+    /// What all of these are made of together.
+    pub(super) fn union_of(&mut self, nodes: &[p::Node]) -> Flow {
+        union(nodes.iter().map(|node| self.expression(node)))
+    }
+
+    /// What an expression is made of; what it meets and what decides is noted on the way.
+    pub(super) fn expression(&mut self, node: &p::Node) -> Flow {
+        let Some(node) = &node.node else {
+            return Flow::default();
+        };
+        if !self.spend(1) {
+            return Flow::opaque("too long to follow");
+        }
+        let flow = self.further_in(|to| to.node(node));
+        flow.unwrap_or_else(|| Flow::opaque("nested too deep to follow"))
+    }
+
+    fn node(&mut self, node: &N) -> Flow {
+        match node {
+            N::ColumnRef(reference) => self.column(reference),
+            // A function's own parameters: the arguments are in what it is made of.
+            N::ParamRef(_) if self.nested => Flow::default(),
+            N::ParamRef(parameter) => parameter_value(parameter.number),
+            N::AConst(constant) => match &constant.val {
+                None | Some(p::a_const::Val::Boolval(_)) => Flow::default(),
+                Some(_) => self.literal(constant.location),
+            },
+            N::AExpr(operation) => self.operation(operation),
+            N::BoolExpr(all) => self.connected(all),
+            N::SubLink(link) => self.sublink(link),
+            N::CaseExpr(case) => self.case(case),
+            N::CoalesceExpr(coalesce) => {
+                let flow = self.union_of(&coalesce.args);
+                self.conditional(flow)
+            }
+            N::FuncCall(call) => self.call(call),
+            N::TypeCast(cast) => self.cast(cast),
+            N::AIndirection(indirection) => self.indirection(indirection),
+            N::MinMaxExpr(all) => {
+                let flow = self.union_of(&all.args);
+                self.combine(flow, false)
+            }
+            N::List(list) => self.union_of(&list.items).computed(),
+            N::RowExpr(row) => self.union_of(&row.args).computed(),
+            N::AArrayExpr(array) => self.union_of(&array.elements).computed(),
+            N::NullTest(test) => self.optional(test.arg.as_deref()).computed(),
+            N::BooleanTest(test) => self.optional(test.arg.as_deref()).computed(),
+            N::CollateClause(clause) => self.optional(clause.arg.as_deref()).computed(),
+            N::NamedArgExpr(named) => self.optional(named.arg.as_deref()),
+            N::ResTarget(target) => self.optional(target.val.as_deref()).computed(),
+            N::SortBy(sort) => self.optional(sort.node.as_deref()),
+            N::GroupingFunc(grouping) => self.union_of(&grouping.args).computed(),
+            N::AIndices(indices) => {
+                let mut flow = self.optional(indices.lidx.as_deref());
+                flow.add(self.optional(indices.uidx.as_deref()));
+                flow
+            }
+            N::SqlvalueFunction(_)
+            | N::SetToDefault(_)
+            | N::MergeSupportFunc(_)
+            | N::CurrentOfExpr(_)
+            | N::AStar(_)
+            | N::String(_) => Flow::default(),
+            N::MultiAssignRef(many) => self.optional(many.source.as_deref()).computed(),
+            other => self.xml_or_json(other),
+        }
+    }
+
+    fn operation(&mut self, operation: &p::AExpr) -> Flow {
+        use p::AExprKind as K;
+        let left = self.optional(operation.lexpr.as_deref());
+        let right = self.optional(operation.rexpr.as_deref());
+        let kind = K::try_from(operation.kind);
+        let total = match kind {
+            Ok(K::AexprOp | K::AexprOpAny | K::AexprOpAll) => {
+                names(&operation.name).is_some_and(|name| total::operator(&name))
+            }
+            Ok(
+                K::AexprDistinct
+                | K::AexprNotDistinct
+                | K::AexprNullif
+                | K::AexprIn
+                | K::AexprBetween
+                | K::AexprNotBetween
+                | K::AexprBetweenSym
+                | K::AexprNotBetweenSym,
+            ) => true,
+            // A pattern can be malformed, and a clever one takes time.
+            Ok(K::AexprLike | K::AexprIlike) => right.columns.is_empty() && right.opaque.is_none(),
+            _ => false,
+        };
+        self.combine(union([left, right]), !total)
+    }
+
+    /// Parts of which some are worked out only if others say so.
+    fn conditional(&mut self, parts: Flow) -> Flow {
+        let fails = parts.fails;
+        self.combine(parts, fails)
+    }
+
+    fn connected(&mut self, all: &p::BoolExpr) -> Flow {
+        let flow = self.union_of(&all.args).computed();
+        if flow.fails {
+            self.filter(&flow);
+        }
+        flow
+    }
+
+    fn case(&mut self, case: &p::CaseExpr) -> Flow {
+        let mut tested = self.optional(case.arg.as_deref());
+        let mut results = Flow::default();
+        for when in &case.args {
+            if let Some(N::CaseWhen(when)) = &when.node {
+                tested.add(self.optional(when.expr.as_deref()));
+                results.add(self.optional(when.result.as_deref()));
+            }
+        }
+        results.add(self.optional(case.defresult.as_deref()));
+        if case.arg.is_some() {
+            self.meet(&tested);
+        }
+        let fails = tested.fails || results.fails;
+        // What is tested isn't handed on: only which result.
+        tested.values.clear();
+        tested.add(results);
+        if fails {
+            self.filter(&tested);
+        }
+        tested.computed()
+    }
+
+    fn sublink(&mut self, link: &p::SubLink) -> Flow {
+        use p::SubLinkType as K;
+        let tested = self.optional(link.testexpr.as_deref());
+        let items = self.subquery(link.subselect.as_deref());
+        let kind = K::try_from(link.sub_link_type);
+        if matches!(kind, Ok(K::ExistsSublink)) {
+            return Flow { fails: true, ..Flow::default() };
+        }
+        let total = link.oper_name.is_empty()
+            || names(&link.oper_name).is_some_and(|name| total::operator(&name));
+        let mut flow = union(items.iter().map(Item::flow));
+        let compares = matches!(kind, Ok(K::AllSublink | K::AnySublink | K::RowcompareSublink));
+        if !compares {
+            // More than one row is an error.
+            flow.fails = true;
+            return flow.computed();
+        }
+        flow.add(tested);
+        let mut flow = self.combine(flow, !total);
+        flow.fails = true;
+        flow
+    }
+
+    fn cast(&mut self, cast: &p::TypeCast) -> Flow {
+        let argument = self.optional(cast.arg.as_deref());
+        let Some(named) = &cast.type_name else {
+            return self.combine(argument, true);
+        };
+        let to = names(&named.names);
+        let total = named.array_bounds.is_empty()
+            && !named.setof
+            && !named.pct_type
+            && to.is_some_and(|to| total::cast(&to));
+        // The server reads a constant before it looks at any row.
+        let constant = matches!(
+            cast.arg.as_ref().and_then(|arg| arg.node.as_ref()),
+            Some(N::AConst(_) | N::ParamRef(_))
+        );
+        self.combine(argument, !total && !constant)
+    }
+
+    /// `(x).a`, `(x)[i]`.
+    pub(super) fn indirection(&mut self, indirection: &p::AIndirection) -> Flow {
+        let argument = indirection.arg.as_ref().and_then(|arg| arg.node.as_ref());
+        let first = indirection.indirection.first();
+        if let (Some(N::ColumnRef(reference)), Some(field)) = (argument, first.and_then(string))
+            && let [table] = reference.fields.as_slice()
+            && let Some(table) = string(table)
+            && let Some(columns) = self.names_range(reference)
+        {
+            let mut flow = self.qualified(None, table, field);
+            for column in columns {
+                flow.add(column);
+            }
+            if indirection.indirection.len() == 1 {
+                return flow;
+            }
+        }
+        let mut flow = self.optional(indirection.arg.as_deref());
+        for step in &indirection.indirection {
+            match step.node.as_ref() {
+                Some(N::String(field)) if !total::takes_any(&field.sval) => {
+                    // A field or, where there is none of that name, a function.
+                    self.filter(&flow);
+                    flow.fails = true;
+                }
+                _ => flow.add(self.expression(step)),
+            }
+        }
+        self.combine(flow, false)
+    }
+
+    pub(super) fn json_value(&mut self, value: &p::JsonValueExpr) -> Flow {
+        self.optional(value.raw_expr.as_deref())
+    }
+
+    /// XML and JSON constructors and queries: all of their parts, and all may fail.
+    fn xml_or_json(&mut self, node: &N) -> Flow {
+        let flow = match node {
+            N::XmlExpr(xml) => {
+                let mut flow = self.union_of(&xml.named_args);
+                flow.add(self.union_of(&xml.args));
+                flow
+            }
+            N::XmlSerialize(xml) => self.optional(xml.expr.as_deref()),
+            N::JsonValueExpr(value) => self.json_value(value),
+            N::JsonIsPredicate(test) => self.optional(test.expr.as_deref()),
+            N::JsonArgument(argument) => self.boxed(argument.val.as_deref()),
+            N::JsonKeyValue(pair) => self.pair(pair),
+            N::JsonFuncExpr(call) => self.json_call(call),
+            N::JsonParseExpr(parse) => self.boxed(parse.expr.as_deref()),
+            N::JsonScalarExpr(scalar) => self.optional(scalar.expr.as_deref()),
+            N::JsonSerializeExpr(all) => self.boxed(all.expr.as_deref()),
+            N::JsonObjectConstructor(object) => self.union_of(&object.exprs),
+            N::JsonArrayConstructor(array) => self.union_of(&array.exprs),
+            N::JsonArrayQueryConstructor(array) => {
+                union(self.subquery(array.query.as_deref()).iter().map(Item::flow))
+            }
+            N::JsonObjectAgg(aggregate) => {
+                let mut flow = aggregate.arg.as_deref().map(|pair| self.pair(pair));
+                self.json_aggregate(aggregate.constructor.as_deref(), flow.take())
+            }
+            N::JsonArrayAgg(aggregate) => {
+                let flow = self.boxed(aggregate.arg.as_deref());
+                self.json_aggregate(aggregate.constructor.as_deref(), Some(flow))
+            }
+            _ => {
+                let reason = "an expression of a kind that has no place here";
+                self.filters_are_opaque(reason);
+                self.values_are_opaque(reason);
+                Flow::opaque(reason)
+            }
+        };
+        self.combine(flow, true)
+    }
+
+    fn boxed(&mut self, value: Option<&p::JsonValueExpr>) -> Flow {
+        value.map_or_else(Flow::default, |value| self.json_value(value))
+    }
+
+    fn pair(&mut self, pair: &p::JsonKeyValue) -> Flow {
+        let mut flow = self.optional(pair.key.as_deref());
+        flow.add(self.boxed(pair.value.as_deref()));
+        flow
+    }
+
+    fn json_call(&mut self, call: &p::JsonFuncExpr) -> Flow {
+        let mut flow = self.boxed(call.context_item.as_deref());
+        flow.add(self.optional(call.pathspec.as_deref()));
+        flow.add(self.union_of(&call.passing));
+        for behavior in [&call.on_empty, &call.on_error].into_iter().flatten() {
+            flow.add(self.optional(behavior.expr.as_deref()));
+        }
+        flow
+    }
+
+    fn json_aggregate(
+        &mut self,
+        constructor: Option<&p::JsonAggConstructor>,
+        arguments: Option<Flow>,
+    ) -> Flow {
+        let mut flow = arguments.unwrap_or_default();
+        if let Some(constructor) = constructor {
+            let mut deciding = self.optional(constructor.agg_filter.as_deref());
+            deciding.add(self.union_of(&constructor.agg_order));
+            if let Some(window) = &constructor.over {
+                deciding.add(self.window(window));
+            }
+            self.filter(&deciding);
+            flow.add(deciding);
+        }
+        flow
+    }
+}
+
+fn parameter_value(number: i32) -> Flow {
+    match u16::try_from(number) {
+        Ok(number) => Flow::value(ValueAt::Parameter(number)),
+        Err(_) => Flow::opaque("a parameter without a number"),
+    }
+}

@@ -1,0 +1,144 @@
+//! What the results of an operation are subject to, and how far they have come.
+//!
+//! Promises: a cursor's or prepared statement's rows are planned with the lineage and the clearances that
+//! were decided when it was named. One that the gate did not see named is unresolved.
+
+use std::sync::{Arc, OnceLock};
+
+use tidegate_event::{Masked, Rows};
+use tidegate_mask::{Field, Order, Plan, Withheld};
+
+use crate::Duties;
+use crate::message::row::in_formats;
+use crate::names::Weigh;
+
+/// Columns that the server describes, once it has.
+pub(crate) type Described = Arc<OnceLock<Vec<Field>>>;
+
+/// Rows that another statement decides: a cursor's, a prepared statement's.
+#[derive(Clone)]
+pub(crate) struct Told {
+    pub duties: Arc<Duties>,
+    /// Which statement of its text.
+    pub statement: usize,
+}
+
+impl Weigh for Told {
+    fn weight(&self) -> usize {
+        // What it shares is held by the analyser's cache or by its session, too.
+        size_of::<Duties>()
+    }
+}
+
+/// How a result's columns come to be known.
+pub(crate) enum Columns {
+    /// By the RowDescription before its rows.
+    Announced,
+    /// By a description of the portal or of its statement.
+    Described { portal: Described, statement: Option<Described>, formats: Vec<u16> },
+    /// Not at all: a function's result.
+    Never,
+}
+
+/// What a permitted operation's results are subject to.
+pub(crate) struct Duty {
+    pub duties: Arc<Duties>,
+    /// Rows that other statements decide, by the number of the statement that returns them.
+    pub told: Vec<(usize, Told)>,
+    pub columns: Columns,
+    /// The whole text, where it is at hand: for the options of a COPY.
+    pub text: Option<Arc<str>>,
+    pub standard_conforming_strings: bool,
+    /// Whether texts are in UTF-8.
+    pub utf8: bool,
+    /// Whether errors and notices may tell of protected values.
+    pub concerns: bool,
+}
+
+impl Duty {
+    /// The order, where it asks for something.
+    pub fn order(&self) -> Option<&Order> {
+        self.duties.order.as_ref().filter(|order| !order.is_idle())
+    }
+
+    /// What happens to a result of these columns. `again`: the statement has had a result already.
+    pub fn plan(&self, statement: usize, again: bool, fields: &[Field]) -> Result<Plan, Withheld> {
+        let Some(order) = self.order() else {
+            return Ok(Plan::default());
+        };
+        let rows = order.rows(statement).filter(|_| !again);
+        if matches!(rows, Some(Rows::Cursor(_) | Rows::Prepared(_)))
+            && let Some((_, told)) = self.told.iter().find(|(at, _)| *at == statement)
+            && let Some(theirs) = &told.duties.order
+        {
+            return theirs.plan_told(told.statement, fields);
+        }
+        order.plan_rows(rows, fields)
+    }
+
+    /// The columns of a portal's result, where they were described.
+    pub fn fields(&self) -> Option<Vec<Field>> {
+        let Columns::Described { portal, statement, formats } = &self.columns else {
+            return None;
+        };
+        let own = portal.get().cloned();
+        own.or_else(|| Some(in_formats(statement.as_ref()?.get()?, formats)))
+    }
+}
+
+/// What the rows of the current result need.
+#[derive(Default)]
+pub(crate) enum Stage {
+    /// Nothing is known yet.
+    #[default]
+    Unknown,
+    /// They pass as they are.
+    Pass,
+    /// They go by a plan.
+    Rows(Arc<Plan>),
+    /// They are COPY data that goes by a plan.
+    Copy(Box<crate::copy_out::Copier>),
+}
+
+/// How far the results of the front operation have come.
+#[derive(Default)]
+pub(crate) struct Delivery {
+    /// Number of the statement whose result comes now.
+    pub statement: usize,
+    /// It has had a description already.
+    pub described: bool,
+    pub stage: Stage,
+    pub rows: u64,
+    pub bytes: u64,
+    pub masked: Masked,
+}
+
+impl Delivery {
+    /// The next statement's result will come.
+    pub fn next_statement(&mut self) {
+        self.statement = self.statement.saturating_add(1);
+        self.described = false;
+        self.stage = Stage::Unknown;
+    }
+
+    /// Whether so many more rows and bytes are over what is allowed.
+    pub fn is_over(&self, duties: &Duties, rows: u64, bytes: u64) -> bool {
+        let over = |had: u64, more: u64, max: Option<u64>| {
+            max.is_some_and(|max| had.saturating_add(more) > max)
+        };
+        over(self.rows, rows, duties.rows_max) || over(self.bytes, bytes, duties.bytes_max)
+    }
+
+    /// Counts what went to the client.
+    pub fn went(&mut self, rows: u64, bytes: u64) {
+        self.rows = self.rows.saturating_add(rows);
+        self.bytes = self.bytes.saturating_add(bytes);
+    }
+
+    /// For the outcome: what was kept from the client, where something was.
+    pub fn outcome(&self) -> Option<Masked> {
+        let masked = self.masked;
+        let some = masked.columns > 0 || masked.detected > 0 || masked.stopped.is_some();
+        some.then_some(masked)
+    }
+}

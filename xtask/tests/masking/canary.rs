@@ -1,0 +1,165 @@
+//! A thousand protected values, and every way to read them: none of them is anywhere afterwards.
+
+use std::path::Path;
+use std::time::Duration;
+
+use xtask::lab::client::run;
+use xtask::lab::process::{Daemon, Identity, wait_for};
+use xtask::lab::{Lab, Who, places};
+
+use super::setup::{self, ROWS, Search, Values, bytes_below, dsn, lab};
+use super::tokio;
+
+const PSYCOPG: &str = include_str!("../clients/psycopg_masking.py");
+
+/// What psql asks for: every format of COPY, cursors, expressions, its own commands.
+const PSQL: &str = r"
+SELECT * FROM customers;
+SELECT ssn, card, email, iban, account FROM customers \gx
+SELECT ssn, name FROM customers \crosstabview
+\copy customers TO STDOUT
+\copy (SELECT ssn, iban FROM customers) TO STDOUT CSV HEADER
+COPY customers TO STDOUT;
+COPY customers TO STDOUT (FORMAT csv, FORCE_QUOTE *);
+\set FETCH_COUNT 17
+SELECT ssn, card FROM customers;
+\unset FETCH_COUNT
+BEGIN;
+DECLARE a CURSOR FOR SELECT ssn FROM customers;
+FETCH 5 FROM a; MOVE 3 IN a; FETCH ALL FROM a;
+DECLARE b SCROLL CURSOR WITH HOLD FOR SELECT * FROM customers;
+COMMIT;
+FETCH BACKWARD 3 FROM b; FETCH ALL FROM b;
+PREPARE p AS SELECT ssn, account FROM customers;
+EXECUTE p;
+SELECT ssn FROM customers \gdesc
+SELECT 1; SELECT ssn FROM customers; SELECT 2;
+SELECT 1 \; SELECT ssn FROM customers \; SELECT card FROM customers \; SELECT 2;
+INSERT INTO customers (id, ssn) SELECT 9000 + id, ssn FROM customers RETURNING ssn;
+CREATE TABLE taken AS SELECT ssn FROM customers;
+SELECT ssn INTO TEMP taken_too FROM customers;
+CREATE VIEW seen AS SELECT ssn AS s FROM customers;
+CREATE TEMP VIEW seen_too AS SELECT card AS c FROM customers;
+SELECT * FROM taken; SELECT * FROM taken_too; SELECT * FROM seen; SELECT * FROM seen_too;
+UPDATE orders SET words = ssn FROM customers WHERE customers.id = orders.id;
+SELECT * FROM orders;
+DO $$ DECLARE r record; BEGIN FOR r IN SELECT ssn FROM customers LOOP RAISE NOTICE '%', r.ssn; END LOOP; END $$;
+CREATE FUNCTION leak() RETURNS SETOF text LANGUAGE sql AS 'SELECT ssn FROM customers';
+SELECT leak();
+SELECT ssn::int FROM customers;
+SELECT id / (account - account) FROM customers;
+SELECT cast(card AS date) FROM customers;
+INSERT INTO customers SELECT * FROM customers;
+ALTER TABLE customers ALTER ssn TYPE int USING ssn::int;
+ALTER TABLE customers ADD CHECK (ssn = 'x');
+CREATE INDEX ON customers ((1 / length(ssn) - 11));
+LISTEN told; SELECT pg_notify('told', ssn) FROM customers;
+SELECT set_config('application_name', ssn, false) FROM customers;
+SHOW application_name;
+EXPLAIN (ANALYZE, VERBOSE) SELECT ssn FROM customers;
+SELECT * FROM pg_stats WHERE tablename = 'customers';
+SELECT query FROM pg_stat_activity;
+SELECT lo_from_bytea(0, ssn::bytea) FROM customers;
+SELECT * FROM parted; SELECT * FROM parted_1; SELECT p FROM parted p;
+SELECT (c).ssn, (c).* FROM (SELECT c FROM customers c) x;
+SELECT x.* FROM customers c, LATERAL (SELECT c.ssn, c.card) x;
+SELECT json_object_agg(id, ssn), jsonb_agg(c) FROM customers c;
+SELECT ssn, count(*) OVER () FROM customers;
+SELECT unnest(array[ssn, card]) FROM customers;
+VALUES ((SELECT ssn FROM customers LIMIT 1));
+TABLE customers;
+";
+
+struct Otlp {
+    _receiver: Daemon,
+    file: std::path::PathBuf,
+    toml: String,
+}
+
+fn otlp(dir: &Path) -> Otlp {
+    let file = dir.join("otlp");
+    let mut command =
+        std::process::Command::new(places::our_program("examples/otlp_receiver").unwrap());
+    command.args(["--grpc", "127.0.0.1:0", "--out"]).arg(&file);
+    let (receiver, address) = Daemon::start_until_line(
+        "otlp_receiver",
+        &mut command,
+        &Identity::default(),
+        &dir.join("otlp.log"),
+        "ready: grpc=",
+        Duration::from_secs(20),
+    )
+    .unwrap();
+    let toml = format!(
+        "[[export]]\nname = \"siem\"\nprotocol = \"grpc\"\nendpoint = \"http://{address}\"\n"
+    );
+    Otlp { _receiver: receiver, file, toml }
+}
+
+fn psql(lab: &Lab, user: &str) -> Vec<u8> {
+    let args = ["-Ate", "-v", "VERBOSITY=verbose"];
+    let answer = lab.psql_at(Who::Service, &dsn(lab, user), &args, PSQL).unwrap();
+    format!("{}\n{}", answer.stdout, answer.stderr).into_bytes()
+}
+
+fn psycopg(lab: &Lab, user: &str, typed: &[String]) -> Vec<u8> {
+    let mut python = lab.python(Who::Service).unwrap();
+    let answer = run(python.arg(dsn(lab, user)).args(typed), PSYCOPG.as_bytes()).unwrap();
+    assert!(answer.ok() && answer.stdout.ends_with("done\n"), "{user}: {}", answer.stderr);
+    format!("{}\n{}", answer.stdout, answer.stderr).into_bytes()
+}
+
+/// What a client may not see, nor anybody else afterwards.
+fn is_nowhere(lab: &Lab, values: &Values, otlp: &Otlp) {
+    let mark = "SELECT 'canary is over'";
+    assert!(setup::sql(lab, "app", &[mark]).ok());
+    lab.evidence().unwrap();
+    wait_for("the feed is complete", Duration::from_mins(1), || {
+        let text = std::fs::read_to_string(&otlp.file)?;
+        Ok(text.contains("canary is over").then_some(()))
+    })
+    .unwrap();
+    let all = values.all_stored().chain(values.typed.iter().map(String::as_str));
+    let search = Search::new(all);
+    let collector = lab.collector().unwrap();
+    let query = collector.query(&[]).unwrap();
+    let shown: Vec<String> = query.events.iter().map(|event| event.json.to_string()).collect();
+    for (what, bytes) in [
+        ("the agent's spool", bytes_below(&lab.agent().unwrap().state())),
+        ("the collector's data", bytes_below(&collector.data())),
+        ("the agent's log", std::fs::read(lab.path("agent/agent.log")).unwrap()),
+        ("the collector's log", std::fs::read(lab.path("collector/serve.log")).unwrap()),
+        ("query --json", shown.join("\n").into_bytes()),
+        ("OTLP", std::fs::read(&otlp.file).unwrap()),
+    ] {
+        let has_mark = bytes.windows(14).any(|window| window == b"canary is over");
+        assert!(has_mark || what.ends_with("log"), "{what} was not looked at");
+        search.finds_none(what, &bytes);
+    }
+}
+
+#[test]
+fn a_thousand_protected_values_are_nowhere_afterwards() {
+    if let Ok(dsn) = std::env::var(tokio::CHILD) {
+        return tokio::as_the_service_account(&dsn);
+    }
+    let name = "canary::a_thousand_protected_values_are_nowhere_afterwards";
+    let dir = tempfile::tempdir().unwrap();
+    let otlp = otlp(dir.path());
+    let (lab, values) = lab(&super::with_catalogue(), &otlp.toml);
+    assert_eq!(values.all_stored().count(), 1000);
+    let stored = Search::new(values.all_stored());
+    for user in ["app", "analyst"] {
+        stored.finds_none(&format!("psql of {user}"), &psql(&lab, user));
+        let typed = if user == "app" { &values.typed[..25] } else { &values.typed[25..] };
+        stored.finds_none(&format!("psycopg of {user}"), &psycopg(&lab, user, typed));
+        let received = tokio::received(&lab, &dsn(&lab, user), name);
+        stored.finds_none(&format!("tokio-postgres of {user}"), &received);
+    }
+    is_nowhere(&lab, &values, &otlp);
+    // Who may see them gets them all, so the search would have found them.
+    let auditor = psycopg(&lab, "auditor", &values.typed[..25]);
+    assert_eq!(stored.count(&auditor), 5 * ROWS, "the auditor does not get all");
+    is_nowhere(&lab, &values, &otlp);
+    lab.finish().unwrap();
+}
