@@ -3,7 +3,7 @@
 //!
 //! Screenshots go to `target/lab/screenshots`, or where `TIDEGATE_SCREENSHOTS` says: those in
 //! docs/screenshots are made anew with `TIDEGATE_SCREENSHOTS=docs/screenshots cargo xtask test --no-vm --
-//! review_pages`.
+//! review_pages`, and made small with `pngquant --force --ext .png 64`.
 
 use std::io::{BufRead as _, BufReader};
 use std::process::{Child, Command, Stdio};

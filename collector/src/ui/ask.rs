@@ -308,7 +308,7 @@ pub fn json(context: &Context) -> Result<Reply, Problem> {
     let indexes: Vec<u64> = answers.iter().map(|answer| answer.index).collect();
     let extract = super::proof::entries(&context.ui.paths, &indexes)?;
     let asked = format!("/ask?{}", question.url());
-    let bundle = export::bundle(context, &asked, &answers, &extract)?;
+    let bundle = export::bundle(context, &asked, &answers, extract.as_ref())?;
     let look = Look { page: "ask, export as JSON".into(), ..looked(&answers) };
     let bytes = export::pretty(&bundle)?;
     Ok(Reply::file(look, "answers.json", export::JSON, bytes))

@@ -7,13 +7,15 @@
 
 use std::sync::Arc;
 
-use axum::extract::{Form, FromRequest as _, Query, Request};
+use axum::extract::{Query, Request};
 use axum::http::{StatusCode, header};
 use axum::response::{Html, IntoResponse as _, Response};
 use maud::html;
 
 use super::looks::{self, Look};
-use super::routes::{Context, Fields, Problem, Reply, cookie_name, filled, is_same_site};
+use super::routes::{
+    Context, Fields, Problem, Reply, cookie_name, filled, is_same_site, read_form,
+};
 use super::store::LINK_SECONDS;
 use super::{Ui, page};
 use crate::clock;
@@ -55,8 +57,7 @@ pub async fn door(ui: Arc<Ui>, request: Request) -> Response {
 /// Spends the link.
 pub async fn enter(ui: Arc<Ui>, request: Request) -> Response {
     let same_site = is_same_site(request.headers());
-    let form = Form::<Fields>::from_request(request, &()).await.ok();
-    let token = form.and_then(|Form(fields)| filled(&fields, "token"));
+    let token = read_form(request).await.and_then(|fields| filled(&fields, "token"));
     let (Some(token), true) = (token, same_site) else {
         return page::problem(StatusCode::BAD_REQUEST, SPENT, None);
     };

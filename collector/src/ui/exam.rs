@@ -79,7 +79,7 @@ impl<'a> Exam<'a> {
             since_ns: mine.since_ns.max(Some(period.from_ns)),
             until_ns: Some(mine.until_ns.map_or(period.until_ns, |end| end.min(period.until_ns))),
         };
-        let newest = Reader::open(&context.ui, &scope)?.indexed()?.saturating_sub(1);
+        let newest = Reader::open(&context.ui, &scope)?.newest_operation()?;
         let walk = context.ui.walks.fresh(&context.ui.config, newest)?;
         Ok(Self { context, period, scope, draw, walk })
     }
@@ -331,7 +331,7 @@ pub fn json(context: &Context) -> Result<Reply, Problem> {
         "verification": exam.walk.as_ref().map(|walk| crate::verify::to_json(&walk.report)),
         "artifacts": artifacts,
         "not_produced": MISSING.map(|(id, what)| json!({ "id": id, "what": what })),
-        "sample": export::bundle(context, &asked, &sample, &extract)?,
+        "sample": export::bundle(context, &asked, &sample, extract.as_ref())?,
     });
     let bytes = export::pretty(&pack)?;
     let look = Look { page: "exam pack, export as JSON".into(), ..super::ask::looked(&sample) };

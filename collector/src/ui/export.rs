@@ -4,12 +4,12 @@
 //! an inclusion proof under the checkpoint that stands beside it (RFC 6962), so that a reader needs
 //! neither the collector nor its index to check it. In the CSV no cell can be taken for a formula.
 //!
-//! Limits: where proofs would cost too much (`proof`), the file says so and holds none.
+//! Limits: where proofs would cost too much (`proof`), the file says so and holds none; where the log is too
+//! long for a page, it holds no entries either. `export-bundle` has no such limits.
 
 use serde_json::{Value, json};
 
 use super::proof::Extract;
-use super::read::newest_checkpoint;
 use super::routes::Context;
 use super::words;
 use crate::clock::rfc3339;
@@ -102,19 +102,16 @@ pub fn bundle(
     context: &Context,
     question: &str,
     answers: &[Answer],
-    extract: &Extract,
+    extract: Option<&Extract>,
 ) -> anyhow::Result<Value> {
-    let checkpoint = newest_checkpoint(&context.ui.paths)?;
-    let proofs = match &checkpoint {
-        None => None,
-        Some((checkpoint, _)) => extract.prove(checkpoint.size, &checkpoint.root)?,
-    };
+    let proofs = extract.map(Extract::prove).transpose()?.flatten();
+    let note = extract.and_then(|extract| extract.head.as_ref()).map(|(_, note)| note);
     let left_out = proofs.is_none();
     let proofs: std::collections::HashMap<u64, _> =
         proofs.unwrap_or_default().into_iter().collect();
     let entries: Vec<Value> = extract
-        .leaves
-        .iter()
+        .into_iter()
+        .flat_map(|extract| &extract.leaves)
         .map(|leaf| {
             let proof = proofs.get(&leaf.index).map(|proof| {
                 json!({
@@ -140,7 +137,7 @@ pub fn bundle(
         "scope": context.user.scope,
         "made": rfc3339(context.now()),
         "origin": context.ui.config.collector.origin,
-        "checkpoint": checkpoint.map(|(_, note)| note),
+        "checkpoint": note,
         "log_key": keys.log_key,
         "proofs_left_out": left_out,
         "answers": answers,

@@ -248,13 +248,13 @@ fn agents_table(agents: &[Coverage], now_ns: i64) -> Markup {
         ("Agent", false),
         ("Host", false),
         ("State", false),
-        ("Last record received (UTC)", false),
+        ("Last received (UTC)", false),
         ("Last heartbeat (UTC)", false),
         ("Records", true),
         ("Runs", true),
         ("Gaps", true),
         ("Unclean ends", true),
-        ("Bypass records", true),
+        ("Bypasses", true),
         ("Forks", true),
     ];
     let rows = html! {

@@ -97,7 +97,7 @@ fn scope_note(context: &Context) -> Markup {
             @if let Some(agent) = &scope.agent { "agent " (text::short(agent)) "; " }
             @if let Some(since) = scope.since_ns { "from " (time(since)) " UTC; " }
             @if let Some(until) = scope.until_ns { "before " (time(until)) " UTC; " }
-            "nothing else is shown."
+            "no other evidence is shown."
         }
     }
 }

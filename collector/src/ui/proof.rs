@@ -7,7 +7,7 @@
 //! Cannot: prove that the collector that serves the page is honest; that takes another machine with
 //! another copy of the keys.
 //! Limits: a page walks the log only up to [`WALK_ENTRIES_MAX`]; beyond, the last walk counts and the page
-//! says from when it is. Inclusion proofs of an export cost one hash for each entry of the log and each
+//! says from when it is, entries are not read again, and exports hold no proofs (`export-bundle` does). Inclusion proofs of an export cost one hash for each entry of the log and each
 //! record, at most [`PROOF_HASHES_MAX`].
 
 use std::sync::{Arc, Mutex, PoisonError};
@@ -16,6 +16,7 @@ use std::time::Instant;
 use anyhow::Context as _;
 use prost::Message as _;
 use tidegate_ledger::Hash;
+use tidegate_ledger::checkpoint::Checkpoint;
 use tidegate_ledger::tree::{in_slice, leaf_hash, prove_inclusion, verify_inclusion};
 use tidegate_ledger::verify::{Class, Report};
 use tidegate_proto::audit::v1::collector_entry::Kind;
@@ -36,6 +37,8 @@ use crate::{clock, index};
 pub const WALK_ENTRIES_MAX: u64 = 1_000_000;
 /// A walk over the newest checkpoint is used again for this long.
 const WALK_SECONDS_FRESH: u64 = 30;
+/// Readings of a log that a collector is writing, until one meets no half-written bytes.
+const READINGS_MAX: u32 = 4;
 /// Hashes for the inclusion proofs of one export.
 const PROOF_HASHES_MAX: u64 = 50_000_000;
 
@@ -158,17 +161,32 @@ pub struct Leaf {
 pub struct Extract {
     /// The chains' Genesis entries, the records, and their seals, in the order of the log.
     pub leaves: Vec<Leaf>,
+    /// The newest checkpoint with its note, as it stood before the log was read.
+    pub head: Option<(Checkpoint, String)>,
     hashes: Vec<Hash>,
 }
 
+/// Whether the log is longer than a page reads.
+pub fn is_too_long(paths: &Paths) -> anyhow::Result<bool> {
+    let head = newest_checkpoint(paths)?;
+    Ok(head.is_some_and(|(checkpoint, _)| checkpoint.size > WALK_ENTRIES_MAX))
+}
+
 /// Reads a session's entries out of the log: its records, its chain's Genesis, the seals over them.
-pub fn session(paths: &Paths, id: &str, facts: &Facts, to: u64) -> anyhow::Result<Extract> {
+/// `None`: the log is too long for a page.
+pub fn session(paths: &Paths, id: &str, facts: &Facts, to: u64) -> anyhow::Result<Option<Extract>> {
+    if is_too_long(paths)? {
+        return Ok(None);
+    }
     let session = hex::decode(id)?;
     let chain = hex::decode(&facts.chain)?;
     let (genesis, opened) = (facts.genesis, facts.opened);
-    let mut last = None;
-    let mut sealed = false;
+    let (mut last, mut sealed) = (None, false);
     extract(paths, |index, entry| {
+        if index == 0 {
+            // Another reading of the log begins.
+            (last, sealed) = (None, false);
+        }
         if index == genesis {
             return Ok(true);
         }
@@ -191,21 +209,41 @@ pub fn session(paths: &Paths, id: &str, facts: &Facts, to: u64) -> anyhow::Resul
             _ => Ok(false),
         }
     })
+    .map(Some)
 }
 
-/// Reads these entries out of the log.
-pub fn entries(paths: &Paths, indexes: &[u64]) -> anyhow::Result<Extract> {
-    extract(paths, |index, _| Ok(indexes.binary_search(&index).is_ok()))
+/// Reads these entries out of the log; `None` where it is too long for a page.
+pub fn entries(paths: &Paths, indexes: &[u64]) -> anyhow::Result<Option<Extract>> {
+    if is_too_long(paths)? {
+        return Ok(None);
+    }
+    extract(paths, |index, _| Ok(indexes.binary_search(&index).is_ok())).map(Some)
 }
 
 fn extract(
     paths: &Paths,
     mut wanted: impl FnMut(u64, &CollectorEntry) -> anyhow::Result<bool>,
 ) -> anyhow::Result<Extract> {
+    let mut read = extract_once(paths, &mut wanted);
+    for _ in 1..READINGS_MAX {
+        if read.is_ok() {
+            break;
+        }
+        read = extract_once(paths, &mut wanted);
+    }
+    read
+}
+
+fn extract_once(
+    paths: &Paths,
+    wanted: &mut impl FnMut(u64, &CollectorEntry) -> anyhow::Result<bool>,
+) -> anyhow::Result<Extract> {
+    // First: what is appended meanwhile is beyond it, and never missing under it.
+    let head = newest_checkpoint(paths)?;
     let segments = paths.log().join(SEGMENTS);
     let files = OsFiles::read_only(&segments)
         .with_context(|| format!("cannot read {}", segments.display()))?;
-    let mut taken = Extract { leaves: Vec::new(), hashes: Vec::new() };
+    let mut taken = Extract { leaves: Vec::new(), head, hashes: Vec::new() };
     for frame in scan(files)? {
         let frame = frame?;
         taken.hashes.push(leaf_hash(&frame.payload));
@@ -232,9 +270,11 @@ impl Extract {
         Reader::of(index::in_memory(leaves)?, scope).session(id)
     }
 
-    /// Inclusion proofs of all its entries below `size`, each checked against the root. `None`: it would
-    /// cost too much here.
-    pub fn prove(&self, size: u64, root: &Hash) -> anyhow::Result<Option<Vec<(u64, Inclusion)>>> {
+    /// Inclusion proofs of all its entries that are under its checkpoint, each checked against the root.
+    /// `None`: there is no checkpoint, or it would cost too much here.
+    pub fn prove(&self) -> anyhow::Result<Option<Vec<(u64, Inclusion)>>> {
+        let Some((head, _)) = &self.head else { return Ok(None) };
+        let (size, root) = (head.size, &head.root);
         let count = u64::try_from(self.leaves.len()).unwrap_or(u64::MAX);
         if count.saturating_mul(size) > PROOF_HASHES_MAX {
             return Ok(None);

@@ -114,6 +114,12 @@ impl<'a> Reader<'a> {
         Ok(rows.collect::<Result<_, _>>()?)
     }
 
+    /// Log index of the newest operation of all; 0 where there is none.
+    pub fn newest_operation(&self) -> anyhow::Result<u64> {
+        let sql = "SELECT coalesce(max(idx), 0) FROM operations";
+        Ok(self.db.query_row(sql, [], |row| row.get(0))?)
+    }
+
     /// How many entries the index has.
     pub fn indexed(&self) -> anyhow::Result<u64> {
         Ok(self.db.query_row("SELECT next FROM cursor", [], |row| row.get(0))?)

@@ -8,6 +8,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::Router;
 use axum::body::Body;
@@ -27,6 +28,8 @@ use crate::clock;
 
 /// Longest form.
 const FORM_BYTES_MAX: usize = 64 * 1024;
+/// A form has this long to come.
+const FORM_SECONDS_MAX: Duration = Duration::from_secs(30);
 
 /// Names and values of a query or a form; of a name that comes twice the last counts.
 pub type Fields = BTreeMap<String, String>;
@@ -273,8 +276,10 @@ fn failed(error: &anyhow::Error) -> Response {
     page::problem(StatusCode::SERVICE_UNAVAILABLE, why, None)
 }
 
-async fn read_form(request: Request) -> Option<Fields> {
-    Form::<Fields>::from_request(request, &()).await.ok().map(|Form(fields)| fields)
+/// The fields of a form; `None` where it cannot be read, or takes too long to come.
+pub async fn read_form(request: Request) -> Option<Fields> {
+    let read = tokio::time::timeout(FORM_SECONDS_MAX, Form::<Fields>::from_request(request, &()));
+    read.await.ok()?.ok().map(|Form(fields)| fields)
 }
 
 /// A form of another site is refused before its token is looked at. Browsers of 2023 and later send

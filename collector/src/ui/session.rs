@@ -22,9 +22,10 @@ struct Seen {
     id: String,
     facts: Facts,
     answers: Vec<Answer>,
-    extract: Extract,
+    /// Its entries as read from the log, where that is short enough.
+    extract: Option<Extract>,
     /// Whether the log's entries alone say the same as the index.
-    same: bool,
+    same: Option<bool>,
 }
 
 fn see(context: &Context) -> Result<Seen, Problem> {
@@ -36,15 +37,30 @@ fn see(context: &Context) -> Result<Seen, Problem> {
     let newest = answers.iter().map(|answer| answer.index).chain(outcomes).max();
     let to = newest.max(facts.closed).unwrap_or(facts.opened);
     let extract = proof::session(&context.ui.paths, &id, &facts, to)?;
-    let log = extract.answers(&id, &context.user.scope)?;
-    let same = log.as_ref().is_some_and(|(said, same)| *said == facts && *same == answers);
+    let same = match &extract {
+        None => None,
+        Some(extract) => {
+            let log = extract.answers(&id, &context.user.scope)?;
+            // A seal may have come between the two readings.
+            let unsealed = |answers: &[Answer]| -> Vec<Answer> {
+                let answers = answers.iter().cloned();
+                answers.map(|answer| Answer { seal_index: None, ..answer }).collect()
+            };
+            let same = |said: &Facts, shown: &[Answer]| {
+                *said == facts && unsealed(shown) == unsealed(&answers)
+            };
+            Some(log.is_some_and(|(said, shown)| same(&said, &shown)))
+        }
+    };
     Ok(Seen { id, facts, answers, extract, same })
 }
 
 impl Seen {
     /// Log index of the last entry of it, its seal among them.
     fn last(&self) -> u64 {
-        self.extract.leaves.last().map_or(self.facts.opened, |leaf| leaf.index)
+        let seals = self.answers.iter().filter_map(|answer| answer.seal_index);
+        let read = self.extract.iter().flat_map(|extract| &extract.leaves).map(|leaf| leaf.index);
+        seals.chain(read).max().unwrap_or(self.facts.opened)
     }
 
     fn look(&self, page: &'static str) -> Look {
@@ -60,7 +76,7 @@ pub fn page(context: &Context) -> Result<Reply, Problem> {
         p.sentence { (sentence(&seen)) }
         p.sentence {
             (words::state(walk.as_deref().map_or(State::NotRun, |walk| walk.state(seen.last()))))
-            @if !seen.same { " " strong { "The index does not say what the log says." } }
+            @if seen.same == Some(false) { " " strong { "The index does not say what the log says." } }
             ": log entries " (seen.facts.opened) " to " (seen.last()) ". "
             a href="#integrity" { "How it was checked" } ", "
             a href="#who" { "who it was" } "."
@@ -164,8 +180,10 @@ fn integrity(context: &Context, seen: &Seen, walk: Option<&Walk>) -> anyhow::Res
                 dt { "Gaps" } dd { (gaps) }
                 dt { "This page and the log" }
                 dd {
-                    @if seen.same {
-                        "The " (seen.extract.leaves.len()) " entries were read from the log again; they alone \
+                    @if seen.same.is_none() {
+                        "The log is too long to be read again for a page; the command line does it."
+                    } @else if seen.same == Some(true) {
+                        "The " (seen.extract.as_ref().map_or(0, |extract| extract.leaves.len())) " entries were read from the log again; they alone \
                         give exactly what this page shows."
                     } @else {
                         strong { "The index does not say what the log says. " }
@@ -224,7 +242,7 @@ pub fn walked(walk: Option<&Walk>) -> Markup {
         " checkpoints, by tidegate-ledger, the code behind " code { "verify" } ". "
         strong { (report.verdict()) } "."
         @if !report.findings.is_empty() {
-            " " a href="/integrity" { (report.findings.len()) " findings" } "."
+            " " a href="/integrity" { (report.findings.len()) " findings and notices" } "."
         }
     }
 }
@@ -353,7 +371,7 @@ pub fn json(context: &Context) -> Result<Reply, Problem> {
         proof::entries(&context.ui.paths, &indexes)?
     };
     let asked = format!("/session/{}", seen.id);
-    let bundle = export::bundle(context, &asked, &seen.answers, &extract)?;
+    let bundle = export::bundle(context, &asked, &seen.answers, extract.as_ref())?;
     let look = Look { page: "session, export as JSON".into(), ..ask::looked(&seen.answers) };
     Ok(Reply::file(
         look,

@@ -104,7 +104,7 @@ impl Story {
             seq,
             prev: chain.head().to_vec().into(),
             wall_ns: self.at_ns,
-            boot_ns: seq + 1,
+            boot_ns: self.at_ns - (AT_0215 - 86_400) * 1_000_000_000 + seq,
             session_id: session.map_or(Bytes::new(), |id| id.to_vec().into()),
             cause_seq: cause,
             body: Some(body),

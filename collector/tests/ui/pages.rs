@@ -183,8 +183,14 @@ async fn an_examiner_sees_the_scope_and_nothing_else() {
     for path in [other.clone(), format!("{other}/export.csv"), format!("{other}/export.json")] {
         assert_eq!(emil.get(&path).await.status, 404, "{path}");
     }
+    let rita = site.person("rita", Role::Reviewer).await;
+    let denied = format!("/review/{}", site.entry(&rita, "who=svc-reports").await);
+    let fields = "outcome=follow_up&comment=about+postings";
+    assert_eq!(rita.submit(&denied, &denied, fields).await.status, 303);
     for path in [
         "/ask?for=any",
+        "/exam/csv/LOG-06?for=24h",
+        "/exam/csv/REV-01?for=24h",
         "/ask?for=any&target=core",
         "/ask?for=any&who=svc-statements",
         "/ask.csv?for=any",
@@ -201,7 +207,6 @@ async fn an_examiner_sees_the_scope_and_nothing_else() {
             assert!(!body.contains(hidden), "{path}: {hidden}");
         }
     }
-    let rita = site.person("rita", Role::Reviewer).await;
     for (query, status) in [("verdict=deny", 404), ("who=svc-fraud", 200)] {
         let entry = site.entry(&rita, query).await;
         assert_eq!(emil.get(&format!("/review/{entry}")).await.status, status, "{query}");

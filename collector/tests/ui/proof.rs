@@ -35,6 +35,13 @@ async fn the_entries_of_an_export_are_proven_by_the_export_alone() {
         }
         assert_eq!(bundle["proofs_left_out"], false);
     }
+    // Each export is a look, so the log grows under the next one.
+    let path = format!("{}/export.json", session(demo::STATEMENTS));
+    let ask = "/ask.json?from=2026-11-21+02:15&for=1m&table=customers";
+    for _ in 0..20 {
+        let (one, other) = tokio::join!(rita.get(&path), rita.get(ask));
+        assert_eq!((one.status, other.status), (200, 200), "{} {}", one.body, other.body);
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

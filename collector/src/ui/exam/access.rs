@@ -7,6 +7,7 @@ use rusqlite::params_from_iter;
 use super::{Artifact, Exam};
 use crate::clock::rfc3339;
 use crate::ui::looks;
+use crate::ui::read::Reader;
 use crate::ui::roles::Role;
 
 /// The scope's condition on sessions `s`, by the time of their opening.
@@ -66,6 +67,8 @@ pub fn shared(exam: &Exam<'_>) -> anyhow::Result<Artifact> {
 /// LOG-06: who looked at evidence.
 pub fn looks(exam: &Exam<'_>) -> anyhow::Result<Artifact> {
     let (from, until) = (exam.period.from_ns, exam.period.until_ns);
+    let me = &exam.context.user;
+    let whole = me.scope.is_everything();
     let rows = looks::looks(&exam.context.ui, Some(from), Some(until))?
         .into_iter()
         .map(|look| {
@@ -73,10 +76,14 @@ pub fn looks(exam: &Exam<'_>) -> anyhow::Result<Artifact> {
             vec![
                 look.index.map_or_else(|| "in a second".to_owned(), |index| index.to_string()),
                 rfc3339(look.at_ns),
-                look.who,
+                look.who.clone(),
                 look.what.role,
                 look.what.page,
-                look.what.question,
+                if whole || look.who == me.name {
+                    look.what.question
+                } else {
+                    "not shown: it may be outside of your scope".to_owned()
+                },
                 look.what.answers.to_string(),
                 range.unwrap_or_default(),
             ]
@@ -99,9 +106,13 @@ pub fn looks(exam: &Exam<'_>) -> anyhow::Result<Artifact> {
 pub fn reviews(exam: &Exam<'_>) -> anyhow::Result<Artifact> {
     let period = exam.period.from_ns..exam.period.until_ns;
     let reader = exam.reader()?;
+    let mine = Reader::open(&exam.context.ui, &exam.context.user.scope)?;
     let mut rows = Vec::new();
     for sign in looks::sign_offs(&exam.context.ui)? {
         let signed_in = period.contains(&sign.at_ns);
+        if mine.at(&[sign.what.entry])?.is_empty() {
+            continue;
+        }
         let about_it = !reader.at(&[sign.what.entry])?.is_empty();
         if !signed_in && !about_it {
             continue;
