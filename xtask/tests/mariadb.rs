@@ -195,6 +195,20 @@ fn a_dump_is_made_and_loaded_again() {
 }
 
 #[test]
+fn a_running_statement_is_killed_by_the_number_that_the_client_was_shown() {
+    let lab = permissive(MariadbOptions::default());
+    let answer = python(&lab, include_str!("clients/pymysql_kill.py"), &[]);
+    assert!(answer.ok() && answer.stdout == "ok\n", "{answer}");
+    let evidence = lab.evidence().unwrap();
+    let ended = evidence.finished("SELECT SLEEP(60)").unwrap();
+    assert_eq!((ended.status(), ended.text_of("code")), ("failed", "70100"));
+    // Of the query, then of the connection.
+    let killed = |event: &&Event| event.text().starts_with("KILL ");
+    assert_eq!(ours(&evidence).filter(killed).count(), 2);
+    lab.finish().unwrap();
+}
+
+#[test]
 fn local_files_are_operations_of_their_own() {
     let lab = permissive(MariadbOptions::default());
     let file = lab.path("home").join("rows.csv");

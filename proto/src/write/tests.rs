@@ -108,7 +108,13 @@ fn any_statement() -> impl Strategy<Value = Operation> {
         (0_usize..3).prop_map(|more| "a".repeat(STATEMENT_TEXT_BYTES_MAX + more)),
     ];
     (
-        prop_oneof![Just(Via::Simple), Just(Via::Parse), Just(Via::Execute)],
+        prop_oneof![
+            Just(Via::Simple),
+            Just(Via::Parse),
+            Just(Via::Execute),
+            Just(Via::Fetch),
+            Just(Via::Command)
+        ],
         text,
         0_u64..3,
         prop::option::of(any::<[u8; 32]>()),
