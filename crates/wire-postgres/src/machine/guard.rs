@@ -380,7 +380,7 @@ impl<R: Clone> Machine<R> {
             delivery.went(rows, bytes);
             return None;
         }
-        let limit = |what: &str, max: Option<u64>| max.map(|max| format!("{what} {max}"));
+        let limit = |what: &str, max: Option<u64>| max.map(|max| format!("{max} {what}"));
         let limits = [limit("rows", duty.duties.rows_max), limit("bytes", duty.duties.bytes_max)];
         let limits: Vec<String> = limits.into_iter().flatten().collect();
         let message = format!("tidegate: the result is cut at its budget: {}", limits.join(", "));
