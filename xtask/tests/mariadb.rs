@@ -148,7 +148,7 @@ fn tls_on_either_leg_and_on_both() {
 }
 
 #[test]
-fn logins_are_the_servers_to_judge_and_the_policys() {
+fn logins_are_judged_by_the_server_and_by_the_policy() {
     let lab = lab();
     let answer = cli_with(&lab, "app_ed25519", &[], "SELECT current_user()");
     assert_eq!(answer.stdout, "app_ed25519@%\n", "{answer}");
