@@ -123,6 +123,8 @@ pub struct Operation {
     pub duration_ns: Option<i64>,
     /// Command tags.
     pub tags: Option<String>,
+    /// Columns of the result that were masked; absent where nothing of it was to be masked.
+    pub masked_columns: Option<u32>,
     /// Log index of the outcome.
     pub outcome_index: Option<u64>,
 }
@@ -144,7 +146,7 @@ const OPERATIONS: &str = "
         o.durability, o.kinds, o.parameters, o.prepared, o.unknown, o.fingerprint, s.db_user,
         s.db_name, s.application, s.pid, s.uid, s.executable, o.status, o.code, o.message, o.rows,
         o.bytes_out, o.copied_in, o.copied_out, o.duration_ns, o.tags, o.outcome_idx,
-        o.alert, o.unmasked, o.masked
+        o.alert, o.unmasked, o.masked, o.masked_columns
     FROM operations o JOIN chains c ON c.id = o.chain
         LEFT JOIN sessions s ON s.session_id = o.session_id";
 
@@ -278,6 +280,7 @@ fn operation_row(row: &Row<'_>) -> rusqlite::Result<Answer> {
         copied_out: row.get(34)?,
         duration_ns: row.get(35)?,
         tags: row.get(36)?,
+        masked_columns: row.get(41)?,
         outcome_index: row.get(37)?,
     };
     Ok(Answer { operation: Some(operation), ..common_row(row)? })

@@ -223,7 +223,7 @@ fn results_are_cut_by_statement_and_by_the_hour() {
     let (lab, _) = lab(&with_catalogue(), "");
     let all = "SELECT id FROM orders";
     let answer = sql(&lab, "bounded", &[all, "SELECT 'goes on'"]);
-    assert!(answer.stderr.contains("53400") && answer.stderr.contains("rows 150"), "{answer}");
+    assert!(answer.stderr.contains("53400") && answer.stderr.contains("150 rows"), "{answer}");
     assert!(answer.stdout.ends_with("goes on\n"), "{answer}");
     for (rows, errors) in [(200, false), (200, false), (100, true), (0, true)] {
         let answer = sql(&lab, "metered", &[all]);

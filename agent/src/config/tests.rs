@@ -361,14 +361,14 @@ fn a_policy_that_is_not_there_is_never_silent() {
 fn all_complaints_come_at_once_in_the_file_s_order() {
     check(
         "[gate]\nport = 0\n[[principals]]\nname = \"!\"\nuid = 0\n[[targets]]\nname = \
-         \"t\"\nprotocol = \"mysql\"\ndestinations = [\"x\"]",
+         \"t\"\nprotocol = \"oracle\"\ndestinations = [\"x\"]",
         &[
             "agent.toml:6:8: gate.port = 0 is out of bounds; use 1 to 65535",
             "agent.toml:8:8: principal \"!\" is no name; use up to 63 letters, digits, '-', '_' \
              and '.', a letter or digit first",
             "agent.toml:9:7: uid 0 can't be a principal; root can take the hooks away, so \
              catching it proves nothing: run the client under an account of its own",
-            "agent.toml:12:12: protocol can't be \"mysql\"; use \"postgres\"",
+            "agent.toml:12:12: protocol can't be \"oracle\"; use \"postgres\" or \"mysql\"",
             "agent.toml:13:17: destination \"x\" has no port; write \"10.0.0.5:5432\", \
              \"10.1.0.0/16:5432\", \"[fd00::1]:5432\" or \"db.example:5432\"",
         ],

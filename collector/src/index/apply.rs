@@ -222,7 +222,7 @@ impl Row<'_> {
             .prepare_cached(
                 "UPDATE operations SET outcome_idx = ?3, status = ?4, code = ?5, message = ?6,
                  rows = ?7, bytes_out = ?8, copied_in = ?9, copied_out = ?10, duration_ns = ?11,
-                 tags = ?12 WHERE chain = ?1 AND seq = ?2",
+                 tags = ?12, masked_columns = ?13 WHERE chain = ?1 AND seq = ?2",
             )?
             .execute(params![
                 self.chain,
@@ -237,6 +237,12 @@ impl Row<'_> {
                 signed_ns(outcome.copied_out),
                 signed_ns(outcome.duration_ns),
                 outcome.tags,
+                // In shadow mode all passed as it was.
+                outcome
+                    .masked
+                    .as_ref()
+                    .filter(|masked| !masked.shadow)
+                    .map(|masked| masked.columns),
             ])?;
         Ok(())
     }

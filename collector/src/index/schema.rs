@@ -34,6 +34,7 @@ const TABLES: &str = "
         alert TEXT NOT NULL, unmasked TEXT NOT NULL, masked INTEGER NOT NULL,
         outcome_idx INTEGER, status TEXT, code TEXT, message TEXT, rows INTEGER, bytes_out INTEGER,
         copied_in INTEGER, copied_out INTEGER, duration_ns INTEGER, tags TEXT,
+        masked_columns INTEGER,
         UNIQUE (chain, seq)) STRICT;
     CREATE INDEX operations_time ON operations (wall_ns);
     CREATE INDEX operations_session ON operations (session_id);

@@ -70,6 +70,8 @@ struct Recorded {
     /// Protected columns that were shown clear, as the record names them; absent where the collector does
     /// not say.
     unmasked: Option<Vec<String>>,
+    /// Columns of the result that were masked.
+    masked_columns: Option<u32>,
 }
 
 #[derive(Debug, PartialEq, Eq, Deserialize)]
@@ -195,8 +197,9 @@ impl Report {
                 return;
             }
         };
-        if let Some(clear) = &recorded.unmasked {
-            // What was masked then is no change.
+        // What was masked then is no change. Without a masked column in the outcome, nothing was protected.
+        let masks = recorded.masked_columns.is_some_and(|columns| columns > 0);
+        if let Some(clear) = recorded.unmasked.as_ref().filter(|_| masks) {
             now.masked.retain(|column| clear.contains(&column.to_string()));
         }
         let refuses = now.verdict == Verdict::Deny.name();

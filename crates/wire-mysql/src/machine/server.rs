@@ -8,7 +8,7 @@ use tidegate_event::{Copied, Outcome, Status};
 use tidegate_wire::Fault;
 
 use super::answer::Then;
-use super::client::ClientEnd;
+use super::client::{ClientEnd, Flow};
 use super::statement::Known;
 use super::{Machine, Op, Phase, Step};
 use crate::capability::{CACHE_METADATA, DEPRECATE_EOF, PROGRESS};
@@ -229,6 +229,9 @@ impl<R: Clone> Machine<R> {
                 self.pass(bytes, scan);
                 self.done(now_ns, status);
                 Ok(Step::More)
+            }
+            Next::Infile if matches!(self.client.flow, Flow::Infile(_)) => {
+                Err(Fault::server("it asks for a file while another one is on its way"))
             }
             Next::Infile => {
                 self.pass(bytes, scan);

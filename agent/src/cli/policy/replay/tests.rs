@@ -79,7 +79,20 @@ const ROWS: &[(&str, &str, &str, &str, &str)] = &[
     ),
     ("a shadowed write", "delete from t", "would_deny", "{}", "unchanged"),
     ("a number", "select ssn from c", "allow", "{}", "passed, would be masked"),
-    ("a number, masked then", "select ssn from c", "allow", r#"{"unmasked": []}"#, "unchanged"),
+    (
+        "a number, masked then",
+        "select ssn from c",
+        "allow",
+        r#"{"unmasked": [], "masked_columns": 1}"#,
+        "unchanged",
+    ),
+    (
+        "a number, not protected then",
+        "select ssn from c",
+        "allow",
+        r#"{"unmasked": [], "masked_columns": null}"#,
+        "passed, would be masked",
+    ),
     (
         "a number, clear then",
         "select ssn from c",
