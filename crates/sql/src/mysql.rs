@@ -13,7 +13,8 @@
 //! - It reads names, not the catalogue: a view, trigger or stored function stands for itself.
 //! - Whether the server tells table names apart by case is not known: a name with capitals has its
 //!   effects on the name as written and on the one in lower case.
-//! - A routine, trigger or event with several statements in its body is unknown, beside being `ddl`.
+//! - A routine, trigger or event is `ddl`, and what its body does is told only when the server runs it
+//!   (`execute`). Where the end of the body is not found (see [routine]), the text is unknown as well.
 //! - `EXECUTE` of a statement that was prepared in SQL is unknown; `PREPARE` and `EXECUTE IMMEDIATE` of a
 //!   constant are looked into.
 //! - `sql_mode = ORACLE` is read like any other.
@@ -26,6 +27,7 @@ mod function;
 mod lexer;
 mod names;
 mod query;
+mod routine;
 mod rows;
 mod set;
 mod touches;

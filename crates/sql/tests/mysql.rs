@@ -149,6 +149,12 @@ fn what_a_text_changes_for_later_ones_is_told() {
     check("begin not atomic set names gbk; end", Doubt, Doubt);
     check("set statement a=1 for select 1", Keeps, Keeps);
     check("nonsense", Doubt, Doubt);
+    check("create procedure p() begin declare a int; set names gbk; end", Keeps, Keeps);
+    check("create trigger g before insert on t for each row begin end; use d", Sets("d"), Keeps);
+    check("create procedure p() select 1; set names gbk", Keeps, Sets(Charset::Other));
+    check("create procedure p() begin set names utf8mb4; end x", Doubt, Doubt);
+    check("create procedure p() begin select 1", Doubt, Doubt);
+    check("create procedure p() begin end; end", Doubt, Doubt);
 }
 
 #[test]
@@ -230,6 +236,8 @@ proptest! {
             "insert", "into", "values", "/*!50000", "*/", ";", "create", "table", "alter", "as", "with",
             "for", "grant", "on", "load", "data", "local", "infile", "explain", "execute", "immediate",
             "`q`", ".", "*", "join", "using", "outfile", "call", "show", "--", "\n", "union", "1",
+            "procedure", "trigger", "begin", "end", "if", "then", "case", "when", "loop", "repeat",
+            "until", "p()", "a:",
         ]), 0..30),
     ) {
         let text = words.join(" ");

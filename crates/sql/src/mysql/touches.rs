@@ -47,7 +47,11 @@ pub fn touches(text: &[u8], settings: Settings) -> Touches {
         return Touches::ALL;
     };
     let mut all = Touches::default();
-    for piece in split(&lexed.items) {
+    let split = split(&lexed.items);
+    if split.not_found {
+        return Touches::ALL;
+    }
+    for piece in split.pieces {
         let one = of_statement(Tokens::new(piece));
         if one.database != Touch::Keeps {
             all.database = one.database;
@@ -60,7 +64,7 @@ pub fn touches(text: &[u8], settings: Settings) -> Touches {
 }
 
 /// Verbs of statements that change neither, whatever they are about.
-const KEEP: [&str; 52] = [
+pub(super) const KEEP: [&str; 52] = [
     "SELECT",
     "INSERT",
     "UPDATE",
