@@ -133,7 +133,8 @@ fn what_a_text_changes_for_later_ones_is_told() {
             Touch::Sets(name) => Touch::Sets(name.to_owned()),
             Touch::Doubt => Touch::Doubt,
         };
-        assert_eq!(touches(text.as_bytes(), SETTINGS), Touches { database, charset }, "{text}");
+        let found = touches(text.as_bytes(), SETTINGS);
+        assert_eq!((found.database, found.charset), (database, charset), "{text}");
     };
     check("select 1", Keeps, Keeps);
     check("use `bank`", Sets("bank"), Keeps);
@@ -145,7 +146,8 @@ fn what_a_text_changes_for_later_ones_is_told() {
     check("set names default", Keeps, Doubt);
     check("set autocommit = 1", Keeps, Keeps);
     check("call p()", Keeps, Doubt);
-    check("execute s", Doubt, Doubt);
+    check("execute s", Keeps, Keeps);
+    check("execute immediate @s", Doubt, Doubt);
     check("begin not atomic set names gbk; end", Doubt, Doubt);
     check("set statement a=1 for select 1", Keeps, Keeps);
     check("nonsense", Doubt, Doubt);
@@ -155,6 +157,27 @@ fn what_a_text_changes_for_later_ones_is_told() {
     check("create procedure p() begin set names utf8mb4; end x", Doubt, Doubt);
     check("create procedure p() begin select 1", Doubt, Doubt);
     check("create procedure p() begin end; end", Doubt, Doubt);
+}
+
+#[test]
+fn what_was_prepared_in_sql_is_in_doubt_unless_it_is_plain() {
+    let check = |text: &str, prepares: bool, executes: bool| {
+        let found: Touches = touches(text.as_bytes(), SETTINGS);
+        assert_eq!((found.prepares, found.executes), (prepares, executes), "{text}");
+    };
+    check("select 1", false, false);
+    check("execute s using @a", false, true);
+    check("execute `immediate`", true, true);
+    check("prepare s from 'select 1'", false, false);
+    check("prepare s from \" insert into t values (?)\"", false, false);
+    check("prepare s from 'use bank'", true, false);
+    check("prepare s from 'set names gbk'", true, false);
+    check("prepare s from 'select/**/1'", true, false);
+    check("prepare s from '/*!50000 use bank */'", true, false);
+    check("prepare s from @a", true, false);
+    check("prepare s from concat('select ', @a)", true, false);
+    check("call p()", true, false);
+    check("begin not atomic prepare s from 'use bank'; end", true, true);
 }
 
 #[test]

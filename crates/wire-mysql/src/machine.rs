@@ -82,6 +82,8 @@ struct Session<R> {
     /// The flags that both sides agreed on.
     capabilities: u64,
     statements: Statements<R>,
+    /// A statement may have been prepared in SQL that changes the database or the character set.
+    prepared_in_doubt: bool,
     /// The statement that MariaDB's number -1 means.
     last_prepared: Option<u32>,
     /// Status flags of the server's last OK or EOF.
@@ -123,6 +125,7 @@ impl<R: Clone> Machine<R> {
         let session = Session {
             capabilities: 0,
             statements: Statements::new(config.limits.statements_bytes_max),
+            prepared_in_doubt: false,
             last_prepared: None,
             status: 0,
             charset: Charset::Other,

@@ -27,11 +27,16 @@ pub struct Touches {
     pub database: Touch<String>,
     /// `character_set_client`.
     pub charset: Touch<Charset>,
+    /// It may prepare a statement under a name of SQL's, and that statement may change either.
+    pub prepares: bool,
+    /// It runs such a statement, and so changes what those change that were prepared in the session.
+    pub executes: bool,
 }
 
 impl Touches {
     /// Anything.
-    pub const ALL: Self = Self { database: Touch::Doubt, charset: Touch::Doubt };
+    pub const ALL: Self =
+        Self { database: Touch::Doubt, charset: Touch::Doubt, prepares: true, executes: true };
 }
 
 /// What one statement changes; `reading` is the character set or `sql_mode`.
@@ -39,6 +44,20 @@ pub(super) struct One {
     pub database: Touch<String>,
     pub charset: Touch<Charset>,
     pub reading: Touch<()>,
+    /// As in [`Touches`].
+    pub prepares: bool,
+    /// As in [`Touches`].
+    pub executes: bool,
+}
+
+impl One {
+    const KEEPS: Self = Self {
+        database: Touch::Keeps,
+        charset: Touch::Keeps,
+        reading: Touch::Keeps,
+        prepares: false,
+        executes: false,
+    };
 }
 
 /// What a text changes, if it succeeds.
@@ -53,6 +72,8 @@ pub fn touches(text: &[u8], settings: Settings) -> Touches {
     }
     for piece in split.pieces {
         let one = of_statement(Tokens::new(piece));
+        all.prepares |= one.prepares;
+        all.executes |= one.executes;
         if one.database != Touch::Keeps {
             all.database = one.database;
         }
@@ -121,7 +142,7 @@ pub(super) const KEEP: [&str; 52] = [
 
 /// What one statement changes.
 pub(super) fn of_statement(mut tokens: Tokens<'_>) -> One {
-    let keeps = One { database: Touch::Keeps, charset: Touch::Keeps, reading: Touch::Keeps };
+    let keeps = One::KEEPS;
     let Some(verb) = tokens.word() else {
         // A query in parentheses.
         return keeps;
@@ -136,8 +157,12 @@ pub(super) fn of_statement(mut tokens: Tokens<'_>) -> One {
             One { database, ..keeps }
         }
         "SET" => set_statement(tokens, keeps),
-        // A routine can't change the database, but its settings stay.
-        "CALL" => One { charset: Touch::Doubt, reading: Touch::Doubt, ..keeps },
+        // A routine can't change the database, but its settings stay, and so does what it prepares.
+        "CALL" => One { charset: Touch::Doubt, reading: Touch::Doubt, prepares: true, ..keeps },
+        "PREPARE" => One { prepares: prepares(tokens), ..keeps },
+        "EXECUTE" if tokens.word_at(1).is_some_and(|word| word != "IMMEDIATE") => {
+            One { reading: Touch::Doubt, executes: true, ..keeps }
+        }
         // The body of a compound statement may set anything.
         "BEGIN" if tokens.word_at(1).is_some_and(|word| word == "NOT") => doubt(),
         verb if KEEP.contains(&verb) => keeps,
@@ -146,7 +171,31 @@ pub(super) fn of_statement(mut tokens: Tokens<'_>) -> One {
 }
 
 const fn doubt() -> One {
-    One { database: Touch::Doubt, charset: Touch::Doubt, reading: Touch::Doubt }
+    One {
+        database: Touch::Doubt,
+        charset: Touch::Doubt,
+        reading: Touch::Doubt,
+        prepares: true,
+        executes: true,
+    }
+}
+
+/// Verbs of statements that may be prepared and change nothing that is watched here.
+const PREPARED_KEEP: [&str; 9] =
+    ["SELECT", "INSERT", "UPDATE", "DELETE", "REPLACE", "CREATE", "ALTER", "DROP", "TRUNCATE"];
+
+/// Whether a `PREPARE` may prepare what changes something: all but a constant that begins with a plain
+/// word of [`PREPARED_KEEP`], as it reads whatever the settings.
+fn prepares(mut tokens: Tokens<'_>) -> bool {
+    tokens.next();
+    tokens.next();
+    if !tokens.take("FROM") {
+        return true;
+    }
+    let text = tokens.string().filter(|_| tokens.is_empty()).unwrap_or_default();
+    let verb: String = text.trim_start().chars().take_while(char::is_ascii_alphabetic).collect();
+    let behind = text.trim_start().chars().nth(verb.len());
+    !(behind == Some(' ') && PREPARED_KEEP.iter().any(|one| verb.eq_ignore_ascii_case(one)))
 }
 
 fn set_statement(mut tokens: Tokens<'_>, keeps: One) -> One {

@@ -190,9 +190,17 @@ impl<R: Clone> Machine<R> {
     /// have run.
     pub(super) fn touch(&mut self, known: &Known, failed: bool) {
         let session = &mut self.session;
+        // A routine that failed may have prepared something before.
+        session.prepared_in_doubt |= known.touches.prepares;
         let whole = known.analysis.kinds.len() == 1 && known.analysis.unknown.is_none();
         if failed && whole {
             return;
+        }
+        if known.touches.executes && session.prepared_in_doubt {
+            session.charset = Charset::Other;
+            if !session.told_database {
+                session.database = None;
+            }
         }
         match &known.touches.database {
             Touch::Keeps => {}
