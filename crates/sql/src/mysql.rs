@@ -15,7 +15,8 @@
 //!   effects on the name as written and on the one in lower case.
 //! - A routine, trigger or event is `ddl`, and what its body does is told only when the server runs it
 //!   (`execute`). Where the end of the body is not found (see [routine]), the text is unknown as well.
-//! - `EXECUTE` of a statement that was prepared in SQL is unknown; `PREPARE` and `EXECUTE IMMEDIATE` of a
+//! - `EXECUTE` of a statement that was prepared in SQL is unknown here, where a session isn't seen (its
+//!   driver may know it, see [`Named`]); `PREPARE` and `EXECUTE IMMEDIATE` of a
 //!   constant are looked into.
 //! - `sql_mode = ORACLE` is read like any other.
 //! - Expressions of more than about 50 nested levels, or [`CHAIN_MAX`] operators in a row, are unknown.
@@ -45,7 +46,7 @@ use lexer::Lexed;
 
 pub use names::charset_of_name;
 pub use query::CHAIN_MAX;
-pub use touches::{Touch, Touches, touches};
+pub use touches::{Named, Touch, Touches, touches};
 
 /// Longest text that is read; a longer one is unknown.
 pub(crate) const TEXT_BYTES_MAX: usize = 8 * 1024 * 1024;

@@ -10,7 +10,7 @@ use Touch::{Doubt, Keeps, Sets};
 use proptest::prelude::*;
 use tidegate_event::{Analysis, Effect};
 use tidegate_sql::mysql::{
-    Analyzer, CHAIN_MAX, Charset, Server, Settings, Touch, Touches, touches,
+    Analyzer, CHAIN_MAX, Charset, Named, Server, Settings, Touch, Touches, touches,
 };
 
 const MARIADB: Server = Server { mariadb: true, version: Some(101_106) };
@@ -178,6 +178,32 @@ fn what_was_prepared_in_sql_is_in_doubt_unless_it_is_plain() {
     check("prepare s from concat('select ', @a)", true, false);
     check("call p()", true, false);
     check("begin not atomic prepare s from 'use bank'; end", true, true);
+}
+
+#[test]
+fn names_of_sqls_own_prepared_statements_are_read_or_in_doubt() {
+    let check = |text: &str, expected: Named| {
+        assert_eq!(touches(text.as_bytes(), SETTINGS).named, expected, "{text}");
+    };
+    check("select 1", Named::No);
+    check("prepare `S` from 'select 1'", Named::Prepares("s".into()));
+    check("prepare s from 'use bank'", Named::Prepares("s".into()));
+    check("execute S using @a, @b", Named::Executes("s".into()));
+    check("execute s using f(1)", Named::No);
+    for doubt in [
+        "prepare s from @a",
+        "prepare s from concat('select 1', @a)",
+        "prepare é from 'select 1'",
+        "execute é",
+        "call p()",
+        "execute immediate 'select 1'",
+        "begin not atomic prepare s from 'delete from t'; end",
+        "prepare s from 'delete from t'; select 1",
+        "create procedure p() begin",
+        "nonsense",
+    ] {
+        check(doubt, Named::Doubt);
+    }
 }
 
 #[test]

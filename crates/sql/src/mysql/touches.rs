@@ -2,6 +2,7 @@
 //!
 //! Promise: what is not known to keep them is in doubt.
 
+use sqlparser::tokenizer::Token;
 use tidegate_event::Relation;
 
 use super::found::split;
@@ -31,12 +32,34 @@ pub struct Touches {
     pub prepares: bool,
     /// It runs such a statement, and so changes what those change that were prepared in the session.
     pub executes: bool,
+    /// Where it is one statement that does no more than to prepare or run one, which.
+    pub named: Named,
+}
+
+/// A statement that SQL's own `PREPARE` gives a name; that is in lower case, since a server does not tell
+/// cases apart.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Default)]
+pub enum Named {
+    /// None.
+    #[default]
+    No,
+    /// It prepares a constant text under this name.
+    Prepares(String),
+    /// It runs the one of this name, with user variables or none.
+    Executes(String),
+    /// It may prepare something under some name.
+    Doubt,
 }
 
 impl Touches {
     /// Anything.
-    pub const ALL: Self =
-        Self { database: Touch::Doubt, charset: Touch::Doubt, prepares: true, executes: true };
+    pub const ALL: Self = Self {
+        database: Touch::Doubt,
+        charset: Touch::Doubt,
+        prepares: true,
+        executes: true,
+        named: Named::Doubt,
+    };
 }
 
 /// What one statement changes; `reading` is the character set or `sql_mode`.
@@ -70,6 +93,11 @@ pub fn touches(text: &[u8], settings: Settings) -> Touches {
     if split.not_found {
         return Touches::ALL;
     }
+    all.named = match split.pieces.as_slice() {
+        [one] => named(Tokens::new(one)),
+        many if many.iter().all(|one| named(Tokens::new(one)) == Named::No) => Named::No,
+        _ => Named::Doubt,
+    };
     for piece in split.pieces {
         let one = of_statement(Tokens::new(piece));
         all.prepares |= one.prepares;
@@ -178,6 +206,36 @@ const fn doubt() -> One {
         prepares: true,
         executes: true,
     }
+}
+
+/// What is prepared or run by name. Names that are not ASCII are equal for a server in ways of its own.
+fn named(mut tokens: Tokens<'_>) -> Named {
+    let prepares = tokens.take("PREPARE");
+    if !prepares && of_statement(tokens).prepares {
+        return Named::Doubt;
+    }
+    if !prepares && !tokens.take("EXECUTE") {
+        return Named::No;
+    }
+    let immediate = !prepares && tokens.word().is_some_and(|word| word == "IMMEDIATE");
+    let Some(Relation { schema: None, name }) = tokens.name().filter(|_| !immediate) else {
+        return Named::Doubt;
+    };
+    if !name.is_ascii() {
+        return Named::Doubt;
+    }
+    let name = name.to_ascii_lowercase();
+    if prepares {
+        let constant = tokens.take("FROM") && tokens.string().is_some() && tokens.is_empty();
+        return if constant { Named::Prepares(name) } else { Named::Doubt };
+    }
+    let variable = |part: Tokens<'_>| {
+        matches!(part.rest(), [one] if matches!(&one.token, Token::Word(word)
+            if word.quote_style.is_none() && word.value.starts_with('@')))
+    };
+    let plain =
+        tokens.is_empty() || tokens.take("USING") && tokens.parts().into_iter().all(variable);
+    if plain { Named::Executes(name) } else { Named::No }
 }
 
 /// Verbs of statements that may be prepared and change nothing that is watched here.
