@@ -61,19 +61,16 @@ pub fn compare(evidence: &Evidence, log: &[Logged], user: &str) -> Agreement {
         agreement.records += 1;
         *balance.entry(key).or_default() += 1;
     }
-    let within = Within::of(log);
+    let within = Within::of(log, &BTreeSet::new());
     let connects = log.iter().filter(|entry| entry.command == "Connect");
     let by_user: Vec<u64> = connects
         .filter(|entry| entry.argument.starts_with(user) && entry.argument.contains("TCP"))
         .map(|entry| entry.connection)
         .collect();
-    let mut may_be_left_out: BTreeMap<String, i64> = BTreeMap::new();
+    let by_user: BTreeSet<u64> = by_user.into_iter().collect();
     for (at, entry) in log.iter().enumerate() {
         if !by_user.contains(&entry.connection) || within.prepared.contains(&at) {
             continue;
-        }
-        if within.routines.contains(&at) {
-            *may_be_left_out.entry(shown(&entry.argument)).or_default() += 1;
         }
         let key = match entry.command.as_str() {
             "Query" => ("Query", shown(&entry.argument)),
@@ -86,11 +83,18 @@ pub fn compare(evidence: &Evidence, log: &[Logged], user: &str) -> Agreement {
         agreement.lines += 1;
         *balance.entry(key).or_default() -= 1;
     }
-    for ((what, text), count) in &mut balance {
-        let most = may_be_left_out.get(text).copied().filter(|_| *what == "Query");
-        let left_out = most.unwrap_or_default().min(-*count).max(0);
-        *count += left_out;
-        agreement.lines -= usize::try_from(left_out).unwrap_or_default();
+    let more = balance.iter().filter(|((what, _), count)| *what == "Query" && **count < 0);
+    let more = more.map(|((_, text), _)| text.clone()).collect();
+    for at in Within::of(log, &more).routines {
+        let Some(entry) = log.get(at).filter(|entry| by_user.contains(&entry.connection)) else {
+            continue;
+        };
+        if let Some(count) = balance.get_mut(&("Query", shown(&entry.argument)))
+            && *count < 0
+        {
+            *count += 1;
+            agreement.lines -= 1;
+        }
     }
     for ((what, text), count) in balance.into_iter().filter(|(_, count)| *count != 0) {
         let side = if count > 0 { "records" } else { "lines" };
@@ -111,7 +115,7 @@ fn shown(text: &str) -> String {
 struct Within {
     /// By rule 1.
     prepared: BTreeSet<usize>,
-    /// By rule 2, if there are more lines than records.
+    /// By rule 2.
     routines: BTreeSet<usize>,
 }
 
@@ -122,7 +126,8 @@ const MAY_RUN: [&str; 12] = [
 ];
 
 impl Within {
-    fn of(log: &[Logged]) -> Self {
+    /// `more` are the texts with more lines than records.
+    fn of(log: &[Logged], more: &BTreeSet<String>) -> Self {
         let mut this = Self::default();
         let mut definitions: Vec<String> = Vec::new();
         // Of each connection: what the statement there may prepare or run, and whether it may run a routine.
@@ -138,6 +143,7 @@ impl Within {
             }
             if command == "Query"
                 && *runs
+                && more.contains(&shown(&entry.argument))
                 && definitions.iter().any(|definition| stands_in(&text, definition))
             {
                 this.routines.insert(at);
