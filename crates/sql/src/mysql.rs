@@ -13,8 +13,10 @@
 //! - It reads names, not the catalogue: a view, trigger or stored function stands for itself.
 //! - Whether the server tells table names apart by case is not known: a name with capitals has its
 //!   effects on the name as written and on the one in lower case.
-//! - A routine, trigger or event with several statements in its body is unknown, beside being `ddl`.
-//! - `EXECUTE` of a statement that was prepared in SQL is unknown; `PREPARE` and `EXECUTE IMMEDIATE` of a
+//! - A routine, trigger or event is `ddl`, and what its body does is told only when the server runs it
+//!   (`execute`). Where the end of the body is not found (see [routine]), the text is unknown as well.
+//! - `EXECUTE` of a statement that was prepared in SQL is unknown here, where a session isn't seen (its
+//!   driver may know it, see [`Named`]); `PREPARE` and `EXECUTE IMMEDIATE` of a
 //!   constant are looked into.
 //! - `sql_mode = ORACLE` is read like any other.
 //! - Expressions of more than about 50 nested levels, or [`CHAIN_MAX`] operators in a row, are unknown.
@@ -26,6 +28,7 @@ mod function;
 mod lexer;
 mod names;
 mod query;
+mod routine;
 mod rows;
 mod set;
 mod touches;
@@ -43,7 +46,7 @@ use lexer::Lexed;
 
 pub use names::charset_of_name;
 pub use query::CHAIN_MAX;
-pub use touches::{Touch, Touches, touches};
+pub use touches::{Named, Touch, Touches, touches};
 
 /// Longest text that is read; a longer one is unknown.
 pub(crate) const TEXT_BYTES_MAX: usize = 8 * 1024 * 1024;

@@ -10,7 +10,7 @@ use Touch::{Doubt, Keeps, Sets};
 use proptest::prelude::*;
 use tidegate_event::{Analysis, Effect};
 use tidegate_sql::mysql::{
-    Analyzer, CHAIN_MAX, Charset, Server, Settings, Touch, Touches, touches,
+    Analyzer, CHAIN_MAX, Charset, Named, Server, Settings, Touch, Touches, touches,
 };
 
 const MARIADB: Server = Server { mariadb: true, version: Some(101_106) };
@@ -133,7 +133,8 @@ fn what_a_text_changes_for_later_ones_is_told() {
             Touch::Sets(name) => Touch::Sets(name.to_owned()),
             Touch::Doubt => Touch::Doubt,
         };
-        assert_eq!(touches(text.as_bytes(), SETTINGS), Touches { database, charset }, "{text}");
+        let found = touches(text.as_bytes(), SETTINGS);
+        assert_eq!((found.database, found.charset), (database, charset), "{text}");
     };
     check("select 1", Keeps, Keeps);
     check("use `bank`", Sets("bank"), Keeps);
@@ -145,10 +146,64 @@ fn what_a_text_changes_for_later_ones_is_told() {
     check("set names default", Keeps, Doubt);
     check("set autocommit = 1", Keeps, Keeps);
     check("call p()", Keeps, Doubt);
-    check("execute s", Doubt, Doubt);
+    check("execute s", Keeps, Keeps);
+    check("execute immediate @s", Doubt, Doubt);
     check("begin not atomic set names gbk; end", Doubt, Doubt);
     check("set statement a=1 for select 1", Keeps, Keeps);
     check("nonsense", Doubt, Doubt);
+    check("create procedure p() begin declare a int; set names gbk; end", Keeps, Keeps);
+    check("create trigger g before insert on t for each row begin end; use d", Sets("d"), Keeps);
+    check("create procedure p() select 1; set names gbk", Keeps, Sets(Charset::Other));
+    check("create procedure p() begin set names utf8mb4; end x", Doubt, Doubt);
+    check("create procedure p() begin select 1", Doubt, Doubt);
+    check("create procedure p() begin end; end", Doubt, Doubt);
+}
+
+#[test]
+fn what_was_prepared_in_sql_is_in_doubt_unless_it_is_plain() {
+    let check = |text: &str, prepares: bool, executes: bool| {
+        let found: Touches = touches(text.as_bytes(), SETTINGS);
+        assert_eq!((found.prepares, found.executes), (prepares, executes), "{text}");
+    };
+    check("select 1", false, false);
+    check("execute s using @a", false, true);
+    check("execute `immediate`", true, true);
+    check("prepare s from 'select 1'", false, false);
+    check("prepare s from \" insert into t values (?)\"", false, false);
+    check("prepare s from 'use bank'", true, false);
+    check("prepare s from 'set names gbk'", true, false);
+    check("prepare s from 'select/**/1'", true, false);
+    check("prepare s from '/*!50000 use bank */'", true, false);
+    check("prepare s from @a", true, false);
+    check("prepare s from concat('select ', @a)", true, false);
+    check("call p()", true, false);
+    check("begin not atomic prepare s from 'use bank'; end", true, true);
+}
+
+#[test]
+fn names_of_sqls_own_prepared_statements_are_read_or_in_doubt() {
+    let check = |text: &str, expected: Named| {
+        assert_eq!(touches(text.as_bytes(), SETTINGS).named, expected, "{text}");
+    };
+    check("select 1", Named::No);
+    check("prepare `S` from 'select 1'", Named::Prepares("s".into()));
+    check("prepare s from 'use bank'", Named::Prepares("s".into()));
+    check("execute S using @a, @b", Named::Executes("s".into()));
+    check("execute s using f(1)", Named::No);
+    for doubt in [
+        "prepare s from @a",
+        "prepare s from concat('select 1', @a)",
+        "prepare é from 'select 1'",
+        "execute é",
+        "call p()",
+        "execute immediate 'select 1'",
+        "begin not atomic prepare s from 'delete from t'; end",
+        "prepare s from 'delete from t'; select 1",
+        "create procedure p() begin",
+        "nonsense",
+    ] {
+        check(doubt, Named::Doubt);
+    }
 }
 
 #[test]
@@ -230,6 +285,8 @@ proptest! {
             "insert", "into", "values", "/*!50000", "*/", ";", "create", "table", "alter", "as", "with",
             "for", "grant", "on", "load", "data", "local", "infile", "explain", "execute", "immediate",
             "`q`", ".", "*", "join", "using", "outfile", "call", "show", "--", "\n", "union", "1",
+            "procedure", "trigger", "begin", "end", "if", "then", "case", "when", "loop", "repeat",
+            "until", "p()", "a:",
         ]), 0..30),
     ) {
         let text = words.join(" ");

@@ -25,7 +25,9 @@ impl Analyze for FirstWord {
         let first = text.trim_ascii_start().split(|byte| !byte.is_ascii_alphabetic()).next();
         let word = String::from_utf8_lossy(first.unwrap_or_default()).to_ascii_uppercase();
         let action = match word.as_str() {
-            "SELECT" | "CALL" => Does::Select,
+            "SELECT" => Does::Select,
+            "CALL" => Does::Execute,
+            "PREPARE" => Does::Session,
             "INSERT" => Does::Insert,
             "DELETE" => Does::Delete,
             "BEGIN" | "COMMIT" | "ROLLBACK" => Does::Transaction,

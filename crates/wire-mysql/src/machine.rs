@@ -22,12 +22,12 @@ mod login;
 mod server;
 mod statement;
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
 use tidegate_event::{Analysis, Ending, Status};
-use tidegate_sql::mysql::Charset;
+use tidegate_sql::mysql::{Charset, Settings};
 use tidegate_wire::{Fault, Whose};
 
 pub(crate) use statement::Known;
@@ -77,11 +77,22 @@ struct Op<R> {
     receipt: R,
 }
 
+/// What was prepared in SQL: what it does, in which database, read in which way.
+struct ByName {
+    analysis: Arc<Analysis>,
+    database: String,
+    settings: Settings,
+}
+
 /// What is known of the session's state.
 struct Session<R> {
     /// The flags that both sides agreed on.
     capabilities: u64,
     statements: Statements<R>,
+    /// A statement may have been prepared in SQL that changes the database or the character set.
+    prepared_in_doubt: bool,
+    /// What was prepared in SQL, by name.
+    named: HashMap<String, ByName>,
     /// The statement that MariaDB's number -1 means.
     last_prepared: Option<u32>,
     /// Status flags of the server's last OK or EOF.
@@ -123,6 +134,8 @@ impl<R: Clone> Machine<R> {
         let session = Session {
             capabilities: 0,
             statements: Statements::new(config.limits.statements_bytes_max),
+            prepared_in_doubt: false,
+            named: HashMap::new(),
             last_prepared: None,
             status: 0,
             charset: Charset::Other,

@@ -31,21 +31,7 @@ const BEFORE_KIND: [&str; 12] = [
 /// Notes what a `CREATE`, `ALTER`, `DROP` or `RENAME` does; `tokens` begin behind the verb.
 pub(super) fn statement(verb: &str, mut tokens: Tokens<'_>, to: &mut Found) {
     let verb_kind = verb.to_ascii_lowercase();
-    loop {
-        tokens.skip(&BEFORE_KIND);
-        // `ALGORITHM = x`, `DEFINER = y`, `SQL SECURITY z` of views and routines.
-        if tokens.take("ALGORITHM") {
-            tokens.take_token(&Token::Eq);
-            tokens.next();
-        } else if tokens.take("DEFINER") {
-            tokens.take_token(&Token::Eq);
-            skip_account(&mut tokens);
-        } else if tokens.take_all(&["SQL", "SECURITY"]) {
-            tokens.next();
-        } else {
-            break;
-        }
-    }
+    skip_before_kind(&mut tokens);
     let Some(object) = tokens.word() else {
         to.kind(verb_kind);
         return to.unknown("it names no kind of object");
@@ -98,6 +84,25 @@ pub(super) fn statement(verb: &str, mut tokens: Tokens<'_>, to: &mut Found) {
         _ => {
             to.add(Action::Ddl);
             to.unknown("an object of a kind that is not known");
+        }
+    }
+}
+
+/// Takes what stands between the verb and the kind of object.
+pub(super) fn skip_before_kind(tokens: &mut Tokens<'_>) {
+    loop {
+        tokens.skip(&BEFORE_KIND);
+        // `ALGORITHM = x`, `DEFINER = y`, `SQL SECURITY z` of views and routines.
+        if tokens.take("ALGORITHM") {
+            tokens.take_token(&Token::Eq);
+            tokens.next();
+        } else if tokens.take("DEFINER") {
+            tokens.take_token(&Token::Eq);
+            skip_account(tokens);
+        } else if tokens.take_all(&["SQL", "SECURITY"]) {
+            tokens.next();
+        } else {
+            return;
         }
     }
 }
@@ -259,9 +264,11 @@ fn body(mut tokens: Tokens<'_>, to: &mut Found) {
     statement_behind(tokens, to);
 }
 
-/// What a routine's body does is no effect of making it, where the body is one statement. A compound one
-/// ends at a semicolon that only the server's grammar could tell.
+/// What a routine's body does is no effect of making it, where the end of the body is found.
 fn routine(tokens: Tokens<'_>, to: &mut Found) {
+    if to.delimited && to.depth == 0 {
+        return;
+    }
     let compound = ["BEGIN", "IF", "CASE", "LOOP", "WHILE", "REPEAT", "FOR", "DECLARE"];
     if compound.iter().any(|word| tokens.has(word) && !is_header(&tokens, word)) {
         to.unknown("the body of a routine with several statements");

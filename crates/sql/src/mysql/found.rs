@@ -8,7 +8,7 @@ use tidegate_event::{Action, Effect, Relation};
 use super::lexer::{self, Item, Lexed};
 use super::names::Tokens;
 use super::touches::{self, Touch};
-use super::{Settings, admin};
+use super::{Settings, admin, routine};
 
 /// Statements in one text; more are unknown.
 const STATEMENTS_MAX: usize = 4096;
@@ -26,6 +26,8 @@ pub(super) struct Found {
     pub settings: Settings,
     /// Statements that the one at hand stands in.
     pub depth: u8,
+    /// The statement at hand is the definition of a routine, and its end was found.
+    pub delimited: bool,
     /// Within SQL in a string.
     nested: bool,
 }
@@ -39,6 +41,7 @@ impl Found {
             literals_matter: false,
             settings,
             depth: 0,
+            delimited: false,
             nested: false,
         }
     }
@@ -99,7 +102,10 @@ impl Found {
 
     /// Notes what all statements of a text do.
     pub fn statements(&mut self, lexed: &Lexed, text: &[u8]) {
-        let pieces = split(&lexed.items);
+        let Split { pieces, not_found } = split(&lexed.items);
+        if not_found {
+            self.unknown("a routine whose body has no end that is found");
+        }
         if pieces.len() > STATEMENTS_MAX {
             self.kind("unknown");
             return self.unknown(format!("it has more than {STATEMENTS_MAX} statements"));
@@ -107,6 +113,7 @@ impl Found {
         let count = pieces.len();
         for (at, piece) in pieces.into_iter().enumerate() {
             let before = self.effects.len();
+            self.delimited = !not_found && routine::definition(piece).is_some();
             self.statement(piece);
             if self.effects.len() == before && self.effects.is_empty() {
                 // No statement that runs may be without an effect to decide on.
@@ -142,8 +149,30 @@ impl Found {
     }
 }
 
-/// The statements of a text, without empty ones.
-pub(super) fn split(items: &[Item]) -> Vec<&[Item]> {
-    let pieces = items.split(|item| item.token == Token::SemiColon);
-    pieces.filter(|piece| !piece.is_empty()).collect()
+/// The statements of a text.
+pub(super) struct Split<'a> {
+    /// All, without empty ones.
+    pub pieces: Vec<&'a [Item]>,
+    /// Whether one is the definition of a routine whose end is not found: that and what follows is split
+    /// at every semicolon.
+    pub not_found: bool,
+}
+
+/// Tells the statements of a text apart.
+pub(super) fn split(items: &[Item]) -> Split<'_> {
+    let (mut pieces, mut rest, mut not_found) = (Vec::new(), items, false);
+    while !rest.is_empty() {
+        let definition = if not_found { None } else { routine::definition(rest) };
+        not_found |= matches!(definition, Some(Err(_)));
+        let length = match definition {
+            Some(Ok(length)) => length,
+            _ => rest.iter().position(|item| item.token == Token::SemiColon).unwrap_or(rest.len()),
+        };
+        let (piece, behind) = rest.split_at_checked(length).unwrap_or((rest, &[]));
+        if !piece.is_empty() {
+            pieces.push(piece);
+        }
+        rest = behind.split_first().map_or(behind, |(_, behind)| behind);
+    }
+    Split { pieces, not_found }
 }

@@ -272,7 +272,7 @@ impl<R: Clone> Machine<R> {
             value::attributes(held.body())
                 .map_err(|Malformed| Fault::client("the attributes of its COM_QUERY do not read"))?
         };
-        let known = self.text(text, held);
+        let known = self.run_by_name(self.text(text, held));
         let operation = known.operation(Via::Simple, String::new(), parameters);
         Ok(self.ask_command(held, operation, Then::Text(Awaiting::First, known)))
     }

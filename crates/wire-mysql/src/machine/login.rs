@@ -317,6 +317,7 @@ impl<R: Clone> Machine<R> {
         session.charset = charset::of_collation(who.collation);
         session.database = Some(who.database);
         session.statements.clear();
+        session.named.clear();
         session.last_prepared = None;
         let read = read.map_err(|Malformed| Fault::server("the OK of its login does not read"))?;
         session.status = read.status;

@@ -433,6 +433,7 @@ impl<R: Clone> Machine<R> {
             Then::InitDb(_) => {}
             Then::ResetConnection => {
                 self.session.statements.clear();
+                self.session.named.clear();
                 self.session.last_prepared = None;
             }
         }

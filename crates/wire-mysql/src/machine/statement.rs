@@ -15,9 +15,11 @@ use tidegate_event::{
     Action as Does, Analysis, Effect, Lineage, Operation, Parameter, Relation, Rows, Statement,
     StatementKind, Unknown, Via,
 };
-use tidegate_sql::mysql::{Charset, Server, Settings, Touch, Touches, charset_of_name, touches};
+use tidegate_sql::mysql::{
+    Charset, Named, Server, Settings, Touch, Touches, charset_of_name, touches,
+};
 
-use super::Machine;
+use super::{ByName, Machine};
 use crate::message::ok;
 
 /// A text as it is recorded.
@@ -111,6 +113,46 @@ static QUOTES_IN_DOUBT: LazyLock<Arc<Analysis>> = LazyLock::new(|| {
 static DATABASE_IN_DOUBT: LazyLock<Arc<Analysis>> =
     LazyLock::new(|| unknown("an earlier statement may have changed the database"));
 
+/// Most statements of SQL's own that are held in a session; others are unknown when they run.
+const NAMED_MAX: usize = 64;
+
+impl<R: Clone> Machine<R> {
+    /// Where a command runs what was prepared in SQL, what that does, if nothing that it hangs on has
+    /// changed since.
+    pub(super) fn run_by_name(&self, mut known: Known) -> Known {
+        if let Named::Executes(name) = &known.touches.named
+            && let Some(held) = self.session.named.get(name)
+            && self.session.database.as_ref() == Some(&held.database)
+            && self.settings() == held.settings
+        {
+            known.analysis = Arc::clone(&held.analysis);
+        }
+        known
+    }
+
+    /// Notes what was prepared in SQL. What runs under a name is what the last `PREPARE` gave it; where
+    /// anything may have given names, none is known.
+    fn note_named(&mut self, known: &Known, failed: bool) {
+        let settings = self.settings();
+        let session = &mut self.session;
+        match &known.touches.named {
+            Named::No | Named::Executes(_) => {}
+            Named::Doubt => session.named.clear(),
+            Named::Prepares(name) => {
+                session.named.remove(name);
+                let Some(database) = session.database.clone() else { return };
+                let plain = known.analysis.unknown.is_none() && !known.touches.prepares;
+                if !failed && plain && session.named.len() < NAMED_MAX {
+                    let mut analysis = (*known.analysis).clone();
+                    analysis.kinds = vec![StatementKind("execute".to_owned())];
+                    let analysis = Arc::new(analysis);
+                    session.named.insert(name.clone(), ByName { analysis, database, settings });
+                }
+            }
+        }
+    }
+}
+
 impl<R: Clone> Machine<R> {
     /// A text that is there as a whole.
     pub(super) fn known(&self, text: &[u8]) -> Known {
@@ -189,10 +231,19 @@ impl<R: Clone> Machine<R> {
     /// Notes what a text that has run has changed. Of several statements that failed together some may
     /// have run.
     pub(super) fn touch(&mut self, known: &Known, failed: bool) {
+        self.note_named(known, failed);
         let session = &mut self.session;
+        // A routine that failed may have prepared something before.
+        session.prepared_in_doubt |= known.touches.prepares;
         let whole = known.analysis.kinds.len() == 1 && known.analysis.unknown.is_none();
         if failed && whole {
             return;
+        }
+        if known.touches.executes && session.prepared_in_doubt {
+            session.charset = Charset::Other;
+            if !session.told_database {
+                session.database = None;
+            }
         }
         match &known.touches.database {
             Touch::Keeps => {}

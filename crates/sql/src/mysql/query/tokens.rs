@@ -126,6 +126,11 @@ fn rewrite(rest: &[Token], tables_of_update: bool, to: &mut Prepared) -> usize {
         }
         Some("INTO") if rest.get(1).is_some_and(is_user_variable) => variables_length(rest),
         Some("ROWS") if words(&["ROWS", "EXAMINED"]) => 3,
+        Some("MOD") if is_infix(to.tokens.last(), rest.get(1)) => {
+            to.tokens.push(Token::Mod);
+            1
+        }
+        Some("CYCLE") if to.tokens.last() == Some(&Token::RParen) => cycle_length(rest),
         _ => 0,
     }
 }
@@ -152,6 +157,30 @@ fn lock_length(rest: &[Token]) -> usize {
 
 fn is_lock_option(word: &str) -> bool {
     matches!(word, "NOWAIT" | "WAIT" | "SKIP" | "FOR" | "LOCK" | "INTO" | "UNION")
+}
+
+/// Whether a reserved word between the two is an operator, and not a function.
+fn is_infix(before: Option<&Token>, next: Option<&Token>) -> bool {
+    match before {
+        Some(
+            Token::Number(..)
+            | Token::SingleQuotedString(_)
+            | Token::Placeholder(_)
+            | Token::RParen,
+        ) => true,
+        Some(Token::Word(_)) => next != Some(&Token::LParen),
+        _ => false,
+    }
+}
+
+/// `CYCLE a, b RESTRICT` behind a common table expression; 0 for another text.
+fn cycle_length(rest: &[Token]) -> usize {
+    let names = rest.iter().skip(1);
+    let names = names.take_while(|token| {
+        **token == Token::Comma || matches!(token, Token::Word(_)) && !is_word(token, "RESTRICT")
+    });
+    let end = 1 + names.count();
+    if rest.get(end).is_some_and(|token| is_word(token, "RESTRICT")) { end + 1 } else { 0 }
 }
 
 /// `INTO OUTFILE '..'` with its options.
