@@ -50,7 +50,7 @@ fn what_was_recorded_is_decided_again_as_it_was_or_as_other_policies_say() {
         add,
         "DELETE FROM notes",
         "SELECT id FROM notes WHERE note = 'note 1'",
-        "selct 1",
+        "nonsense 1",
     ];
     lab.sql(Who::Service, &statements).unwrap();
     let records = records(&lab);

@@ -103,7 +103,7 @@ const ROWS: &[(&str, &str, &str, &str, &str)] = &[
     ("an address", "select email from c", "allow", "{}", "unchanged"),
     ("a filter", "select 1 from c where ssn = $1", "allow", "{}", "passed, would be refused"),
     ("honey", "select 1 from honey", "allow", "{}", "would raise an alert"),
-    ("what does not parse", "selct 1", "allow", "{}", "passed, would be refused"),
+    ("what does not parse", "nonsense 1", "allow", "{}", "passed, would be refused"),
     ("passed open", "select 1 from t", "passed_open", "{}", "unchanged"),
     (
         "another executable",
