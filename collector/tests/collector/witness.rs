@@ -213,8 +213,10 @@ async fn an_agent_that_holds_more_stops_a_log_that_was_set_back() {
         } else {
             held.checkpoint = shown;
         }
-        home.hello(&running, &pass, held).await;
+        // Held open: who hangs up at once may not have been heard.
+        let wire = home.hello(&running, &pass, held).await;
         let error = format!("{:#}", within(running.failed()).await);
+        drop(wire);
         assert!(error.contains("agent a holds"), "{error}");
         assert!(running.stop().await.is_ok());
         let error = format!("{:#}", serve::start(&home.config).await.err().unwrap());
