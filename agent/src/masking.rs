@@ -17,12 +17,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, OnceLock};
 
 use tidegate_event::{Mode, Relation};
-use tidegate_mask::{Detectors, Mask, ProtectedColumn, Protection, Secret, Unresolved};
+use tidegate_mask::{Detectors, ProtectedColumn, Protection, Secret, Unresolved};
 use tidegate_policy::ProtectedColumn as PolicyColumn;
 use tidegate_sql::{Catalogue, KnownRelation, RelationKind};
 
 use crate::catalogue::{Paths, Reading};
-use crate::config::masking::{DetectorName, MaskConfig, UnresolvedConfig};
+use crate::config::masking::DetectorName;
 use crate::config::{CatalogueConfig, Config, TargetConfig};
 use crate::mask_key;
 
@@ -85,11 +85,7 @@ pub fn of(config: &Config) -> anyhow::Result<Vec<Option<Arc<TargetMasking>>>> {
 impl TargetMasking {
     fn new(target: &TargetConfig, secret: &Secret) -> anyhow::Result<Self> {
         let columns: Vec<ProtectedColumn> = columns_of(target).collect();
-        let unresolved = match target.masking.unresolved {
-            UnresolvedConfig::Withhold => Unresolved::Withhold,
-            UnresolvedConfig::Detect => Unresolved::Detect,
-            UnresolvedConfig::Clear => Unresolved::Clear,
-        };
+        let unresolved = target.masking.unresolved;
         let detectors = detectors_of(&target.masking.detectors);
         let protection = Protection::new(columns.clone(), detectors, unresolved, Some(secret))
             .map_err(|error| anyhow::anyhow!("target {}: {error}", target.name))?;
@@ -206,19 +202,12 @@ fn ancestors(child: u32, parents: &BTreeMap<u32, Vec<u32>>) -> BTreeSet<u32> {
 
 fn columns_of(target: &TargetConfig) -> impl Iterator<Item = ProtectedColumn> + '_ {
     target.protect.iter().flat_map(|entry| {
-        let mask = match entry.mask {
-            MaskConfig::Redact => Mask::Redact,
-            MaskConfig::Partial { keep_last } => Mask::Partial { keep_last },
-            MaskConfig::Hash => Mask::Hash,
-            MaskConfig::Tokenise => Mask::Tokenise,
-            MaskConfig::Null => Mask::Null,
-        };
         entry.columns.iter().map(move |column| ProtectedColumn {
             schema: column.schema.clone(),
             relation: column.relation.clone(),
             column: column.column.clone(),
             class: entry.class.clone(),
-            mask,
+            mask: entry.mask,
         })
     })
 }

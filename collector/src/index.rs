@@ -13,7 +13,6 @@ mod schema;
 pub use self::apply::sentence;
 
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use anyhow::Context as _;
 use rusqlite::{Connection, OpenFlags, OptionalExtension as _, params};
@@ -21,12 +20,11 @@ use tidegate_event::{ChainId, Seq};
 use tidegate_segment::os::OsFiles;
 use tidegate_segment::{Bound, Log};
 
+use crate::db::BUSY_WAIT;
 use crate::log::{self, Reader};
 
 /// Entries in one transaction.
 pub const ENTRIES_PER_TRANSACTION_MAX: u64 = 4096;
-
-const BUSY_WAIT: Duration = Duration::from_secs(10);
 
 /// The index, open for writing.
 pub struct Index {

@@ -15,6 +15,7 @@ pub mod bundle;
 pub mod cli;
 pub mod clock;
 pub mod config;
+mod db;
 pub mod export;
 pub mod files;
 pub mod http;

@@ -6,8 +6,7 @@
 //! the log.
 
 use std::path::Path;
-use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::sync::MutexGuard;
 
 use anyhow::Context as _;
 use rusqlite::{Connection, OptionalExtension as _, params};
@@ -16,11 +15,11 @@ use tidegate_proto::audit::v1::Administration;
 
 use crate::acts::{self, Act, Waiting};
 use crate::clock::{self, signed_ns};
+use crate::db::Db;
 
 /// How long an enrolment token is good where nothing else is said.
 pub const TOKEN_SECONDS: u64 = 3600;
 
-const BUSY_WAIT: Duration = Duration::from_secs(10);
 const TOKEN_BYTES: usize = 32;
 
 const SCHEMA: &str = "
@@ -49,7 +48,7 @@ const SCHEMA: &str = "
 
 /// The database, shared by threads.
 pub struct State {
-    db: Mutex<Connection>,
+    db: Db,
 }
 
 /// An enrolled agent.
@@ -96,20 +95,11 @@ pub struct Fork<'a> {
 impl State {
     /// Opens it, and makes it where it isn't there.
     pub fn open(path: &Path) -> anyhow::Result<Self> {
-        let open = || -> rusqlite::Result<Connection> {
-            let db = Connection::open(path)?;
-            db.busy_timeout(BUSY_WAIT)?;
-            db.pragma_update(None, "journal_mode", "WAL")?;
-            db.pragma_update(None, "synchronous", "FULL")?;
-            db.execute_batch(SCHEMA)?;
-            Ok(db)
-        };
-        let db = open().with_context(|| format!("cannot open {}", path.display()))?;
-        Ok(Self { db: Mutex::new(db) })
+        Ok(Self { db: Db::open(path, SCHEMA)? })
     }
 
     fn db(&self) -> MutexGuard<'_, Connection> {
-        self.db.lock().unwrap_or_else(PoisonError::into_inner)
+        self.db.lock()
     }
 
     /// Makes a token for one enrolment of this agent; only its hash is kept.

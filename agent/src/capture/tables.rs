@@ -39,6 +39,23 @@ pub struct Rule {
     pub exempt: Vec<u32>,
 }
 
+impl Rule {
+    /// One destination, whole, for one user id: what it is led to stays closed while the agent is silent.
+    pub fn closed(id: u32, addr: IpAddr, port: u16, uid: u32) -> Self {
+        Self {
+            id,
+            addr,
+            prefix: if addr.is_ipv4() { 32 } else { 128 },
+            port,
+            uids: vec![uid],
+            open_on_failure: false,
+            open_ms_max: 0,
+            everyone: false,
+            exempt: Vec::new(),
+        }
+    }
+}
+
 /// Who the gate is.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Gate {
@@ -213,19 +230,8 @@ mod tests {
     use super::*;
 
     fn rule(id: u32, addr: &str, prefix: u8, port: u16, uids: &[u32]) -> Rule {
-        let addr = addr.parse().unwrap();
-        let uids = uids.to_vec();
-        Rule {
-            id,
-            addr,
-            prefix,
-            port,
-            uids,
-            open_on_failure: false,
-            open_ms_max: 0,
-            everyone: false,
-            exempt: Vec::new(),
-        }
+        let rule = Rule::closed(id, addr.parse().unwrap(), port, 0);
+        Rule { prefix, uids: uids.to_vec(), ..rule }
     }
 
     #[test]

@@ -1,9 +1,9 @@
 //! What is protected at a target, in words.
 
 use tidegate_event::Mode;
+use tidegate_mask::{Mask, Unresolved};
 
 use crate::config::TargetConfig;
-use crate::config::masking::{MaskConfig, UnresolvedConfig};
 
 /// What leaves masked, and what becomes of what can't be told.
 pub(super) fn words(target: &TargetConfig) -> Vec<String> {
@@ -32,30 +32,30 @@ pub(super) fn words(target: &TargetConfig) -> Vec<String> {
         words.push(format!("  Looked for in all values that pass, and masked: {found}."));
     }
     match (target.masking.unresolved, target.protect.is_empty()) {
-        (UnresolvedConfig::Withhold, _) => words.push(
+        (Unresolved::Withhold, _) => words.push(
             "  Results of which it can't be told whether protected columns are in them are withheld."
                 .to_owned(),
         ),
-        (UnresolvedConfig::Detect, _) => words.push(
+        (Unresolved::Detect, _) => words.push(
             "  Results of which it can't be told: masked is only what is found so.".to_owned(),
         ),
-        (UnresolvedConfig::Clear, false) => words.push(
+        (Unresolved::Clear, false) => words.push(
             "  Results of which it can't be told whether protected columns are in them pass as they \
              are."
                 .to_owned(),
         ),
-        (UnresolvedConfig::Clear, true) => {}
+        (Unresolved::Clear, true) => {}
     }
     words
 }
 
-fn mask_words(mask: MaskConfig) -> String {
+fn mask_words(mask: Mask) -> String {
     match mask {
-        MaskConfig::Redact => "a fixed text stands in their place".to_owned(),
-        MaskConfig::Partial { keep_last } => format!("the last {keep_last} characters stay"),
-        MaskConfig::Hash => "a keyed hash stands in their place".to_owned(),
-        MaskConfig::Tokenise => "another value of the same form stands in their place".to_owned(),
-        MaskConfig::Null => "NULL stands in their place".to_owned(),
+        Mask::Redact => "a fixed text stands in their place".to_owned(),
+        Mask::Partial { keep_last } => format!("the last {keep_last} characters stay"),
+        Mask::Hash => "a keyed hash stands in their place".to_owned(),
+        Mask::Tokenise => "another value of the same form stands in their place".to_owned(),
+        Mask::Null => "NULL stands in their place".to_owned(),
     }
 }
 
@@ -65,7 +65,7 @@ pub(super) fn warnings(target: &TargetConfig, warnings: &mut Vec<String>) {
     if target.protect.is_empty() {
         return;
     }
-    if target.masking.unresolved != UnresolvedConfig::Withhold {
+    if target.masking.unresolved != Unresolved::Withhold {
         warnings.push(format!(
             "target \"{name}\" has protected columns, and results that can't be told are not \
              withheld: protected values may pass"

@@ -9,6 +9,8 @@
 
 use std::path::PathBuf;
 
+use tidegate_mask::{Mask, Unresolved};
+
 /// How often the catalogue is read anew, in seconds. DDL that passes the gate does not wait for it.
 pub const REFRESH_SECONDS_DEFAULT: u64 = 60;
 
@@ -44,7 +46,7 @@ pub struct ProtectConfig {
     /// The columns.
     pub columns: Vec<ProtectedColumn>,
     /// What becomes of their values.
-    pub mask: MaskConfig,
+    pub mask: Mask,
 }
 
 /// One protected column.
@@ -56,24 +58,6 @@ pub struct ProtectedColumn {
     pub relation: String,
     /// Its name.
     pub column: String,
-}
-
-/// What becomes of a protected value.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum MaskConfig {
-    /// A fixed text in its place.
-    Redact,
-    /// Its last characters stay.
-    Partial {
-        /// How many characters.
-        keep_last: u8,
-    },
-    /// A keyed hash of it.
-    Hash,
-    /// Another value of the same form, the same for the same value.
-    Tokenise,
-    /// NULL in its place.
-    Null,
 }
 
 /// What is looked for in values of which it can't be told where they come from.
@@ -111,24 +95,13 @@ impl DetectorName {
     }
 }
 
-/// What becomes of a result of which it can't be told whether protected columns are in it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum UnresolvedConfig {
-    /// The client does not get it.
-    Withhold,
-    /// What the detectors find in it is masked.
-    Detect,
-    /// It passes as it is.
-    Clear,
-}
-
 /// How a target's results are masked.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct MaskingConfig {
     /// What is looked for where lineage can't tell.
     pub detectors: Vec<DetectorName>,
     /// What becomes of what can't be told.
-    pub unresolved: UnresolvedConfig,
+    pub unresolved: Unresolved,
 }
 
 /// The agent's own connection to a target's databases, by which it learns what they hold.
@@ -189,19 +162,7 @@ pub(crate) fn identifier(text: &str) -> Option<(String, &str)> {
         let (name, behind) = text.split_at_checked(end)?;
         return Some((name.to_ascii_lowercase(), behind));
     };
-    let mut name = String::new();
-    let mut rest = quoted;
-    loop {
-        let (before, behind) = rest.split_once('"')?;
-        name.push_str(before);
-        match behind.strip_prefix('"') {
-            Some(more) => {
-                name.push('"');
-                rest = more;
-            }
-            None => return Some((name, behind)),
-        }
-    }
+    tidegate_event::unquote(quoted)
 }
 
 #[cfg(test)]

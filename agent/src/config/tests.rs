@@ -5,7 +5,9 @@ use std::path::Path;
 
 use tidegate_event::{Durability, Mode, OnFailure, TargetName};
 
-use super::masking::{DetectorName, MaskConfig, UnresolvedConfig};
+use tidegate_mask::{Mask, Unresolved};
+
+use super::masking::DetectorName;
 use super::{Accounts, ClientTls, Config, Destination, Earlier, Reach, ServerTls, StrictDefault};
 
 /// A host with one user.
@@ -441,16 +443,16 @@ fn what_is_protected_says_what_it_means() {
     );
     let config = parse(dir.path(), &format!("{HEAD}{text}")).unwrap();
     let [t, o] = config.targets.as_slice() else { panic!("two targets") };
-    let masks: Vec<MaskConfig> = t.protect.iter().map(|entry| entry.mask).collect();
-    assert_eq!(masks, [MaskConfig::Partial { keep_last: 4 }, MaskConfig::Hash]);
+    let masks: Vec<Mask> = t.protect.iter().map(|entry| entry.mask).collect();
+    assert_eq!(masks, [Mask::Partial { keep_last: 4 }, Mask::Hash]);
     let columns: Vec<String> = t.protect[0].columns.iter().map(ToString::to_string).collect();
     assert_eq!(columns, ["c.ssn", "s.c.x"]);
-    assert_eq!(t.masking.unresolved, UnresolvedConfig::Withhold);
+    assert_eq!(t.masking.unresolved, Unresolved::Withhold);
     let catalogue = t.catalogue.as_ref().unwrap();
     assert_eq!((catalogue.user.as_str(), catalogue.refresh_ms), ("u", 60_000));
     assert_eq!(catalogue.password_file, Some(dir.path().join("pw")));
     assert!(o.protect.is_empty() && o.catalogue.is_none());
-    assert_eq!(o.masking.unresolved, UnresolvedConfig::Detect);
+    assert_eq!(o.masking.unresolved, Unresolved::Detect);
     assert_eq!(o.masking.detectors, DetectorName::ALL);
 }
 

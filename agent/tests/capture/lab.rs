@@ -2,7 +2,7 @@
 
 use std::fs::{self, File};
 use std::io::{Read as _, Write as _};
-use std::net::{IpAddr, SocketAddr, TcpListener};
+use std::net::{SocketAddr, TcpListener};
 use std::os::fd::FromRawFd as _;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
@@ -70,20 +70,7 @@ impl Lab {
 
     /// A closed rule for the protected user id.
     pub fn rule(&self, id: u32, addr: &str, port: u16) -> Rule {
-        let addr: IpAddr = addr.parse().unwrap();
-        let prefix = if addr.is_ipv4() { 32 } else { 128 };
-        let uids = vec![self.uid];
-        Rule {
-            id,
-            addr,
-            prefix,
-            port,
-            uids,
-            open_on_failure: false,
-            open_ms_max: 0,
-            everyone: false,
-            exempt: Vec::new(),
-        }
+        Rule::closed(id, addr.parse().unwrap(), port, self.uid)
     }
 
     /// The gate's listeners. Bound after the hooks are there, as the agent does.

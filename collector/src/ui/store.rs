@@ -7,8 +7,7 @@
 //! Nothing here is evidence: looks, sign-offs and the making of links are acts in the log (`looks`).
 
 use std::path::Path;
-use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::sync::MutexGuard;
 
 use anyhow::Context as _;
 use rusqlite::{Connection, OptionalExtension as _, Row, params};
@@ -16,6 +15,7 @@ use sha2::{Digest as _, Sha256};
 
 use super::roles::{Role, Scope};
 use crate::clock::signed_ns;
+use crate::db::Db;
 
 /// How long a one-time link is good.
 pub const LINK_SECONDS: u64 = 600;
@@ -27,7 +27,6 @@ pub const SESSION_SECONDS_MAX: u64 = 8 * 60 * 60;
 pub const SESSIONS_PER_ACCOUNT_MAX: usize = 4;
 
 const TOKEN_BYTES: usize = 32;
-const BUSY_WAIT: Duration = Duration::from_secs(10);
 const SECOND_NS: u64 = 1_000_000_000;
 
 const SCHEMA: &str = "
@@ -86,26 +85,17 @@ pub struct OpenSession {
 
 /// The database, shared by threads.
 pub struct Store {
-    db: Mutex<Connection>,
+    db: Db,
 }
 
 impl Store {
     /// Opens it, and makes it where it isn't there.
     pub fn open(path: &Path) -> anyhow::Result<Self> {
-        let open = || -> rusqlite::Result<Connection> {
-            let db = Connection::open(path)?;
-            db.busy_timeout(BUSY_WAIT)?;
-            db.pragma_update(None, "journal_mode", "WAL")?;
-            db.pragma_update(None, "synchronous", "FULL")?;
-            db.execute_batch(SCHEMA)?;
-            Ok(db)
-        };
-        let db = open().with_context(|| format!("cannot open {}", path.display()))?;
-        Ok(Self { db: Mutex::new(db) })
+        Ok(Self { db: Db::open(path, SCHEMA)? })
     }
 
     fn db(&self) -> MutexGuard<'_, Connection> {
-        self.db.lock().unwrap_or_else(PoisonError::into_inner)
+        self.db.lock()
     }
 
     /// Makes a one-time link's token.

@@ -129,7 +129,7 @@ async fn the_exam_pack_holds_every_artifact_and_never_says_compliant() {
         assert!(artifact["produces_evidence_for"].as_str().unwrap().len() > 20, "{id}");
     }
     assert_eq!(pack["sample"]["entries"].as_array().unwrap().len(), 4);
-    assert_eq!(emil.get(&format!("/exam/csv/XXX-01?{query}")).await.status, 404);
+    assert_eq!(emil.get(&format!("/exam/csv/OTHER-01?{query}")).await.status, 404);
     let foot = between(&page, "print-foot", "</div>");
     assert!(foot.contains("test.example/log") && foot.contains("root "));
 }

@@ -14,6 +14,7 @@ pub mod limits;
 mod lineage;
 mod operation;
 mod outcome;
+mod quoted;
 mod target;
 
 pub use capture::{Capture, Executable, Principal, Process};
@@ -22,4 +23,5 @@ pub use id::{ChainId, Digest, IdError, Seq, SessionId};
 pub use lineage::{ColumnRef, Later, Lineage, Output, Rows, Shown, Sources, ValueAt, ValueUse};
 pub use operation::{Cancel, FunctionCall, Login, Operation, Parameter, Statement, Via};
 pub use outcome::{Copied, Ending, Masked, Outcome, Status, Stopped};
+pub use quoted::unquote;
 pub use target::{Durability, Mode, OnFailure, Protocol, TargetName};

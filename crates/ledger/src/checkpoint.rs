@@ -7,12 +7,9 @@
 //! Limits: [`NOTE_BYTES_MAX`], [`SIGNATURES_MAX`]; Ed25519 (type 1) only; extension lines are
 //! read over.
 
-use std::fmt;
-use std::str::FromStr;
-
 use base64ct::{Base64, Encoding as _};
 
-pub use crate::note::{NOTE_BYTES_MAX, SIGNATURES_MAX};
+pub use crate::note::{NOTE_BYTES_MAX, NamedKey, SIGNATURES_MAX};
 use crate::{Hash, SigningKey, note, signing};
 
 const ED25519: u8 = 1;
@@ -60,56 +57,14 @@ pub enum CheckpointError {
 }
 
 /// A log's public key, with the name that it signs under.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct VerifierKey {
-    name: String,
-    key: [u8; 32],
-}
-
-impl VerifierKey {
-    /// A key of that name.
-    pub fn new(name: &str, key: [u8; 32]) -> Result<Self, CheckpointError> {
-        note::check_name(name)?;
-        Ok(Self { name: name.to_owned(), key })
-    }
-
-    /// The name.
-    pub fn name(&self) -> &str {
-        &self.name
-    }
-
-    /// The Ed25519 public key.
-    pub const fn key(&self) -> &[u8; 32] {
-        &self.key
-    }
-
-    /// The four bytes that name the key in a signature line.
-    pub fn key_hash(&self) -> [u8; 4] {
-        note::key_hash(&self.name, ED25519, &self.key)
-    }
-}
-
-impl fmt::Display for VerifierKey {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&note::write_vkey(&self.name, ED25519, &self.key))
-    }
-}
-
-impl FromStr for VerifierKey {
-    type Err = CheckpointError;
-
-    fn from_str(text: &str) -> Result<Self, CheckpointError> {
-        let (name, key) = note::read_vkey(text, ED25519)?;
-        Self::new(name, key)
-    }
-}
+pub type VerifierKey = NamedKey<ED25519>;
 
 /// Makes the signed note; the key signs under the log's origin.
 pub fn sign(key: &SigningKey, checkpoint: &Checkpoint) -> Result<String, CheckpointError> {
     let verifier = VerifierKey::new(&checkpoint.origin, key.verifying_key().to_bytes())?;
     let text = body(checkpoint);
     let signature = signing::sign(key, b"", text.as_bytes());
-    let line = note::line(&verifier.name, verifier.key_hash(), &signature);
+    let line = note::line(verifier.name(), verifier.key_hash(), &signature);
     Ok(format!("{text}\n{line}"))
 }
 
@@ -123,8 +78,11 @@ fn body(checkpoint: &Checkpoint) -> String {
 pub fn open(note: &str, key: &VerifierKey) -> Result<Checkpoint, CheckpointError> {
     let text = verified_text(note, key)?;
     let checkpoint = parse(text)?;
-    if checkpoint.origin != key.name {
-        return Err(CheckpointError::Origin { expected: key.name.clone(), got: checkpoint.origin });
+    if checkpoint.origin != key.name() {
+        return Err(CheckpointError::Origin {
+            expected: key.name().to_owned(),
+            got: checkpoint.origin,
+        });
     }
     Ok(checkpoint)
 }
@@ -134,14 +92,14 @@ fn verified_text<'a>(note: &'a str, key: &VerifierKey) -> Result<&'a str, Checkp
     let (text, lines) = note::split(note)?;
     let mut signed = false;
     for line in lines {
-        if line.name != key.name || line.key_hash != key.key_hash() {
+        if line.name != key.name() || line.key_hash != key.key_hash() {
             continue;
         }
-        signing::verify(&key.key, b"", text.as_bytes(), &line.signature)
-            .map_err(|_| CheckpointError::BadSignature(key.name.clone()))?;
+        signing::verify(key.key(), b"", text.as_bytes(), &line.signature)
+            .map_err(|_| CheckpointError::BadSignature(key.name().to_owned()))?;
         signed = true;
     }
-    if signed { Ok(text) } else { Err(CheckpointError::NotSigned(key.name.clone())) }
+    if signed { Ok(text) } else { Err(CheckpointError::NotSigned(key.name().to_owned())) }
 }
 
 /// Reads the checkpoint of a note, whoever signed it: for its origin, before a key is chosen.

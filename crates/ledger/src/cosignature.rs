@@ -8,58 +8,14 @@
 //! Cannot do: say that the time is right; it is the witness's clock.
 //! Limits: Ed25519 (type 4) only; ML-DSA-44 lines are passed over as unknown.
 
-use std::fmt;
-use std::str::FromStr;
-
 use crate::checkpoint::CheckpointError;
+use crate::note::NamedKey;
 use crate::{SigningKey, note, signing};
 
 const COSIGNATURE_V1: u8 = 4;
 
 /// A witness's public key, with the name that it signs under.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct WitnessKey {
-    name: String,
-    key: [u8; 32],
-}
-
-impl WitnessKey {
-    /// A key of that name.
-    pub fn new(name: &str, key: [u8; 32]) -> Result<Self, CheckpointError> {
-        note::check_name(name)?;
-        Ok(Self { name: name.to_owned(), key })
-    }
-
-    /// The name.
-    pub fn name(&self) -> &str {
-        &self.name
-    }
-
-    /// The Ed25519 public key.
-    pub const fn key(&self) -> &[u8; 32] {
-        &self.key
-    }
-
-    /// The four bytes that name the key in a signature line.
-    pub fn key_hash(&self) -> [u8; 4] {
-        note::key_hash(&self.name, COSIGNATURE_V1, &self.key)
-    }
-}
-
-impl fmt::Display for WitnessKey {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&note::write_vkey(&self.name, COSIGNATURE_V1, &self.key))
-    }
-}
-
-impl FromStr for WitnessKey {
-    type Err = CheckpointError;
-
-    fn from_str(text: &str) -> Result<Self, CheckpointError> {
-        let (name, key) = note::read_vkey(text, COSIGNATURE_V1)?;
-        Self::new(name, key)
-    }
-}
+pub type WitnessKey = NamedKey<COSIGNATURE_V1>;
 
 /// One witness's word.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -105,7 +61,7 @@ pub fn taken_from_answer(
     judge(text, &lines, std::slice::from_ref(witness))?;
     let own = lines
         .iter()
-        .filter(|line| line.name == witness.name && line.key_hash == witness.key_hash())
+        .filter(|line| line.name == witness.name() && line.key_hash == witness.key_hash())
         .map(|line| note::line(line.name, line.key_hash, &line.signature))
         .collect::<String>();
     Ok(Some(own).filter(|own| !own.is_empty()))
@@ -120,14 +76,14 @@ fn judge(
     for line in lines {
         let known = witnesses
             .iter()
-            .position(|witness| witness.name == line.name && witness.key_hash() == line.key_hash);
+            .position(|witness| witness.name() == line.name && witness.key_hash() == line.key_hash);
         let Some((at, witness)) = known.and_then(|at| Some((at, witnesses.get(at)?))) else {
             continue;
         };
-        let bad = || CheckpointError::BadSignature(witness.name.clone());
+        let bad = || CheckpointError::BadSignature(witness.name().to_owned());
         let (time, signature) = line.signature.split_first_chunk::<8>().ok_or_else(bad)?;
         let time_s = u64::from_be_bytes(*time);
-        signing::verify(&witness.key, b"", message(text, time_s).as_bytes(), signature)
+        signing::verify(witness.key(), b"", message(text, time_s).as_bytes(), signature)
             .map_err(|_| bad())?;
         if !found.iter().any(|known| known.witness == at) {
             found.push(Cosignature { witness: at, time_s });

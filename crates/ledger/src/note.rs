@@ -4,6 +4,9 @@
 //!
 //! Limits: [`NOTE_BYTES_MAX`], [`SIGNATURES_MAX`].
 
+use std::fmt;
+use std::str::FromStr;
+
 use base64ct::{Base64, Encoding as _};
 use sha2::{Digest as _, Sha256};
 
@@ -55,6 +58,57 @@ pub(crate) fn lines(signatures: &str) -> Result<Vec<Line<'_>>, CheckpointError> 
         lines.push(Line { name, key_hash: *hash, signature: signature.to_vec() });
     }
     Ok(lines)
+}
+
+/// A public key of one kind of signature, with the name that it signs under; written as a vkey.
+///
+/// `KIND` is the signature type of C2SP signed-note: 1 for Ed25519, 4 for a timestamped cosignature.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NamedKey<const KIND: u8> {
+    name: String,
+    key: [u8; 32],
+}
+
+impl<const KIND: u8> NamedKey<KIND> {
+    /// A key of that name.
+    ///
+    /// # Errors
+    ///
+    /// The name can't stand in a note: it is empty, or has white space or a `+`.
+    pub fn new(name: &str, key: [u8; 32]) -> Result<Self, CheckpointError> {
+        check_name(name)?;
+        Ok(Self { name: name.to_owned(), key })
+    }
+
+    /// The name.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// The Ed25519 public key.
+    pub const fn key(&self) -> &[u8; 32] {
+        &self.key
+    }
+
+    /// The four bytes that name the key in a signature line.
+    pub fn key_hash(&self) -> [u8; 4] {
+        key_hash(&self.name, KIND, &self.key)
+    }
+}
+
+impl<const KIND: u8> fmt::Display for NamedKey<KIND> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&write_vkey(&self.name, KIND, &self.key))
+    }
+}
+
+impl<const KIND: u8> FromStr for NamedKey<KIND> {
+    type Err = CheckpointError;
+
+    fn from_str(text: &str) -> Result<Self, CheckpointError> {
+        let (name, key) = read_vkey(text, KIND)?;
+        Self::new(name, key)
+    }
 }
 
 /// One signature line with its newline.

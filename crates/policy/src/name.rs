@@ -77,23 +77,12 @@ fn split(id: &str) -> Option<(String, Vec<String>)> {
 }
 
 fn take(text: &str) -> Option<(String, &str)> {
-    let Some(mut rest) = text.strip_prefix('"') else {
-        let end = text.find(['.', '/', '"']).unwrap_or(text.len());
-        let (name, rest) = text.split_at_checked(end)?;
-        return (!name.is_empty() && !rest.starts_with('"')).then(|| (name.to_owned(), rest));
-    };
-    let mut name = String::new();
-    loop {
-        let (inside, behind) = rest.split_once('"')?;
-        name.push_str(inside);
-        match behind.strip_prefix('"') {
-            Some(more) => {
-                name.push('"');
-                rest = more;
-            }
-            None => return Some((name, behind)),
-        }
+    if let Some(quoted) = text.strip_prefix('"') {
+        return tidegate_event::unquote(quoted);
     }
+    let end = text.find(['.', '/', '"']).unwrap_or(text.len());
+    let (name, rest) = text.split_at_checked(end)?;
+    (!name.is_empty() && !rest.starts_with('"')).then(|| (name.to_owned(), rest))
 }
 
 #[cfg(test)]

@@ -14,12 +14,13 @@ use anyhow::{Context as _, bail, ensure};
 use serde::Deserialize;
 use serde_json::json;
 use tidegate_event::{Login, Mode, Operation, Principal, TargetName, Via};
+use tidegate_mask::Mask;
 use tidegate_policy::{Decision, ProtectedColumn, Verdict};
 
 use super::bench::{self, Bench};
 use super::compile;
 use crate::cli::print;
-use crate::config::masking::{MaskConfig, ProtectedColumn as Column};
+use crate::config::masking::ProtectedColumn as Column;
 use crate::config::{ProtectConfig, read_capped};
 
 /// Largest file with cases, in bytes.
@@ -195,7 +196,7 @@ fn protect(entries: &[Protect]) -> anyhow::Result<Vec<(TargetName, Vec<ProtectCo
     let mut all: Vec<(TargetName, Vec<ProtectConfig>)> = Vec::new();
     for entry in entries {
         let columns = entry.columns.iter().map(|text| column(text)).collect::<Result<_, _>>()?;
-        let mask = MaskConfig::Redact;
+        let mask = Mask::Redact;
         let config = ProtectConfig { class: entry.class.clone(), columns, mask };
         match all.iter_mut().find(|(target, _)| target.0 == entry.target) {
             Some((_, entries)) => entries.push(config),

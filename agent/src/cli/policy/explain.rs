@@ -6,13 +6,13 @@ use std::process::ExitCode;
 use anyhow::Context as _;
 use serde_json::{Value, json};
 use tidegate_event::{Effect, Mode, Operation, TargetName};
+use tidegate_mask::Unresolved;
 use tidegate_policy::{Decision, Explanation, ProtectedColumn, Subject, Verdict};
 
 use super::bench::{self, Bench, Protected};
 use super::{Explain, policies, standard_input};
 use crate::cli::print;
 use crate::config::Config;
-use crate::config::masking::UnresolvedConfig;
 
 /// Longest statement that is read from standard input: twice what the analyser takes.
 const STATEMENT_BYTES_MAX: u64 = 2 << 20;
@@ -63,7 +63,7 @@ struct Told<'a> {
     operation: &'a Operation,
     explanation: &'a Explanation,
     protected: &'a Protected,
-    unresolved: UnresolvedConfig,
+    unresolved: Unresolved,
 }
 
 impl Told<'_> {
@@ -120,9 +120,9 @@ impl Told<'_> {
         if let Some(why) = &self.protected.opaque {
             let becomes = match self.unresolved {
                 _ if decision.unseen_unmasked => "it is shown clear",
-                UnresolvedConfig::Withhold => "what can't be resolved is withheld",
-                UnresolvedConfig::Detect => "what looks protected is masked",
-                UnresolvedConfig::Clear => "what can't be resolved passes (masking.unresolved)",
+                Unresolved::Withhold => "what can't be resolved is withheld",
+                Unresolved::Detect => "what looks protected is masked",
+                Unresolved::Clear => "what can't be resolved passes (masking.unresolved)",
             };
             lines.push(format!("it may show more than is named ({why}): {becomes}"));
         }

@@ -6,14 +6,14 @@
 use std::collections::HashSet;
 
 use tidegate_event::Protocol;
+use tidegate_mask::{Mask, Unresolved};
 use toml::Spanned;
 
 use super::Check;
 use crate::config::masking::{
     CatalogueConfig, DetectorName, IDENTIFIER_BYTES_MAX, KEEP_LAST_DEFAULT, KEEP_LAST_LIMIT,
-    MaskConfig, MaskingConfig, PASSWORD_FILE_BYTES_MAX, PROTECT_COLUMNS_MAX, PROTECT_MAX,
-    ProtectConfig, ProtectedColumn, REFRESH_SECONDS_DEFAULT, REFRESH_SECONDS_LIMIT,
-    REFRESH_SECONDS_MIN, UnresolvedConfig,
+    MaskingConfig, PASSWORD_FILE_BYTES_MAX, PROTECT_COLUMNS_MAX, PROTECT_MAX, ProtectConfig,
+    ProtectedColumn, REFRESH_SECONDS_DEFAULT, REFRESH_SECONDS_LIMIT, REFRESH_SECONDS_MIN,
 };
 use crate::config::raw::{RawCatalogue, RawMasking, RawProtect, RawTarget, Text};
 use crate::config::{TargetConfig, read_capped};
@@ -102,7 +102,7 @@ impl Check<'_> {
         columns
     }
 
-    fn mask(&mut self, raw: &RawProtect) -> MaskConfig {
+    fn mask(&mut self, raw: &RawProtect) -> Mask {
         let keep_last = self.number(
             raw.keep_last.as_ref(),
             "keep_last",
@@ -114,16 +114,15 @@ impl Check<'_> {
             Some(&raw.mask),
             "mask",
             &[
-                ("redact", MaskConfig::Redact),
-                ("partial", MaskConfig::Partial { keep_last }),
-                ("hash", MaskConfig::Hash),
-                ("tokenise", MaskConfig::Tokenise),
-                ("null", MaskConfig::Null),
+                ("redact", Mask::Redact),
+                ("partial", Mask::Partial { keep_last }),
+                ("hash", Mask::Hash),
+                ("tokenise", Mask::Tokenise),
+                ("null", Mask::Null),
             ],
-            MaskConfig::Redact,
+            Mask::Redact,
         );
-        if let (Some(number), false) = (&raw.keep_last, matches!(mask, MaskConfig::Partial { .. }))
-        {
+        if let (Some(number), false) = (&raw.keep_last, matches!(mask, Mask::Partial { .. })) {
             self.complain(
                 number.span().start,
                 "keep_last has no effect without mask = \"partial\"",
@@ -134,23 +133,23 @@ impl Check<'_> {
     }
 
     fn masking_of(&mut self, raw: &RawMasking, protects: bool) -> MaskingConfig {
-        let default = if protects { UnresolvedConfig::Withhold } else { UnresolvedConfig::Clear };
+        let default = if protects { Unresolved::Withhold } else { Unresolved::Clear };
         let unresolved = self.choice(
             raw.unresolved.as_ref(),
             "masking.unresolved",
             &[
-                ("withhold", UnresolvedConfig::Withhold),
-                ("detect", UnresolvedConfig::Detect),
-                ("clear", UnresolvedConfig::Clear),
+                ("withhold", Unresolved::Withhold),
+                ("detect", Unresolved::Detect),
+                ("clear", Unresolved::Clear),
             ],
             default,
         );
         let detectors = match (&raw.detectors, unresolved) {
             (Some(list), _) => self.detectors(list.get_ref()),
-            (None, UnresolvedConfig::Detect) => DetectorName::ALL.to_vec(),
+            (None, Unresolved::Detect) => DetectorName::ALL.to_vec(),
             (None, _) => Vec::new(),
         };
-        if let (Some(list), true, UnresolvedConfig::Detect) =
+        if let (Some(list), true, Unresolved::Detect) =
             (&raw.detectors, detectors.is_empty(), unresolved)
         {
             self.complain(

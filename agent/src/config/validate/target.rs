@@ -7,10 +7,11 @@ use std::collections::HashMap;
 use std::net::IpAddr;
 
 use tidegate_event::{Mode, OnFailure, Principal, Protocol, TargetName};
+use tidegate_mask::Unresolved;
 
 use super::Check;
 use crate::config::destination::is_host_name;
-use crate::config::masking::{MaskingConfig, UnresolvedConfig};
+use crate::config::masking::MaskingConfig;
 use crate::config::raw::{RawTarget, RawTls};
 use crate::config::{
     ClientTls, DESTINATIONS_MAX, Destination, GATE_ADDRESSES, GateConfig, OPEN_SECONDS_LIMIT,
@@ -70,10 +71,7 @@ impl Check<'_> {
                 open_ms_max,
                 tls,
                 protect: Vec::new(),
-                masking: MaskingConfig {
-                    detectors: Vec::new(),
-                    unresolved: UnresolvedConfig::Clear,
-                },
+                masking: MaskingConfig { detectors: Vec::new(), unresolved: Unresolved::Clear },
                 catalogue: None,
             });
         }

@@ -4,11 +4,12 @@
 use std::path::Path;
 
 use tidegate_event::Rows;
+use tidegate_mask::Mask;
 use tidegate_policy::{Decision, Verdict};
 use tidegate_sql::{KnownColumn, KnownRelation, RelationKind};
 
 use super::*;
-use crate::config::masking::{MaskConfig, ProtectedColumn as Column};
+use crate::config::masking::ProtectedColumn as Column;
 
 /// What denies writes and unknowns, and masks.
 const POLICY: &str = "../docs/policies/read-only-masked.cedar";
@@ -22,7 +23,7 @@ fn bench() -> Bench {
     let entry = |class: &str, column: &str| ProtectConfig {
         class: class.to_owned(),
         columns: vec![Column::parse(column).unwrap()],
-        mask: MaskConfig::Redact,
+        mask: Mask::Redact,
     };
     let protect =
         [entry("ssn", "public.customers.ssn"), entry("card", "public.customers.card_number")];

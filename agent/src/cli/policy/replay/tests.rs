@@ -2,11 +2,12 @@
 
 use std::collections::BTreeMap;
 
+use tidegate_mask::Mask;
 use tidegate_policy::{PolicySet, Source};
 
 use super::*;
 use crate::config::ProtectConfig;
-use crate::config::masking::{MaskConfig, ProtectedColumn as Column};
+use crate::config::masking::ProtectedColumn as Column;
 
 /// The policies that are tried.
 const NEW: &str = r#"
@@ -24,7 +25,7 @@ fn report() -> Report {
     let entry = |class: &str, column: &str| ProtectConfig {
         class: class.to_owned(),
         columns: vec![Column::parse(column).unwrap()],
-        mask: MaskConfig::Redact,
+        mask: Mask::Redact,
     };
     let protect = [entry("ssn", "public.c.ssn"), entry("mail", "public.c.email")];
     let target = TargetName("ledger".to_owned());

@@ -1,5 +1,4 @@
 //! What is remembered is never stale, and is found again without allocating.
-#![expect(clippy::unwrap_used, reason = "tests")]
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
@@ -7,12 +6,10 @@ use std::sync::Arc;
 
 use proptest::prelude::*;
 use tidegate_event::{
-    Action, Analysis, Durability, Effect, Login, Mode, Operation, Principal, Protocol, Relation,
-    Statement, TargetName, Via,
+    Action, Analysis, Durability, Effect, Login, Mode, Operation, Principal, Relation, Statement,
+    Via,
 };
-use tidegate_policy::{
-    Decider, Decision, PolicySet, ProtectedColumn, Ruling, Source, Subject, Touched,
-};
+use tidegate_policy::{Decider, Decision, PolicySet, ProtectedColumn, Ruling, Subject, Touched};
 
 /// Counts what this thread allocates.
 struct Counting;
@@ -100,22 +97,13 @@ fn statement(analysis: &Arc<Analysis>, via: Via) -> Operation {
 }
 
 fn subject(principal: &str, mode: Mode) -> Subject {
-    Subject {
-        principal: Principal { name: principal.to_owned(), uid: 991 },
-        executable: None,
-        cgroup: None,
-        target: TargetName("ledger".to_owned()),
-        protocol: Protocol::Postgres,
-        mode,
-        db_user: "app".to_owned(),
-        database: "bank".to_owned(),
-    }
+    let principal = Principal { name: principal.to_owned(), uid: 991 };
+    Subject { principal, ..crate::subject(mode) }
 }
 
 /// Each policy on a line of its own, for its name.
 fn set(number: usize) -> PolicySet {
-    let text = POLICIES.get(number).unwrap().replace("; ", ";\n");
-    PolicySet::compile(&[Source { name: "p.cedar".to_owned(), text }]).unwrap()
+    crate::set(&POLICIES.get(number).unwrap().replace("; ", ";\n"))
 }
 
 fn made(ruling: &Ruling) -> Arc<Decision> {

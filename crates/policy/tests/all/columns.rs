@@ -1,41 +1,14 @@
 //! Protected columns, duties and alerts: what policies decide of them.
-#![expect(clippy::panic, reason = "tests")]
 
 use std::sync::Arc;
 
 use tidegate_event::{
-    Action, Analysis, ColumnRef, Effect, Lineage, Mode, Operation, Output, Principal, Protocol,
-    Relation, Rows, Shown, Sources, Statement, StatementKind, TargetName, Via,
+    Action, Analysis, ColumnRef, Effect, Lineage, Mode, Operation, Output, Rows, Shown, Sources,
+    Statement, StatementKind, Via,
 };
-use tidegate_policy::{
-    Decider, Decision, Duties, PolicySet, ProtectedColumn, Ruling, Source, Subject, Touched,
-    Verdict,
-};
+use tidegate_policy::{Decider, Decision, Duties, ProtectedColumn, Ruling, Touched, Verdict};
 
-fn subject(mode: Mode) -> Subject {
-    Subject {
-        principal: Principal { name: "batch".to_owned(), uid: 991 },
-        executable: None,
-        cgroup: None,
-        target: TargetName("ledger".to_owned()),
-        protocol: Protocol::Postgres,
-        mode,
-        db_user: "app".to_owned(),
-        database: "bank".to_owned(),
-    }
-}
-
-fn set(text: &str) -> PolicySet {
-    let source = Source { name: "p.cedar".to_owned(), text: text.to_owned() };
-    PolicySet::compile(&[source]).unwrap_or_else(|errors| panic!("{errors:?} in {text}"))
-}
-
-fn relation(text: &str) -> Relation {
-    match text.split_once('.') {
-        Some((schema, name)) => Relation { schema: Some(schema.to_owned()), name: name.to_owned() },
-        None => Relation { schema: None, name: text.to_owned() },
-    }
-}
+use crate::{relation, set, subject};
 
 /// `public.customers.ssn:person` or `customers.ssn:person`.
 fn column(text: &str) -> ProtectedColumn {

@@ -88,9 +88,9 @@ fn the_example_policies_compile_and_read_well() {
     let files = [
         source(
             "batch-read-only.cedar",
-            include_str!("../../../docs/policies/batch-read-only.cedar"),
+            include_str!("../../../../docs/policies/batch-read-only.cedar"),
         ),
-        source("permit-all.cedar", include_str!("../../../docs/policies/permit-all.cedar")),
+        source("permit-all.cedar", include_str!("../../../../docs/policies/permit-all.cedar")),
     ];
     let set = PolicySet::compile(&files).unwrap();
     assert_eq!(
@@ -106,7 +106,7 @@ fn the_example_policies_compile_and_read_well() {
         ]
     );
     let writes =
-        source("batch-writes.cedar", include_str!("../../../docs/policies/batch-writes.cedar"));
+        source("batch-writes.cedar", include_str!("../../../../docs/policies/batch-writes.cedar"));
     assert_eq!(PolicySet::compile(&[writes]).unwrap().len(), 5);
     let nothing = PolicySet::compile(&[]).unwrap();
     assert!(nothing.is_empty());

@@ -1,40 +1,24 @@
 //! What policies decide: one row a promise.
-#![expect(clippy::panic, clippy::expect_used, reason = "tests")]
 
 use std::sync::Arc;
 
 use tidegate_event::{
-    Action, Analysis, Cancel, Durability, Effect, FunctionCall, Login, Mode, Operation, Principal,
-    Protocol, Relation, Statement, StatementKind, TargetName, Unknown, Via,
+    Action, Analysis, Cancel, Durability, Effect, FunctionCall, Login, Mode, Operation, Statement,
+    StatementKind, Unknown, Via,
 };
-use tidegate_policy::{Decider, Decision, PolicySet, Ruling, Source, Subject, Verdict};
+use tidegate_policy::{Decider, Decision, PolicySet, Ruling, Subject, Verdict};
+
+use crate::set;
 
 fn subject(mode: Mode) -> Subject {
-    Subject {
-        principal: Principal { name: "batch".to_owned(), uid: 991 },
-        executable: Some("/usr/bin/psql".to_owned()),
-        cgroup: None,
-        target: TargetName("ledger".to_owned()),
-        protocol: Protocol::Postgres,
-        mode,
-        db_user: "app".to_owned(),
-        database: "bank".to_owned(),
-    }
-}
-
-fn set(text: &str) -> PolicySet {
-    let source = Source { name: "p.cedar".to_owned(), text: text.to_owned() };
-    PolicySet::compile(&[source]).unwrap_or_else(|errors| panic!("{errors:?} in {text}"))
+    Subject { executable: Some("/usr/bin/psql".to_owned()), ..crate::subject(mode) }
 }
 
 /// `delete! public.t` is an unbounded delete on that relation.
 fn effect(text: &str) -> Effect {
     let (action, relation) = text.split_once(' ').unwrap_or((text, ""));
     let bounded = !action.ends_with('!');
-    let relation = (!relation.is_empty()).then(|| match relation.split_once('.') {
-        Some((schema, name)) => Relation { schema: Some(schema.to_owned()), name: name.to_owned() },
-        None => Relation { schema: None, name: relation.to_owned() },
-    });
+    let relation = (!relation.is_empty()).then(|| crate::relation(relation));
     let action = Action::from_name(action.trim_end_matches('!')).expect(text);
     Effect { action, relation, bounded }
 }
