@@ -117,7 +117,8 @@ pub struct Watch {
 #[derive(Debug, Clone, Copy)]
 struct Pending {
     id: AskId,
-    seq: Seq,
+    /// Its record; `None` where it passed without one.
+    seq: Option<Seq>,
     /// Its errors may tell of what is protected.
     concerns: bool,
     /// What it gives counts for the hour.
@@ -249,10 +250,10 @@ impl Gate {
             let hint = "Bounds on results and masks are for PostgreSQL.";
             return self.not_run(cause, REFUSED, why, hint);
         }
-        if let Some(seq) = cause {
+        let counted = budget::is_bounded(operation, &decision.duties);
+        if cause.is_some() || counted {
             let concerns = known.is_some_and(Known::concerns);
-            let counted = budget::is_bounded(operation, &decision.duties);
-            self.pending.push_back(Pending { id, seq, concerns, counted });
+            self.pending.push_back(Pending { id, seq: cause, concerns, counted });
         }
         if let Some(masking) = &self.masking {
             masking.sight().sent(operation);
@@ -351,9 +352,10 @@ impl Gate {
     }
 
     fn record_outcome(&self, pending: Pending, outcome: &Outcome) {
+        let Some(seq) = pending.seq else { return };
         let masked = pending.concerns.then(|| recorded::masked_outcome(outcome)).flatten();
-        if let Err(error) = self.log.outcome(pending.seq, masked.as_ref().unwrap_or(outcome)) {
-            tracing::error!(%error, operation = pending.seq.0, "an outcome could not be recorded");
+        if let Err(error) = self.log.outcome(seq, masked.as_ref().unwrap_or(outcome)) {
+            tracing::error!(%error, operation = seq.0, "an outcome could not be recorded");
         }
     }
 

@@ -510,6 +510,7 @@ class Verifier:
             self.log_key = policy.logs[0]
         self.tree, self.broken_tree, self.next_index = Tree(), False, 0
         self.chains, self.gaps, self.recovered, self.missing, self.forks = {}, [], [], [], []
+        self.shown = set()
         self.roots, self.bound, self.witnessed, self.seen, self.checked = {}, 0, 0, 0, 0
         self.received, self.steps, self.records, self.seals = 0, 0, 0, 0
         self.heads, self.opened = [], {}
@@ -717,7 +718,7 @@ class Verifier:
                     self.check_seen(place, record, value.decode())
         elif number == GAP:
             gap = dict(fields(body))
-            self.gaps.append((gap.get(4, record.chain), gap.get(1, 0), gap.get(2, 0), record.chain))
+            self.gaps.append((gap.get(4, record.chain), gap.get(1, 0), gap.get(2, 0), record.chain, place))
         elif number == BYPASS:
             self.find("gap", place, "use of on_failure = open, by its record", record.chain, record.seq)
         elif number == RECOVERED:
@@ -767,6 +768,9 @@ class Verifier:
             for first, last, place in chain.holes:
                 self.hole(place, chain_id, first, last, "and no Gap record says why")
         self.check_succession()
+        for number, (of, first, last, by, place) in enumerate(self.gaps):
+            if number not in self.shown:
+                self.find("gap", place, f"records {first} to {last} of chain {of.hex()} are declared lost, and no hole shows it", by)
         for ended, by in self.recovered:
             old, new = (self.chains[c].genesis if c in self.chains else None for c in (ended, by))
             if old and new and old[2] != new[2]:
@@ -793,9 +797,10 @@ class Verifier:
 
     def hole(self, place, chain_id, first, last, otherwise):
         agent = lambda c: self.chains[c].genesis[1] if c in self.chains and self.chains[c].genesis else None
-        for of, gap_first, gap_last, by in self.gaps:
+        for number, (of, gap_first, gap_last, by, _) in enumerate(self.gaps):
             known = agent(chain_id)
             if of == chain_id and gap_first <= first and last <= gap_last and (by == chain_id or known in (None, agent(by))):
+                self.shown.add(number)
                 return self.find("gap", place, f"records {first} to {last} are missing, declared", chain_id, first)
         self.find("tampering", place, f"records {first} to {last} are missing, {otherwise}", chain_id, first)
 

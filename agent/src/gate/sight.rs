@@ -95,9 +95,7 @@ impl Sight {
     pub(super) fn logged_in(&self, login: &Login) {
         let mut state = self.state();
         state.user.clone_from(&login.user);
-        state.any_path = login.options.iter().any(|(name, value)| {
-            name == "search_path" || (name == "options" && value.contains("search_path"))
-        });
+        state.any_path = login.options.iter().any(|(name, value)| moves_at_login(name, value));
         let Some(config) = &self.site.masking.catalogue else { return };
         let place = Place {
             target: self.site.target.clone(),
@@ -264,6 +262,21 @@ pub(super) fn moves(effect: &Effect) -> bool {
     }
 }
 
+/// Whether a parameter of the startup message may change in which schemas names are looked up.
+///
+/// Setting names are compared without case. In `options`, a backslash takes the next character as it is
+/// (`pg_split_opts`), and `--search-path` is `search_path` (`ParseLongOption`): all spellings are one here.
+fn moves_at_login(name: &str, value: &str) -> bool {
+    let is = |text: &str, word: &str| text.eq_ignore_ascii_case(word);
+    if is(name, "options") {
+        let plain = value.replace('\\', "").replace('-', "_").to_ascii_lowercase();
+        return ["search_path", "role", "session_authorization"]
+            .iter()
+            .any(|word| plain.contains(word));
+    }
+    ["search_path", "role", "session_authorization"].iter().any(|word| is(name, word))
+}
+
 /// The same, with everything that a catalogue could have told not told.
 fn opaque(analysis: &Analysis) -> Analysis {
     let why = "it was prepared before the catalogue changed";
@@ -274,4 +287,30 @@ fn opaque(analysis: &Analysis) -> Analysis {
         ..analysis.lineage.clone()
     };
     Analysis { lineage, ..analysis.clone() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::moves_at_login;
+
+    #[test]
+    fn a_search_path_in_the_startup_message_is_noticed_however_it_is_written() {
+        for (name, value, expected) in [
+            ("search_path", "a", true),
+            ("SEARCH_PATH", "a", true),
+            ("Role", "owner", true),
+            ("options", "-c search_path=a", true),
+            ("options", "-csearch_path=a", true),
+            ("options", "--search-path=a", true),
+            ("options", "--search_path=a", true),
+            ("options", r"-c se\arch\_path=a", true),
+            ("options", "-c SEARCH_PATH=a", true),
+            ("options", "-c role=owner", true),
+            ("options", "-c session_authorization=owner", true),
+            ("options", "-c work_mem=64MB", false),
+            ("application_name", "search_path", false),
+        ] {
+            assert_eq!(moves_at_login(name, value), expected, "{name} = {value}");
+        }
+    }
 }

@@ -103,6 +103,10 @@ struct DeclaredGap {
     to: u64,
     by: ChainId,
     reason: String,
+    /// Where it is declared.
+    spot: Spot,
+    /// A hole was found that it explains.
+    shown: bool,
 }
 
 /// Checks one log.

@@ -11,6 +11,9 @@
 //! A text of several statements of which one may change the search path has no path: its unqualified
 //! names stay as they are.
 //!
+//! A temporary view that hides another relation of its name counts for every session, for whose it is
+//! can't be told.
+//!
 //! Known gaps: a temporary table that hides another of its name is taken for the other. Triggers,
 //! rules and defaults are not followed. An overloaded function has the effects of all of its name.
 
@@ -79,6 +82,16 @@ impl<'a> Names<'a> {
 
     pub(crate) fn relation(self, name: &Relation) -> Option<&'a KnownRelation> {
         self.candidates(name).find_map(|name| self.catalogue.relation(&name)).map(Arc::as_ref)
+    }
+
+    /// Temporary relations that some session has under that name: the server looks there first.
+    fn hiding(self, name: &Relation) -> impl Iterator<Item = &'a KnownRelation> + use<'a> {
+        let unqualified = name.schema.is_none() && self.catalogue.may_be_temporary(&name.name);
+        let named = if unqualified { self.catalogue.named(&name.name) } else { &[] };
+        let is_temporary = |known: &&KnownRelation| {
+            known.name.schema.as_deref().is_some_and(|schema| schema.starts_with("pg_temp_"))
+        };
+        named.iter().map(Arc::as_ref).filter(is_temporary)
     }
 
     /// The functions of that name in the first schema that has one.
@@ -156,6 +169,15 @@ impl Follower<'_> {
             self.found.insert(effect);
             return;
         };
+        self.view(known, &effect, deep);
+        for hiding in self.names.hiding(named) {
+            self.view(hiding, &effect, deep);
+        }
+        self.found.insert(Effect { relation: Some(known.name.clone()), ..effect });
+    }
+
+    /// What stands behind `known`, where it is a view.
+    fn view(&mut self, known: &KnownRelation, effect: &Effect, deep: usize) {
         let is_view = matches!(known.kind, RelationKind::View | RelationKind::MaterializedView);
         if is_view
             && !is_system(&known.name)
@@ -173,7 +195,6 @@ impl Follower<'_> {
                 self.inner(Effect { action, bounded, ..inner }, deep);
             }
         }
-        self.found.insert(Effect { relation: Some(known.name.clone()), ..effect });
     }
 
     fn function(&mut self, function: &KnownFunction, deep: usize) {

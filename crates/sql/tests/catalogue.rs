@@ -50,6 +50,8 @@ fn catalogue(version: u64) -> Catalogue {
         relation(19, "pg_catalog.pg_stat_activity", "pid query", Some("select 1")),
         relation(31, "pg_temp_3.scratch", "a", None),
         relation(32, "scratch", "a", None),
+        relation(35, "notes", "a", None),
+        relation(36, "pg_temp_3.notes", "a", Some("select c.ssn from public.customers c")),
         relation(
             33,
             "pg_stat_statements",

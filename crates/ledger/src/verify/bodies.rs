@@ -25,7 +25,7 @@ impl Verifier {
                 continue;
             };
             let read = match number {
-                GAP_FIELD => self.read_gap(header.chain_id, body),
+                GAP_FIELD => self.read_gap(spot, header.chain_id, body),
                 BYPASS_FIELD => self.read_bypass(spot, header, body),
                 RECOVERED_FIELD => self.read_recovered(header.chain_id, body),
                 HEARTBEAT_FIELD => self.read_heartbeat(spot, header, body),
@@ -40,8 +40,16 @@ impl Verifier {
         }
     }
 
-    fn read_gap(&mut self, by: ChainId, body: &[u8]) -> Result<(), FormatError> {
-        let mut gap = DeclaredGap { chain: by, from: 0, to: 0, by, reason: String::new() };
+    fn read_gap(&mut self, spot: &Spot, by: ChainId, body: &[u8]) -> Result<(), FormatError> {
+        let mut gap = DeclaredGap {
+            chain: by,
+            from: 0,
+            to: 0,
+            by,
+            reason: String::new(),
+            spot: spot.clone(),
+            shown: false,
+        };
         let mut fields = Fields::new(body);
         while let Some((number, value)) = fields.next()? {
             match number {

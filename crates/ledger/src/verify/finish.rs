@@ -13,6 +13,7 @@ impl Verifier {
         self.finish_chains();
         self.check_holes();
         self.check_succession();
+        self.check_unseen_gaps();
         self.check_recovered();
         self.check_missing();
         self.check_forks();
@@ -76,12 +77,12 @@ impl Verifier {
     }
 
     /// The reason that the same agent gave for a hole, if it gave one.
-    fn declared(&self, chain: ChainId, from: u64, to: u64) -> Option<String> {
+    fn declared(&mut self, chain: ChainId, from: u64, to: u64) -> Option<String> {
         let agent = |id: &ChainId| {
             self.chains.get(id)?.genesis.as_ref().map(|genesis| genesis.agent_id.as_str())
         };
         self.gaps
-            .iter()
+            .iter_mut()
             .find(|gap| {
                 gap.chain == chain
                     && gap.from <= from
@@ -90,7 +91,26 @@ impl Verifier {
                         || agent(&chain).is_none()
                         || agent(&gap.by) == agent(&chain))
             })
-            .map(|gap| gap.reason.clone())
+            .map(|gap| {
+                gap.shown = true;
+                gap.reason.clone()
+            })
+    }
+
+    /// What agents declare lost where this log shows no hole: the log may not hold that chain, or not
+    /// its end.
+    fn check_unseen_gaps(&mut self) {
+        for gap in std::mem::take(&mut self.gaps) {
+            if gap.shown {
+                continue;
+            }
+            let what = format!(
+                "the agent declares that records {} to {} of chain {} are lost, and no hole here shows \
+                 it: {}",
+                gap.from, gap.to, gap.chain, gap.reason
+            );
+            self.find(Class::Gap, &gap.spot, Some(gap.by), None, what);
+        }
     }
 
     /// Each chain but an agent's first names the one before it, and its end.

@@ -220,6 +220,20 @@ fn what_agents_declare_is_a_gap_and_what_they_do_not_is_tampering() {
     let report = run(trust(&[&one], vec![note(&log, log.len())]), &log);
     assert_eq!(report.exit_code(), 10, "{:#?}", report.findings);
     assert_eq!(report.findings.len(), 2);
+
+    // Of a chain that this log does not hold.
+    let (mut one, two, mut log) = sample();
+    let gap = GapBody {
+        from_seq: 4,
+        to_seq: 9,
+        reason: "the disk lost them".to_owned(),
+        chain_id: vec![7; 32],
+    };
+    one.write(&mut log, Record { gap: Some(gap), ..Record::default() });
+    one.seal(&mut log);
+    let report = run(trust(&[&one, &two], vec![note(&log, log.len())]), &log);
+    assert_eq!(report.exit_code(), 10, "{:#?}", report.findings);
+    assert!(report.findings[0].what.contains("records 4 to 9 of chain 0707"), "{report:#?}");
 }
 
 #[test]
