@@ -17,8 +17,12 @@ pub const UPLINK_PORT: u16 = 7443;
 pub const SEGMENT_BYTES: u64 = 64 * 1024 * 1024;
 /// Records in one OTLP request.
 pub const EXPORT_RECORDS_MAX: usize = 512;
-/// How long one OTLP request may take.
+/// How long one request, or one syslog connection, may take.
 pub const EXPORT_TIMEOUT_SECONDS: u64 = 10;
+/// Longest syslog message where nothing else is said: what RFC 5425 section 4.3.1 asks of every receiver.
+pub const SYSLOG_BYTES_MAX: usize = 8192;
+/// Shortest such limit: below it the texts of a message have no room.
+pub const SYSLOG_BYTES_MIN: usize = 2048;
 
 /// The whole file.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -37,7 +41,7 @@ pub struct Config {
     /// Who is asked to sign each checkpoint too.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub witnesses: Vec<Witness>,
-    /// Receivers of the OTLP feed.
+    /// Receivers of the feed: OTLP or syslog.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub export: Vec<Export>,
     /// SHA-256 of the file.
@@ -133,6 +137,19 @@ pub enum ExportProtocol {
     Grpc,
     /// OTLP over HTTP with binary protobuf.
     Http,
+    /// Syslog over TCP or TLS.
+    Syslog,
+}
+
+/// What a syslog message holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum SyslogFormat {
+    /// An OCSF event in JSON.
+    #[default]
+    Ocsf,
+    /// A line of the Common Event Format.
+    Cef,
 }
 
 /// `[[export]]`
@@ -141,10 +158,17 @@ pub enum ExportProtocol {
 pub struct Export {
     /// Names its cursor and dead-letter file.
     pub name: String,
-    /// `http://host:4317`, or with `https`; for HTTP, `/v1/logs` is added where there is no path.
+    /// `http://host:4317`, or with `https`; for HTTP, `/v1/logs` is added where there is no path. For syslog
+    /// `tcp://host:514` or `tls://host:6514`.
     pub endpoint: String,
     /// Which protocol.
     pub protocol: ExportProtocol,
+    /// For syslog: what a message holds.
+    #[serde(default)]
+    pub format: SyslogFormat,
+    /// For syslog: longest message, in bytes.
+    #[serde(default = "syslog_bytes_max")]
+    pub message_bytes_max: usize,
     /// Sent with each request; may hold credentials, so never logged.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub headers: BTreeMap<String, String>,
@@ -159,6 +183,31 @@ pub struct Export {
     pub timeout_seconds: u64,
 }
 
+impl Export {
+    fn check(&self) -> anyhow::Result<()> {
+        let syslog = self.protocol == ExportProtocol::Syslog;
+        let schemes = if syslog { ["tcp://", "tls://"] } else { ["http://", "https://"] };
+        anyhow::ensure!(
+            schemes.iter().any(|scheme| self.endpoint.starts_with(scheme)),
+            "export.endpoint = {:?}: must begin with {} or {}",
+            self.endpoint,
+            schemes[0],
+            schemes[1]
+        );
+        anyhow::ensure!(
+            !syslog || self.headers.is_empty(),
+            "export.headers: syslog has none; remove them from export {:?}",
+            self.name
+        );
+        anyhow::ensure!(
+            self.message_bytes_max >= SYSLOG_BYTES_MIN,
+            "export.message_bytes_max = {}: at least {SYSLOG_BYTES_MIN}",
+            self.message_bytes_max
+        );
+        Ok(())
+    }
+}
+
 impl std::fmt::Debug for Export {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Export")
@@ -171,6 +220,10 @@ impl std::fmt::Debug for Export {
 
 fn export_records_max() -> usize {
     EXPORT_RECORDS_MAX
+}
+
+fn syslog_bytes_max() -> usize {
+    SYSLOG_BYTES_MAX
 }
 
 fn export_timeout_seconds() -> u64 {
@@ -215,12 +268,7 @@ impl Config {
             );
             anyhow::ensure!(names.insert(&export.name), "two exports are named {:?}", export.name);
             anyhow::ensure!(export.records_max > 0, "export.records_max must be at least 1");
-            let known = ["http://", "https://"].iter().any(|s| export.endpoint.starts_with(s));
-            anyhow::ensure!(
-                known,
-                "export.endpoint = {:?}: must begin with http:// or https://",
-                export.endpoint
-            );
+            export.check()?;
         }
         for witness in &self.witnesses {
             let known = ["http://", "https://"].iter().any(|s| witness.url.starts_with(s));

@@ -1,4 +1,4 @@
-//! The OTLP feed: every record, in the log's order, at least once, from a durable cursor.
+//! The feed to a SIEM: every record, in the log's order, at least once, from a durable cursor.
 //!
 //! Promise: the cursor moves only over what the receiver took or what lies in the dead-letter
 //! file; a receiver that is down or slow loses nothing, since the log is the queue.
@@ -8,11 +8,14 @@
 //! may be our configuration's fault (credentials, wrong path) is retried for ever, loudly.
 //!
 //! The feed follows the index, which it asks for each record's session. Field by field:
-//! `docs/formats/otlp.md`. Known gaps: seals are not exported; no compression.
+//! `docs/formats/otlp.md`, `docs/formats/syslog.md`. Known gaps: seals are not exported; no compression.
 
+mod cef;
 mod grpc;
 mod http;
 pub mod mapping;
+mod ocsf;
+mod syslog;
 
 use std::fs::OpenOptions;
 use std::io::Write as _;
@@ -21,9 +24,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
-use opentelemetry_proto::tonic::collector::logs::v1::{
-    ExportLogsServiceRequest, ExportLogsServiceResponse,
-};
+use opentelemetry_proto::tonic::collector::logs::v1::ExportLogsServiceResponse;
 use serde_json::json;
 use tokio::sync::watch;
 
@@ -66,6 +67,7 @@ impl Delivery {
 enum Sink {
     Grpc(Box<grpc::Sink>),
     Http(Box<http::Sink>),
+    Syslog(Box<syslog::Sink>),
 }
 
 impl Sink {
@@ -73,13 +75,15 @@ impl Sink {
         match config.protocol {
             ExportProtocol::Grpc => Ok(Self::Grpc(Box::new(grpc::Sink::new(config)?))),
             ExportProtocol::Http => Ok(Self::Http(Box::new(http::Sink::new(config)?))),
+            ExportProtocol::Syslog => Ok(Self::Syslog(Box::new(syslog::Sink::new(config)?))),
         }
     }
 
-    async fn send(&self, request: ExportLogsServiceRequest) -> Delivery {
+    async fn send(&self, items: &[Item]) -> Delivery {
         match self {
-            Self::Grpc(sink) => sink.send(request).await,
-            Self::Http(sink) => sink.send(&request).await,
+            Self::Grpc(sink) => sink.send(mapping::request(items)).await,
+            Self::Http(sink) => sink.send(&mapping::request(items)).await,
+            Self::Syslog(sink) => sink.send(items).await,
         }
     }
 }
@@ -169,7 +173,7 @@ impl Exporter {
             if piece.is_empty() {
                 continue;
             }
-            match self.sink.send(mapping::request(piece)).await {
+            match self.sink.send(piece).await {
                 Delivery::Taken => {
                     pause = Pause::new();
                     self.passed(piece, 0)?;

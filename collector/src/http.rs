@@ -108,7 +108,8 @@ where
     Ok(Answer { status: head.status, headers: head.headers, body })
 }
 
-fn connector(ca_file: Option<&Path>) -> anyhow::Result<TlsConnector> {
+/// TLS that trusts the CA in the file, or the system's.
+pub(crate) fn connector(ca_file: Option<&Path>) -> anyhow::Result<TlsConnector> {
     let mut roots = rustls::RootCertStore::empty();
     if let Some(file) = ca_file {
         let certificates = CertificateDer::pem_file_iter(file)

@@ -26,6 +26,8 @@ mod ingest;
 mod question;
 #[path = "collector/restart.rs"]
 mod restart;
+#[path = "collector/syslog.rs"]
+mod syslog;
 #[path = "collector/verify.rs"]
 mod verify;
 #[path = "collector/witness.rs"]

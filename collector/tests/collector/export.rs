@@ -12,7 +12,7 @@ use opentelemetry_proto::tonic::collector::logs::v1::{
 use opentelemetry_proto::tonic::common::v1::any_value::Value;
 use opentelemetry_proto::tonic::logs::v1::LogRecord;
 use prost::Message as _;
-use tidegate_collector::config::{Export, ExportProtocol};
+use tidegate_collector::config::{Export, ExportProtocol, SYSLOG_BYTES_MAX, SyslogFormat};
 use tidegate_proto::audit::v1::decision::Verdict;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
@@ -157,13 +157,15 @@ async fn check(protocol: ExportProtocol) {
             let incoming = tokio_stream::wrappers::TcpListenerStream::new(listener);
             tokio::spawn(async move { router.serve_with_incoming(incoming).await.unwrap() })
         }
-        ExportProtocol::Http => tokio::spawn(serve_http(listener, receiver.clone())),
+        _ => tokio::spawn(serve_http(listener, receiver.clone())),
     };
     let mut home = Home::new();
     home.config.export = vec![Export {
         name: "siem".to_owned(),
         endpoint,
         protocol,
+        format: SyslogFormat::Ocsf,
+        message_bytes_max: SYSLOG_BYTES_MAX,
         headers: [("x-tenant".to_owned(), "bank".to_owned())].into(),
         ca_file: None,
         records_max: 7,
