@@ -108,9 +108,8 @@ pub fn run(args: Args) -> anyhow::Result<()> {
 
 fn is_wanted(path: Path, wanted: &[String]) -> bool {
     let is_name = |part: &String| Path::ALL.iter().any(|path| path.name() == part);
-    let by_part = |part: &String| match is_name(part) {
-        true => path.name() == part,
-        false => path.name().contains(part.as_str()),
+    let by_part = |part: &String| {
+        if is_name(part) { path.name() == part } else { path.name().contains(part.as_str()) }
     };
     path == Path::Direct || wanted.is_empty() || wanted.iter().any(by_part)
 }
