@@ -11,12 +11,11 @@
 //! stop.
 
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::BytesMut;
 use tidegate_event::{Capture, Ending, Principal};
-use tidegate_journal::{Found, OpaqueOpening, SessionCounts, SessionLog};
+use tidegate_journal::{Found, OpaqueOpening, Receipt, SessionCounts, SessionLog};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
@@ -78,13 +77,13 @@ impl Relay {
             Ok(first) => first,
             Err(ending) => return ending,
         };
-        let clearance = match self.record(&first, capture, principal, shared).await {
-            Ok(clearance) => clearance,
+        let receipt = match self.record(&first, capture, principal, shared).await {
+            Ok(receipt) => receipt,
             Err(error) => return Ending::Gate(format!("it cannot be recorded: {error}")),
         };
         self.count_up(waiting.len());
-        server.send(&clearance, waiting.split().freeze());
-        self.relay(server, &clearance).await
+        server.send(Clearance::Receipt(&receipt), waiting.split().freeze());
+        self.relay(server, &receipt).await
     }
 
     /// Waits for the client's first bytes; what the server says meanwhile passes.
@@ -118,7 +117,7 @@ impl Relay {
         capture: &Capture,
         principal: &Principal,
         shared: &Shared,
-    ) -> Result<Clearance, tidegate_journal::JournalError> {
+    ) -> Result<Receipt, tidegate_journal::JournalError> {
         let name = first.server_name.as_deref().unwrap_or("none");
         let detail = format!("begins with {}, TLS server name {name}", first.class);
         let found = Found {
@@ -128,11 +127,11 @@ impl Relay {
             ..plain("opaque", "passed", &detail)
         };
         let pledge = self.log.opaque(&found)?;
-        Ok(Clearance::Receipt(Arc::new(shared.journal.redeem(&pledge).await?)))
+        shared.journal.redeem(&pledge).await
     }
 
     /// Both directions until one side ends.
-    async fn relay(&mut self, mut server: Upstream, clearance: &Clearance) -> Ending {
+    async fn relay(&mut self, mut server: Upstream, receipt: &Receipt) -> Ending {
         let mut asked = BytesMut::with_capacity(READ_BYTES);
         let mut answer = BytesMut::with_capacity(READ_BYTES);
         let mut client_ended = false;
@@ -144,7 +143,7 @@ impl Relay {
                         Ok(0) => client_ended = true,
                         Ok(count) => {
                             self.count_up(count);
-                            server.send(clearance, asked.split().freeze());
+                            server.send(Clearance::Receipt(receipt), asked.split().freeze());
                         }
                         Err(_) => return Ending::Client,
                     }

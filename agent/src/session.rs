@@ -11,7 +11,7 @@ mod outbox;
 pub mod queue;
 mod slow;
 
-use std::future::Future as _;
+use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
 use std::pin::{Pin, pin};
@@ -25,11 +25,12 @@ use tidegate_journal::{JournalError, SessionCounts};
 use tidegate_wire::{Action, Answer as MachineAnswer, AskId, Authority, Machine};
 use tidegate_wire_postgres::Duties;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::sync::watch;
 
 use crate::catalogue::Source;
 use crate::gate::{Answer, Gate, IO_ERROR, NOTHING_SENT, Token};
 use crate::tls::{HostCa, ServerVerification};
-use crate::upstream::{Clearance, Upstream};
+use crate::upstream::Upstream;
 use leg::Leg;
 use outbox::Outbox;
 use queue::Queue;
@@ -67,7 +68,7 @@ pub struct Surroundings {
     /// Verifies the server, where TLS is spoken to it.
     pub verification: Option<Arc<ServerVerification>>,
     /// Turns true when the agent stops and its patience is over.
-    pub stop: tokio::sync::watch::Receiver<bool>,
+    pub stop: watch::Receiver<bool>,
 }
 
 /// One session's state, over the machine of its protocol.
@@ -93,7 +94,15 @@ pub struct Session<M> {
     started: Instant,
     /// The time of this turn, in nanoseconds since `started`.
     now_ns: u64,
+    silent: Silent,
     received: (u64, u64),
+}
+
+/// Which legs have nothing to read for the rest of this turn: they wake the next one themselves.
+#[derive(Debug, Clone, Copy, Default)]
+struct Silent {
+    client: bool,
+    server: bool,
 }
 
 /// What can still be expected of the client.
@@ -139,17 +148,15 @@ impl<M: Machine<Token, Duties = Duties>> Session<M> {
             server_open: true,
             started: Instant::now(),
             now_ns: 0,
+            silent: Silent::default(),
             received: (0, 0),
         }
     }
 
     /// Runs to the end and records it.
     pub async fn run(mut self, mut around: Surroundings) {
-        let mut stop = around.stop.clone();
-        let ending = tokio::select! {
-            ending = self.drive(&mut around) => ending,
-            _ = stop.wait_for(|stop| *stop) => Ending::Gate("the agent stops".to_owned()),
-        };
+        let stop = around.stop.clone();
+        let ending = until_stopped(self.drive(&mut around), stop).await;
         self.finish(&ending).await;
     }
 
@@ -190,8 +197,9 @@ impl<M: Machine<Token, Duties = Duties>> Session<M> {
 
     /// Moves whatever can be moved; ready when something needs the slow path.
     fn poll_pump(&mut self, cx: &mut Context<'_>) -> Poll<Event> {
+        self.tick();
+        self.silent = Silent::default();
         loop {
-            self.tick();
             if let Some(cancelling) = &mut self.cancelling
                 && cancelling.as_mut().poll(cx).is_ready()
             {
@@ -232,10 +240,10 @@ impl<M: Machine<Token, Duties = Duties>> Session<M> {
             }
             Action::ToClient(bytes) => self.to_client.push(bytes),
             Action::ToServer { authority: Authority::Receipt(token), bytes } => {
-                self.outbox.push(token, bytes, self.gate.journal());
+                self.outbox.push(token, bytes);
             }
             Action::ToServer { authority: Authority::Exempt(exempt), bytes } => {
-                self.outbox.push_cleared(Clearance::Exempt(exempt), bytes);
+                self.outbox.push_exempt(exempt, bytes);
             }
             Action::Ask {
                 id,
@@ -331,7 +339,8 @@ impl<M: Machine<Token, Duties = Duties>> Session<M> {
         let congested = self.outbox.is_congested()
             || self.to_client.is_congested()
             || self.upstream.as_ref().is_some_and(Upstream::is_congested);
-        if self.client_state != ClientState::Open || congested || !self.machine.reads_client() {
+        let waits = self.client_state != ClientState::Open || self.silent.client || congested;
+        if waits || !self.machine.reads_client() {
             return false;
         }
         let Some(leg) = &mut self.client else { return false };
@@ -341,12 +350,16 @@ impl<M: Machine<Token, Duties = Duties>> Session<M> {
             Some(most) => poll_read_into(leg, cx, &mut (&mut self.client_bytes).limit(most)),
         };
         match read {
-            Poll::Pending => return false,
+            Poll::Pending => {
+                self.silent.client = true;
+                return false;
+            }
             Poll::Ready(Ok(0) | Err(_)) => {
                 self.client_state = ClientState::Ended;
                 self.machine.client_closed(self.now_ns);
             }
             Poll::Ready(Ok(read)) => {
+                self.tick_after(read);
                 self.received.0 += as_u64(read);
                 self.client_read = next_read(self.client_read, read);
                 self.machine.from_client(self.now_ns, &mut self.client_bytes);
@@ -356,18 +369,23 @@ impl<M: Machine<Token, Duties = Duties>> Session<M> {
     }
 
     fn poll_server(&mut self, cx: &mut Context<'_>) -> bool {
-        if !self.server_open || self.to_client.is_congested() || !self.machine.reads_server() {
+        let waits = !self.server_open || self.silent.server || self.to_client.is_congested();
+        if waits || !self.machine.reads_server() {
             return false;
         }
         let Some(upstream) = &mut self.upstream else { return false };
         make_room(&mut self.server_bytes, self.server_read);
         match upstream.poll_read(cx, &mut self.server_bytes) {
-            Poll::Pending => return false,
+            Poll::Pending => {
+                self.silent.server = true;
+                return false;
+            }
             Poll::Ready(Ok(0) | Err(_)) => {
                 self.server_open = false;
                 self.machine.server_closed(self.now_ns);
             }
             Poll::Ready(Ok(read)) => {
+                self.tick_after(read);
                 self.received.1 += as_u64(read);
                 self.server_read = next_read(self.server_read, read);
                 self.machine.from_server(self.now_ns, &mut self.server_bytes);
@@ -448,11 +466,41 @@ impl<M: Machine<Token, Duties = Duties>> Session<M> {
         }
     }
 
+    /// Reads the clock again after a read that may have taken a while.
+    fn tick_after(&mut self, read: usize) {
+        if read >= READ_BYTES_MIN {
+            self.tick();
+        }
+    }
+
     /// Reads the clock, once for all that happens in a turn.
     fn tick(&mut self) -> u64 {
         self.now_ns = u64::try_from(self.started.elapsed().as_nanos()).unwrap_or(u64::MAX);
         self.now_ns
     }
+}
+
+/// Drives a session to its own end, or to the agent's. A task has one waker for life, and the watch keeps it
+/// once it was asked: a turn need not ask it again, only look whether it has said something.
+async fn until_stopped(
+    driven: impl Future<Output = Ending>,
+    stop: watch::Receiver<bool>,
+) -> Ending {
+    let (mut driven, mut watched) = (pin!(driven), stop.clone());
+    // An error says that the other side is gone, which is a stop too.
+    let mut stopped = pin!(async move { _ = watched.wait_for(|stop| *stop).await });
+    let mut is_watched = false;
+    std::future::poll_fn(|cx| {
+        if let Poll::Ready(ending) = driven.as_mut().poll(cx) {
+            return Poll::Ready(ending);
+        }
+        if is_watched && !stop.has_changed().unwrap_or(true) {
+            return Poll::Pending;
+        }
+        is_watched = true;
+        stopped.as_mut().poll(cx).map(|()| Ending::Gate("the agent stops".to_owned()))
+    })
+    .await
 }
 
 /// Reads once into `buffer`; `Ready(0)` at the end of the stream.
@@ -479,4 +527,46 @@ fn next_read(wanted: usize, read: usize) -> usize {
 
 fn as_u64(bytes: usize) -> u64 {
     u64::try_from(bytes).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Takes some turns, tells of them, and then waits for ever.
+    async fn some_turns(told: tokio::sync::oneshot::Sender<()>) -> Ending {
+        for _ in 0..3 {
+            tokio::task::yield_now().await;
+        }
+        told.send(()).unwrap();
+        std::future::pending().await
+    }
+
+    #[tokio::test]
+    async fn a_session_that_has_had_turns_still_hears_of_the_stop() {
+        let stopping = Ending::Gate("the agent stops".to_owned());
+        for by_drop in [false, true] {
+            let (stop, watched) = watch::channel(false);
+            let (tell, told) = tokio::sync::oneshot::channel();
+            let session = tokio::spawn(until_stopped(some_turns(tell), watched));
+            told.await.unwrap();
+            // One turn more, so that the session is surely asleep.
+            tokio::task::yield_now().await;
+            if by_drop {
+                drop(stop);
+            } else {
+                stop.send(true).unwrap();
+            }
+            assert_eq!(session.await.unwrap(), stopping);
+        }
+        let (stop, watched) = watch::channel(false);
+        stop.send(true).unwrap();
+        assert_eq!(until_stopped(std::future::pending(), watched).await, stopping);
+    }
+
+    #[tokio::test]
+    async fn the_sessions_own_end_comes_first() {
+        let (_stop, watched) = watch::channel(true);
+        assert_eq!(until_stopped(async { Ending::Client }, watched).await, Ending::Client);
+    }
 }

@@ -6,7 +6,6 @@
 //! Cannot: client certificates and GSS encryption towards the server (`docs/OPERATING.md`).
 
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -38,10 +37,10 @@ const KEEPALIVE_RETRIES: u32 = 6;
 const SSL_REQUEST: [u8; 8] = [0, 0, 0, 8, 0x04, 0xd2, 0x16, 0x2f];
 
 /// What lets bytes leave.
-#[derive(Debug, Clone)]
-pub enum Clearance {
+#[derive(Debug, Clone, Copy)]
+pub enum Clearance<'a> {
     /// The operation that they belong to is recorded at its level.
-    Receipt(Arc<Receipt>),
+    Receipt(&'a Receipt),
     /// They carry no operation.
     Exempt(Exempt),
 }
@@ -121,7 +120,7 @@ impl Upstream {
     }
 
     /// Queues bytes for the server. The clearance is what makes this call possible.
-    pub fn send(&mut self, _clearance: &Clearance, bytes: Bytes) {
+    pub fn send(&mut self, _clearance: Clearance<'_>, bytes: Bytes) {
         self.queue.push(bytes);
     }
 

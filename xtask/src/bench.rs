@@ -47,7 +47,7 @@ pub struct Args {
     /// Measure although others use the machine; the report says so.
     #[arg(long)]
     force: bool,
-    /// Only paths whose name contains this (direct is always measured).
+    /// Only the path of this name, or those whose name contains it (direct is always measured).
     #[arg(long)]
     path: Vec<String>,
     /// Only loads whose name contains this.
@@ -107,7 +107,11 @@ pub fn run(args: Args) -> anyhow::Result<()> {
 }
 
 fn is_wanted(path: Path, wanted: &[String]) -> bool {
-    path == Path::Direct || contains_any(path.name(), wanted)
+    let is_name = |part: &String| Path::ALL.iter().any(|path| path.name() == part);
+    let by_part = |part: &String| {
+        if is_name(part) { path.name() == part } else { path.name().contains(part.as_str()) }
+    };
+    path == Path::Direct || wanted.is_empty() || wanted.iter().any(by_part)
 }
 
 /// Whether the name contains one of the parts, or none is asked for.

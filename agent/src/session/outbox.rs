@@ -14,6 +14,7 @@ use std::task::{Context, Poll};
 use bytes::Bytes;
 use tidegate_event::Durability;
 use tidegate_journal::{Journal, JournalError, Pledge, Receipt};
+use tidegate_wire::Exempt;
 
 use crate::gate::Token;
 use crate::session::queue::BACKLOG_BYTES_MAX;
@@ -21,9 +22,27 @@ use crate::upstream::{Clearance, Upstream};
 
 type Redeeming = Pin<Box<dyn Future<Output = Result<Receipt, JournalError>> + Send>>;
 
+/// What lets held bytes leave.
 enum Held {
-    Cleared(Clearance),
+    /// A named exemption.
+    Exempt(Exempt),
+    /// The exception that a target's owner chose.
+    Open(Arc<Receipt>),
+    /// A record that is not as durable yet as it must be.
     Waiting(Pledge),
+}
+
+impl Held {
+    /// The clearance, where there is one by now: what waits is cleared by a receipt that covers it.
+    fn clearance<'a>(&'a self, receipt: Option<&'a Receipt>) -> Option<Clearance<'a>> {
+        match self {
+            Self::Exempt(exempt) => Some(Clearance::Exempt(*exempt)),
+            Self::Open(open) => Some(Clearance::Receipt(open)),
+            Self::Waiting(pledge) => {
+                receipt.filter(|receipt| receipt.covers(pledge)).map(Clearance::Receipt)
+            }
+        }
+    }
 }
 
 /// What waits, in the client's order.
@@ -38,22 +57,19 @@ pub struct Outbox {
 
 impl Outbox {
     /// Adds bytes of a permitted operation.
-    pub fn push(&mut self, token: Token, bytes: Bytes, journal: &Journal) {
+    pub fn push(&mut self, token: Token, bytes: Bytes) {
         let held = match token {
-            Token::Open(receipt) => Held::Cleared(Clearance::Receipt(receipt)),
-            Token::Pledged(pledge) => match journal.try_redeem(&pledge) {
-                Some(receipt) => Held::Cleared(Clearance::Receipt(Arc::new(receipt))),
-                None => Held::Waiting(pledge),
-            },
+            Token::Open(receipt) => Held::Open(receipt),
+            Token::Pledged(pledge) => Held::Waiting(pledge),
         };
         self.bytes += bytes.len();
         self.held.push_back((held, bytes));
     }
 
     /// Adds bytes that carry no operation; they keep their place behind those that wait.
-    pub fn push_cleared(&mut self, clearance: Clearance, bytes: Bytes) {
+    pub fn push_exempt(&mut self, exempt: Exempt, bytes: Bytes) {
         self.bytes += bytes.len();
-        self.held.push_back((Held::Cleared(clearance), bytes));
+        self.held.push_back((Held::Exempt(exempt), bytes));
     }
 
     /// Whether so much waits that the client should not be read.
@@ -73,20 +89,18 @@ impl Outbox {
         journal: &Journal,
         upstream: &mut Upstream,
     ) -> Result<(), JournalError> {
+        let mut receipt = None;
         loop {
-            while let Some((Held::Cleared(clearance), bytes)) =
-                self.held.pop_front_if(|(held, _)| matches!(held, Held::Cleared(_)))
+            while let Some((held, bytes)) = self.held.front_mut()
+                && let Some(clearance) = held.clearance(receipt.as_ref())
             {
                 self.bytes -= bytes.len();
-                upstream.send(&clearance, bytes);
+                upstream.send(clearance, std::mem::take(bytes));
+                self.held.pop_front();
             }
-            let Some(receipt) = self.poll_redeem(cx, journal)?.map(Arc::new) else {
+            receipt = self.poll_redeem(cx, journal)?;
+            if receipt.is_none() {
                 return Ok(());
-            };
-            for (held, _) in &mut self.held {
-                if matches!(held, Held::Waiting(pledge) if receipt.covers(pledge)) {
-                    *held = Held::Cleared(Clearance::Receipt(Arc::clone(&receipt)));
-                }
             }
         }
     }
@@ -137,7 +151,7 @@ impl Outbox {
         let mut cleared = 0;
         for (held, _) in &mut self.held {
             if matches!(held, Held::Waiting(_)) {
-                *held = Held::Cleared(Clearance::Receipt(Arc::clone(receipt)));
+                *held = Held::Open(Arc::clone(receipt));
                 cleared += 1;
             }
         }
@@ -154,7 +168,7 @@ impl Outbox {
     fn all_waiting(&self) -> Option<Pledge> {
         let mut waiting = self.held.iter().filter_map(|(held, _)| match held {
             Held::Waiting(pledge) => Some(pledge),
-            Held::Cleared(_) => None,
+            Held::Exempt(_) | Held::Open(_) => None,
         });
         let first = waiting.next()?;
         let run = waiting.take_while(|pledge| pledge.level() <= first.level());

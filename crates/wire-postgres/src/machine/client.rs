@@ -470,9 +470,12 @@ impl<R: Clone> Machine<R> {
             Run::Bind { authority, .. } => authority,
             Run::Copy { receipt, .. } => Authority::Receipt(receipt),
         };
-        let piece = bytes.split_to(self.client.scan.min(bytes.len())).freeze();
-        self.client.scan = 0;
-        self.tell_server(authority.clone(), piece);
+        // Most often there is nothing, and to split nothing off costs as much as to split something.
+        if self.client.scan > 0 {
+            let piece = bytes.split_to(self.client.scan.min(bytes.len())).freeze();
+            self.client.scan = 0;
+            self.tell_server(authority.clone(), piece);
+        }
         authority
     }
 

@@ -63,7 +63,7 @@ impl<R: Clone> Machine<R> {
         }
         if matches!(self.phase, Phase::Closed) {
             bytes.clear();
-        } else {
+        } else if scan > 0 {
             self.tell_client(bytes.split_to(scan).freeze());
         }
     }

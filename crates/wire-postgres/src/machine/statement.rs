@@ -7,6 +7,7 @@
 //! `standard_conforming_strings` and `client_encoding`. While a message that may change settings
 //! has not been answered, such a text is analysed both ways; where they differ, it is unknown.
 
+use std::borrow::Cow;
 use std::sync::{Arc, LazyLock, OnceLock};
 
 use sha2::{Digest as _, Sha256};
@@ -33,6 +34,7 @@ pub(crate) struct Text {
 
 /// What a text may do to what the machine knows.
 #[derive(Debug, Clone)]
+#[expect(clippy::struct_excessive_bools, reason = "each says one thing of its own")]
 pub(crate) struct Touches {
     statements: Option<Forget>,
     portals: bool,
@@ -41,6 +43,8 @@ pub(crate) struct Touches {
     opens: bool,
     /// Cursors and statements that it names.
     named: Arc<[Naming]>,
+    /// The analysis alone tells all of this, but for functions that set something.
+    by_analysis: bool,
 }
 
 /// A text with what it does.
@@ -164,7 +168,8 @@ impl Touches {
     /// What a text may touch that nobody has read.
     fn anything() -> Self {
         let statements = Some(Forget::All);
-        Self { statements, portals: true, settings: true, opens: true, named: Arc::default() }
+        let named = Arc::default();
+        Self { statements, portals: true, settings: true, opens: true, named, by_analysis: false }
     }
 
     /// Whether the text may open cursors that nobody sees.
@@ -187,9 +192,13 @@ pub(super) struct Execution<R> {
 
 impl Text {
     fn whole(text: &[u8]) -> Self {
-        let lossy = String::from_utf8_lossy(text);
+        // Checked at once; to look for what is wrong goes character by character.
+        let lossy = match std::str::from_utf8(text) {
+            Ok(text) => Cow::Borrowed(text),
+            Err(_) => String::from_utf8_lossy(text),
+        };
         let (head, was_cut) = cut(&lossy, STATEMENT_TEXT_BYTES_MAX);
-        let exact = matches!(lossy, std::borrow::Cow::Borrowed(_));
+        let exact = matches!(lossy, Cow::Borrowed(_));
         // A text that the record can't hold as it is, is held by its digest.
         let sha256 = (was_cut || !exact).then(|| Sha256::digest(text).into());
         Self { head: head.into(), bytes: u64::try_from(text.len()).unwrap_or(u64::MAX), sha256 }
@@ -236,6 +245,7 @@ fn touches(text: &[u8], analysis: &Analysis) -> Touches {
             || sql_names::sets_by_function(text),
         opens: unknown,
         named: sql_names::names(&analysis.lineage),
+        by_analysis: !by_name,
     }
 }
 
@@ -252,7 +262,16 @@ impl<R: Clone> Machine<R> {
             return recent.known.clone();
         }
         let analysis = self.analyze(text);
-        let touches = touches(text, &analysis);
+        let touches = match &self.session.recent {
+            // Texts that share an analysis differ in the values of literals at most.
+            Some(Recent { known: Known { analysis: same, touches, .. }, .. })
+                if touches.by_analysis && Arc::ptr_eq(same, &analysis) =>
+            {
+                let settings = touches.settings || sql_names::sets_by_function(text);
+                Touches { settings, ..touches.clone() }
+            }
+            _ => touches(text, &analysis),
+        };
         let known = Known { text: Text::whole(text), analysis, touches };
         if sure && text.len() <= RECENT_TEXT_BYTES_MAX {
             let recent = self.session.recent.get_or_insert_with(|| Recent {
