@@ -113,10 +113,12 @@ pub struct Binding {
 }
 
 impl Binding {
-    /// SHA-256 over all of it: what is signed.
-    pub fn digest(&self) -> [u8; 32] {
+    /// SHA-256 over all of it, and over random bytes that only this host knows: what is signed. Without
+    /// them, who sees it could try which protected value was meant.
+    pub fn digest(&self, salt: &[u8; 32]) -> [u8; 32] {
         let mut hash = Sha256::new();
         hash.update(b"tidegate/approval/binding/v1\0");
+        hash.update(salt);
         for part in [&self.principal, &self.target, &self.db_user, &self.database] {
             add(&mut hash, part.as_bytes());
         }
@@ -200,6 +202,8 @@ pub struct Ticket {
     pub binding: Binding,
     /// What the policies ask.
     pub need: Need,
+    /// Random, and known to this host only.
+    pub salt: [u8; 32],
     /// When it was made.
     pub asked: Clock,
 }
@@ -209,6 +213,11 @@ impl Ticket {
     pub fn deadline_ns(&self) -> u64 {
         let seconds = self.need.deadline_seconds.saturating_mul(1_000_000_000);
         self.asked.wall_ns.saturating_add(seconds)
+    }
+
+    /// What is signed of what it is for.
+    pub fn digest(&self) -> [u8; 32] {
+        self.binding.digest(&self.salt)
     }
 
     /// Whether it can still be granted and used.
@@ -303,7 +312,7 @@ pub fn check(
     if *asked != ticket.binding {
         return Err(Unfit::OtherOperation);
     }
-    if grant.binding != ticket.binding.digest() {
+    if grant.binding != ticket.digest() {
         return Err(Unfit::OtherBinding);
     }
     if grant.deadline_ns != ticket.deadline_ns() {
@@ -369,7 +378,9 @@ impl Written {
             "approval_minutes" => match number.and_then(|minutes| minutes.checked_mul(60)) {
                 Some(seconds) if seconds <= SECONDS_MAX => self.reuse_seconds = Some(seconds),
                 _ => {
-                    return bad("for how many minutes after its first use it is good, at most 1440");
+                    return bad(
+                        "for how many minutes after its first use it is good, at most 1440",
+                    );
                 }
             },
             "approval_wait" | "approval_deadline" => match number {

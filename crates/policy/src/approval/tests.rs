@@ -25,14 +25,14 @@ fn ticket() -> Ticket {
     let groups = ["dba", "security"].map(str::to_owned).into();
     let demands = BTreeSet::from([Demand { groups, people: 2 }]);
     let need = Need { demands, reuse_seconds: None, wait_seconds: 60, deadline_seconds: 3600 };
-    Ticket { id: "t1".to_owned(), binding: binding(), need, asked: at(10) }
+    Ticket { id: "t1".to_owned(), binding: binding(), need, salt: [5; 32], asked: at(10) }
 }
 
 fn grant() -> Grant {
     let ticket = ticket();
     Grant {
         id: ticket.id.clone(),
-        binding: ticket.binding.digest(),
+        binding: ticket.digest(),
         deadline_ns: ticket.deadline_ns(),
         people: vec![person("ann", &["dba"]), person("ben", &["security", "ops"])],
     }
@@ -75,7 +75,7 @@ type Change = fn(&mut Attempt);
 
 #[test]
 fn what_differs_in_anything_is_not_approved() {
-    let attempts: [(&str, Change, Unfit); 26] = [
+    let attempts: [(&str, Change, Unfit); 27] = [
         ("another ticket", |a| a.grant.id = "t2".into(), Unfit::OtherTicket),
         ("changed text or parameters", |a| a.asked.operation = [8; 32], Unfit::OtherOperation),
         ("another principal", |a| a.asked.principal = "web".into(), Unfit::OtherOperation),
@@ -91,6 +91,7 @@ fn what_differs_in_anything_is_not_approved() {
             },
             Unfit::OtherBinding,
         ),
+        ("another salt", |a| a.ticket.salt = [6; 32], Unfit::OtherBinding),
         ("a later deadline", |a| a.grant.deadline_ns += 1, Unfit::OtherDeadline),
         ("an earlier deadline", |a| a.grant.deadline_ns -= 1, Unfit::OtherDeadline),
         (

@@ -102,14 +102,15 @@ fn approve(decider: &mut Decider, operation: &Operation) -> approval::Approved {
         operation: approval::operation_digest(operation).unwrap(),
     };
     let now = Clock { boot_id: [0; 16], wall_ns: 5, boot_ns: 5 };
-    let ticket = Ticket { id: "t".to_owned(), binding: binding.clone(), need, asked: now };
+    let ticket =
+        Ticket { id: "t".to_owned(), binding: binding.clone(), need, salt: [0; 32], asked: now };
     let people = ["ann", "ben"].map(|name| Approver {
         name: name.to_owned(),
         groups: vec!["dba".to_owned(), "security".to_owned()],
     });
     let grant = Grant {
         id: ticket.id.clone(),
-        binding: binding.digest(),
+        binding: ticket.digest(),
         deadline_ns: ticket.deadline_ns(),
         people: people.into(),
     };
