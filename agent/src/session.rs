@@ -203,13 +203,14 @@ impl<M: Machine<Token, Duties = Duties>> Session<M> {
                 self.machine.cancel_ended();
                 self.offer_again = true;
             }
-            if self.held.is_some() && self.poll_held(cx) {
-                self.offer_again = true;
-            }
             while let Some(action) = self.machine.poll() {
                 if let Some(event) = self.act(action) {
                     return Poll::Ready(event);
                 }
+            }
+            if self.poll_held(cx) {
+                self.offer_again = true;
+                continue;
             }
             if self.offer_again {
                 self.offer_again = false;

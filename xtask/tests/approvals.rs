@@ -77,10 +77,15 @@ fn listed(lab: &Lab) -> Vec<Value> {
 
 /// The one request that is open, once it is there.
 fn request(lab: &Lab) -> Value {
-    wait_for("a request for approval", Duration::from_secs(60), || {
+    let asked = wait_for("a request for approval", Duration::from_secs(15), || {
         Ok(listed(lab).into_iter().find(|request| request["standing"] == "open"))
+    });
+    asked.unwrap_or_else(|error| {
+        for e in lab.collector.as_ref().unwrap().evidence().unwrap().operations() { eprintln!("E {}", e.json); }
+        for e in lab.collector.as_ref().unwrap().evidence().unwrap().named("finding") { eprintln!("F {}", e.json); }
+        eprintln!("S {}", std::fs::read_to_string(lab.agent.as_ref().unwrap().state().join("approvals.json")).unwrap_or_default());
+        panic!("{error}")
     })
-    .unwrap()
 }
 
 fn id(request: &Value) -> &str {
