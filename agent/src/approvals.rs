@@ -12,8 +12,6 @@
 //! Limits: [`TICKETS_MAX`] tickets; when full, what needs an approval is refused.
 
 mod carry;
-#[cfg(test)]
-mod tests;
 mod ticket;
 
 use std::collections::HashMap;
