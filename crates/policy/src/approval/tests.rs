@@ -1,3 +1,5 @@
+//! What fits is approved, and what differs in anything is not.
+
 use super::*;
 
 const SECOND: u64 = 1_000_000_000;
