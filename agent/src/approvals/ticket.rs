@@ -143,7 +143,7 @@ impl Row {
             let max =
                 ticket.need.reuse_seconds.map(|seconds| seconds.saturating_mul(1_000_000_000));
             let since = now.wall_ns.checked_sub(first.wall_ns);
-            !max.zip(since).is_some_and(|(max, since)| since < max)
+            max.zip(since).is_none_or(|(max, since)| since >= max)
         });
         used || !ticket.is_in_time(now)
     }

@@ -324,7 +324,7 @@ pub fn check(
     if let Some(first) = first_use {
         let again = ticket.need.reuse_seconds.map(|seconds| seconds.saturating_mul(1_000_000_000));
         let since = now.since(first);
-        if !again.zip(since).is_some_and(|(max, since)| since < max) {
+        if again.zip(since).is_none_or(|(max, since)| since >= max) {
             return Err(Unfit::Used);
         }
     }

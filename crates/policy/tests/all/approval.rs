@@ -5,7 +5,7 @@ use std::sync::Arc;
 use tidegate_event::{
     Action, Analysis, Effect, Mode, Operation, Parameter, Statement, StatementKind, Via,
 };
-use tidegate_policy::approval::{self, Approver, Binding, Clock, Grant, Ticket};
+use tidegate_policy::approval::{self, Approver, Binding, Clock, Grant, Need, Ticket};
 use tidegate_policy::{Decider, PolicySet, Ruling, Source};
 
 use crate::set;
@@ -37,7 +37,7 @@ fn decider(policies: &str, mode: Mode) -> Decider {
 
 fn need(policies: &str) -> Option<String> {
     match decider(policies, Mode::Enforce).decide(&delete(), None) {
-        Ruling::Refused(denial) => denial.decision().approval.as_ref().map(|need| need.words()),
+        Ruling::Refused(denial) => denial.decision().approval.as_ref().map(Need::words),
         Ruling::Permitted(_) => panic!("permitted: {policies}"),
     }
 }
