@@ -23,6 +23,7 @@ use tidegate_sql::Analyzer;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 
+use crate::approvals::{self, Approvals};
 use crate::budget::Budgets;
 use crate::capture::{self, Kernel, Rule};
 use crate::catalogue::Catalogues;
@@ -148,6 +149,7 @@ async fn start(config: Config, lanes: &Arc<Lanes>) -> anyhow::Result<Agent> {
     let (policy, receiver) = watch::channel(policy);
     let uplink = uplink::spawn(&config, journal.uplink())?;
     let metrics = Arc::new(Metrics::new());
+    let approvals = approvals(&config, &journal)?;
     let runtime = tokio::runtime::Handle::current();
     let shared = Arc::new(Shared {
         journal,
@@ -159,6 +161,7 @@ async fn start(config: Config, lanes: &Arc<Lanes>) -> anyhow::Result<Agent> {
         masking,
         catalogues: Arc::new(Catalogues::new(Arc::clone(&metrics), runtime)),
         budgets: Budgets::default(),
+        approvals,
         mysql_analyzer: Arc::new(tidegate_sql::mysql::Analyzer::new()),
         metrics,
         coverage: Coverage::default(),
@@ -188,6 +191,17 @@ async fn start(config: Config, lanes: &Arc<Lanes>) -> anyhow::Result<Agent> {
         resolving,
         packets: Mutex::default(),
     })
+}
+
+/// Where approvals are asked for; `None` where no collector is configured.
+fn approvals(config: &Config, journal: &Journal) -> anyhow::Result<Option<Arc<Approvals>>> {
+    if !config.collector {
+        return Ok(None);
+    }
+    let opened = Approvals::open(&config.state_dir, &config.agent_id, journal.clone())?;
+    let approvals = Arc::new(opened);
+    tokio::spawn(approvals::carry(Arc::clone(&approvals)));
+    Ok(Some(approvals))
 }
 
 impl Agent {

@@ -5,6 +5,7 @@
 //! the journal cannot record and the target's owner chose `on_failure = "open"`, with the journal's
 //! own bracketed exception. A refusal is recorded too. What cannot be recorded is refused.
 
+pub mod approval;
 mod budget;
 pub mod masking;
 mod recorded;
@@ -23,6 +24,7 @@ use tidegate_wire::AskId;
 use tidegate_wire_postgres::Duties;
 use tokio::sync::watch;
 
+use crate::approvals::Approvals;
 use crate::budget::Given;
 use crate::catalogue::Source;
 use crate::telemetry::{Decided, Labels, Metrics};
@@ -83,6 +85,8 @@ pub enum Answer {
         /// Its hint.
         hint: Option<String>,
     },
+    /// It waits for people.
+    Hold(Box<approval::Hold>),
 }
 
 /// What is the same for all operations of a session.
@@ -111,6 +115,8 @@ pub struct Watch {
     pub given: Arc<Given>,
     /// What is counted.
     pub metrics: Arc<Metrics>,
+    /// Where approvals are asked for; `None` where no collector is configured.
+    pub approvals: Option<Arc<Approvals>>,
 }
 
 /// A permitted operation without an outcome.
@@ -138,6 +144,7 @@ pub struct Gate {
     masking: Option<Masking>,
     given: Arc<Given>,
     metrics: Arc<Metrics>,
+    approvals: Option<Arc<Approvals>>,
     labels: Labels,
     totals: SessionTotals,
 }
@@ -151,7 +158,7 @@ impl Gate {
         standing: Standing,
         watch: Watch,
     ) -> Self {
-        let Watch { masking, given, metrics } = watch;
+        let Watch { masking, given, metrics, approvals } = watch;
         let labels = Labels::target(&standing.target.0);
         Self {
             journal,
@@ -164,6 +171,7 @@ impl Gate {
             masking,
             given,
             metrics,
+            approvals,
             labels,
             totals: SessionTotals::default(),
         }
@@ -190,12 +198,13 @@ impl Gate {
             }
             Ruling::Refused(denial) => {
                 self.alert(denial.decision());
-                self.refused(operation, &denial, known)
+                self.held_or_refused(id, operation, denial, known)
             }
         };
         self.totals.refused += u64::from(matches!(answer, Answer::Refuse { .. }));
         let decided = match answer {
             Answer::Refuse { .. } => Decided::Refused,
+            Answer::Hold(_) => return answer,
             Answer::Permit { .. } if would_deny => Decided::WouldRefuse,
             Answer::Permit { .. } => Decided::Passed,
         };

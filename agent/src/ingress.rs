@@ -18,6 +18,7 @@ use tidegate_wire_postgres::Analyze;
 use tokio::net::TcpStream;
 use tokio::sync::watch;
 
+use crate::approvals::Approvals;
 use crate::budget::Budgets;
 use crate::capture::capture_of;
 use crate::catalogue::Catalogues;
@@ -50,6 +51,8 @@ pub struct Shared {
     pub journal: Journal,
     /// The policy in force.
     pub policy: watch::Receiver<Arc<PolicySet>>,
+    /// Where approvals are asked for; `None` where no collector is configured.
+    pub approvals: Option<Arc<Approvals>>,
     /// What host names mean now.
     pub resolver: RwLock<Resolver>,
     /// Answers clients' TLS.
@@ -279,6 +282,7 @@ fn admit_captured(
         masking: sight.map(Masking::new),
         given: shared.budgets.of(principal.uid, index),
         metrics: Arc::clone(&shared.metrics),
+        approvals: shared.approvals.clone(),
     };
     let gate = Gate::new(shared.journal.clone(), log, shared.policy.clone(), standing, watch);
     let machine = machine(target, shared, analyzer, around.verification.is_some());

@@ -5,6 +5,7 @@
 //! `uplink` (to the collector).
 
 pub mod app;
+pub mod approvals;
 pub mod budget;
 pub mod capture;
 pub mod catalogue;

@@ -6,6 +6,7 @@
 //!
 //! The order for each operation is the gate's: decide, record, send.
 
+mod hold;
 pub mod leg;
 mod outbox;
 pub mod queue;
@@ -86,6 +87,8 @@ pub struct Session<M> {
     offer_again: bool,
     upstream: Option<Upstream>,
     outbox: Outbox,
+    /// A statement that waits for people.
+    held: Option<Box<hold::Holding>>,
     /// A cancel request of the machine's own is on its way.
     cancelling: Option<Pin<Box<dyn Future<Output = ()> + Send>>>,
     server_bytes: BytesMut,
@@ -142,6 +145,7 @@ impl<M: Machine<Token, Duties = Duties>> Session<M> {
             offer_again: false,
             upstream: None,
             outbox: Outbox::default(),
+            held: None,
             cancelling: None,
             server_bytes: BytesMut::new(),
             server_read: READ_BYTES_MIN,
@@ -168,7 +172,7 @@ impl<M: Machine<Token, Duties = Duties>> Session<M> {
             let step = match event {
                 Event::Open(id, operation) => self.open(id, &operation, around).await,
                 Event::CatchUp(id, operation, catalogue) => {
-                    self.catch_up(id, &operation, &catalogue).await;
+                    self.catch_up(id, operation, &catalogue).await;
                     Ok(())
                 }
                 Event::Cancel(request) => {
@@ -211,6 +215,10 @@ impl<M: Machine<Token, Duties = Duties>> Session<M> {
                 if let Some(event) = self.act(action) {
                     return Poll::Ready(event);
                 }
+            }
+            if self.poll_held(cx) {
+                self.offer_again = true;
+                continue;
             }
             if self.offer_again {
                 self.offer_again = false;
@@ -259,7 +267,7 @@ impl<M: Machine<Token, Duties = Duties>> Session<M> {
                     return Some(Event::CatchUp(id, operation, catalogue));
                 }
                 let answer = self.gate.ask(id, &operation);
-                self.answer(id, answer);
+                self.asked(id, operation, answer);
             }
             Action::Outcome { id, outcome } => self.gate.outcome(id, &outcome),
             Action::Cancel(request) => return Some(Event::Cancel(request)),
@@ -269,6 +277,14 @@ impl<M: Machine<Token, Duties = Duties>> Session<M> {
             Action::Close { ending } => return Some(Event::Close(ending)),
         }
         None
+    }
+
+    /// The gate's answer to what was asked.
+    fn asked(&mut self, id: AskId, operation: Operation, answer: Answer) {
+        match answer {
+            Answer::Hold(hold) => self.hold(id, operation, hold),
+            answer => self.answer(id, answer),
+        }
     }
 
     fn answer(&mut self, id: AskId, answer: Answer) {
@@ -284,6 +300,8 @@ impl<M: Machine<Token, Duties = Duties>> Session<M> {
                 let refusal = MachineAnswer::Refuse { sqlstate, message, hint };
                 self.machine.answer(now_ns, id, refusal);
             }
+            // Only statements are held, and they come by `asked`.
+            Answer::Hold(_) => {}
         }
         self.offer_again = true;
     }
@@ -331,7 +349,7 @@ impl<M: Machine<Token, Duties = Duties>> Session<M> {
     /// Reads what may be read; `true` when something came.
     fn poll_reads(&mut self, cx: &mut Context<'_>) -> bool {
         let from_server = self.poll_server(cx);
-        let from_client = self.poll_client(cx);
+        let from_client = self.poll_client(cx) || self.poll_client_of_held(cx);
         from_server || from_client
     }
 
@@ -401,6 +419,7 @@ impl<M: Machine<Token, Duties = Duties>> Session<M> {
     /// Flushes, closes both legs, and records how it ended.
     async fn finish(mut self, ending: &Ending) {
         let now_ns = self.tick();
+        self.drop_held();
         if self.client_state == ClientState::Open {
             self.machine.client_closed(now_ns);
         }

@@ -1,5 +1,6 @@
 //! The command line.
 
+mod approvals;
 mod ask;
 mod prove;
 mod show;
@@ -102,6 +103,9 @@ enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// Statements that wait for people
+    #[command(subcommand)]
+    Approvals(approvals::Approvals),
     /// The review pages: who may come in
     Ui(ui::Ui),
     /// Print a completion script
@@ -163,6 +167,7 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::Status { config, json } => {
             show::status(&Config::load(&config.config)?, json, &mut io::stdout().lock())?;
         }
+        Command::Approvals(command) => approvals::run(&command, &mut io::stdout().lock())?,
         Command::Ui(command) => ui::run(&command, &mut io::stdout().lock())?,
         Command::Completions { shell } => {
             let mut script = Vec::new();

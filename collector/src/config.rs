@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
+use crate::approvals::{Approver, check_roster};
 use anyhow::Context as _;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
@@ -41,6 +42,9 @@ pub struct Config {
     /// Who is asked to sign each checkpoint too.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub witnesses: Vec<Witness>,
+    /// Who may answer requests for approval.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub approvers: Vec<Approver>,
     /// Receivers of the feed: OTLP or syslog.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub export: Vec<Export>,
@@ -252,6 +256,7 @@ impl Config {
 
     fn check(&self) -> anyhow::Result<()> {
         check_origin(&self.collector.origin)?;
+        check_roster(&self.approvers)?;
         if let Some(ui) = &self.ui {
             anyhow::ensure!(
                 ui.over_tls() || ui.listen.ip().is_loopback(),

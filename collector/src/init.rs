@@ -53,6 +53,7 @@ pub fn init(options: &Options<'_>) -> anyhow::Result<()> {
         log: Log::default(),
         ui: None,
         witnesses: Vec::new(),
+        approvers: Vec::new(),
         export: Vec::new(),
         digest: [0; 32],
     };

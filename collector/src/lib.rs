@@ -11,6 +11,7 @@
 
 pub mod access;
 pub mod acts;
+pub mod approvals;
 pub mod bundle;
 pub mod cli;
 pub mod clock;

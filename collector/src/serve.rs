@@ -14,6 +14,7 @@ use tidegate_ledger::checkpoint::VerifierKey;
 use tidegate_proto::audit::v1::CollectorEntry;
 use tidegate_proto::audit::v1::audit_record::Body;
 use tidegate_proto::audit::v1::collector_entry::Kind;
+use tidegate_proto::uplink::v1::approvals_server::ApprovalsServer;
 use tidegate_proto::uplink::v1::enrolment_server::EnrolmentServer;
 use tidegate_proto::uplink::v1::uplink_server::UplinkServer;
 use tokio::net::TcpListener;
@@ -24,6 +25,7 @@ use tonic::transport::{Certificate, Identity, Server, ServerTlsConfig};
 
 use crate::access::EnrolmentService;
 use crate::acts::{self, COLLECTOR};
+use crate::approvals::service::{ApprovalsService, EXCHANGE_BYTES_MAX};
 use crate::config::{Config, Paths};
 use crate::export::{Exporter, Shared};
 use crate::index::Index;
@@ -314,7 +316,9 @@ async fn listen(
         .client_ca_root(Certificate::from_pem(&ca.certificate))
         .client_auth_optional(true)
         .timeout(TLS_HANDSHAKE_MAX);
-    let log_key = keys::verifier(&keys::load(&paths.log_key())?, &config.collector.origin)?;
+    let key = keys::load(&paths.log_key())?;
+    let log_key = keys::verifier(&key, &config.collector.origin)?;
+    let approvals = ApprovalsService::new(Arc::clone(state), config.approvers.clone(), key);
     let enrolment =
         EnrolmentService::new(Arc::clone(state), ca, log_key, &config.collector.origin, paths);
     let uplink = UplinkService::new(Arc::clone(state), jobs, stopping.clone(), signed);
@@ -329,6 +333,7 @@ async fn listen(
         .http2_keepalive_interval(Some(KEEP_ALIVE_INTERVAL))
         .http2_keepalive_timeout(Some(KEEP_ALIVE_ANSWER_MAX))
         .add_service(EnrolmentServer::new(enrolment))
+        .add_service(ApprovalsServer::new(approvals).max_decoding_message_size(EXCHANGE_BYTES_MAX))
         .add_service(UplinkServer::new(uplink).max_decoding_message_size(MESSAGE_BYTES_MAX));
     let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
     let server = tokio::spawn(async move {

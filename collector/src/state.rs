@@ -95,10 +95,11 @@ pub struct Fork<'a> {
 impl State {
     /// Opens it, and makes it where it isn't there.
     pub fn open(path: &Path) -> anyhow::Result<Self> {
-        Ok(Self { db: Db::open(path, SCHEMA)? })
+        let schema = [SCHEMA, crate::approvals::SCHEMA].concat();
+        Ok(Self { db: Db::open(path, &schema)? })
     }
 
-    fn db(&self) -> MutexGuard<'_, Connection> {
+    pub(crate) fn db(&self) -> MutexGuard<'_, Connection> {
         self.db.lock()
     }
 

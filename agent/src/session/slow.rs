@@ -13,6 +13,7 @@ use tidegate_wire_postgres::Duties;
 use super::leg::Leg;
 use super::{HANDSHAKE_SECONDS_MAX, REDEEM_SECONDS_MAX, Session, Surroundings, UNREACHABLE};
 use crate::catalogue::Source;
+use crate::gate::approval::CANCELLED;
 use crate::gate::{Answer, IO_ERROR, NOTHING_SENT, Token};
 use crate::upstream::{self, Upstream};
 
@@ -26,11 +27,21 @@ impl<M: Machine<Token, Duties = Duties>> Session<M> {
     ) -> Result<(), Ending> {
         let (mut token, duties) = match self.gate.ask(id, operation) {
             Answer::Permit { token, duties } => (token, duties),
-            refusal @ Answer::Refuse { .. } => {
+            refusal @ (Answer::Refuse { .. } | Answer::Hold(_)) => {
                 self.answer(id, refusal);
                 return Ok(());
             }
         };
+        if matches!(operation, Operation::Cancel(_))
+            && let Some(key) = self.machine.cancel_key()
+            && self.gate.cancel_held(&key)
+        {
+            // The server runs nothing of what it would cancel.
+            self.gate.outcome(id, &Outcome::without_result(Status::Ok));
+            let message = "tidegate: what was held is cancelled".to_owned();
+            self.answer(id, Answer::Refuse { sqlstate: CANCELLED, message, hint: None });
+            return Ok(());
+        }
         if let Token::Pledged(pledge) = &token {
             let limit = Duration::from_secs(REDEEM_SECONDS_MAX);
             let why = match tokio::time::timeout(limit, self.gate.journal().redeem(pledge)).await {
@@ -155,10 +166,10 @@ impl<M: Machine<Token, Duties = Duties>> Session<M> {
     }
 
     /// Decides an operation once the catalogue that this session has changed was read anew.
-    pub(super) async fn catch_up(&mut self, id: AskId, operation: &Operation, source: &Source) {
+    pub(super) async fn catch_up(&mut self, id: AskId, operation: Operation, source: &Source) {
         source.caught_up().await;
-        let answer = self.gate.ask(id, operation);
-        self.answer(id, answer);
+        let answer = self.gate.ask(id, &operation);
+        self.asked(id, operation, answer);
     }
 
     /// Asks the server, on a connection of its own, to stop what it runs. The session goes on meanwhile.

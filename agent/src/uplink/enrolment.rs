@@ -38,7 +38,8 @@ pub const ENROLMENT: &str = "enrolment.json";
 pub const CONNECT_MAX: Duration = Duration::from_secs(10);
 
 const ENROL_VERSION: u32 = 1;
-const SECRET: u32 = 0o600;
+/// Mode of a file that only its owner reads.
+pub(crate) const SECRET: u32 = 0o600;
 const PUBLIC: u32 = 0o644;
 const KEEP_ALIVE_INTERVAL: Duration = Duration::from_secs(20);
 const KEEP_ALIVE_ANSWER_MAX: Duration = Duration::from_secs(20);
@@ -224,7 +225,7 @@ async fn connect(
 }
 
 /// A new file in the place of the old one, synced first.
-fn replace(path: &Path, bytes: &[u8], mode: u32) -> anyhow::Result<()> {
+pub(crate) fn replace(path: &Path, bytes: &[u8], mode: u32) -> anyhow::Result<()> {
     let name = path.file_name().unwrap_or_default().to_string_lossy();
     let fresh = path.with_file_name(format!(".{name}.new"));
     let write = || -> std::io::Result<()> {

@@ -12,6 +12,7 @@
 //!
 //! Limits: Ed25519 signatures only.
 
+pub mod approval;
 pub mod chain;
 pub mod checkpoint;
 pub mod cosignature;

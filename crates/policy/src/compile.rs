@@ -75,6 +75,8 @@ pub struct PolicySet {
     pub(crate) qualified: BTreeMap<(String, String), BTreeSet<String>>,
     /// What they say of protected columns.
     mentions: BTreeSet<Mention>,
+    /// Whether any of them can ask for an approval.
+    pub(crate) asks_approvals: bool,
     pub(crate) floor: Durability,
     /// What it has decided so far.
     pub(crate) memory: Memory,
@@ -98,6 +100,7 @@ impl PolicySet {
             schemas: BTreeMap::new(),
             qualified: BTreeMap::new(),
             mentions: BTreeSet::new(),
+            asks_approvals: false,
             floor: Durability::Process,
             memory: Memory::default(),
             digest: digest(sources),
@@ -205,6 +208,7 @@ impl PolicySet {
             return;
         }
         places.insert(id.clone(), (source, start));
+        self.asks_approvals |= notes.approval.is_some();
         self.notes.insert(id, notes);
     }
 

@@ -11,6 +11,7 @@ use std::sync::Arc;
 use cedar_policy::Authorizer;
 use tidegate_event::{Digest, Durability, Mode, Operation, Principal, Protocol, TargetName};
 
+use crate::approval::{self, Approved, Need};
 use crate::compile::PolicySet;
 use crate::duties::Duties;
 use crate::memory::{Asked, OfSubject, Statements};
@@ -87,11 +88,28 @@ pub struct Decision {
     pub unseen_unmasked: bool,
     /// Bounds on the result.
     pub duties: Duties,
+    /// What would be allowed if it were approved: by whom. Only where it is denied as it stands.
+    pub approval: Option<Need>,
     /// What to alert people of, whatever was decided.
     pub alert: Option<String>,
 }
 
 impl Decision {
+    /// What an approval needs, where this is a decision as if approved that allows; `denied` is what
+    /// the policies that denied it ask.
+    fn needed(self, denied: Option<Need>) -> Option<Need> {
+        if self.verdict != Verdict::Allow {
+            return None;
+        }
+        match (self.approval, denied) {
+            (Some(mut need), Some(other)) => {
+                need.tighten(&other);
+                Some(need)
+            }
+            (need, other) => need.or(other),
+        }
+    }
+
     /// Whether the clear value of `column` may leave. In shadow mode everything may: nothing binds.
     pub fn shows(&self, column: &ProtectedColumn) -> bool {
         self.mode == Mode::Shadow || self.unmasked.binary_search(column).is_ok()
@@ -224,6 +242,47 @@ impl Decider {
         ruling(decision)
     }
 
+    /// Decides an operation that was approved. The policies are asked anew: where they ask for another
+    /// approval by now, or the operation is another one, it is refused.
+    pub fn decide_approved(
+        &self,
+        operation: &Operation,
+        touched: Option<&Arc<Touched>>,
+        approved: &Approved,
+    ) -> Ruling {
+        let touched = touched.filter(|touched| !touched.is_empty());
+        let mut plain = self.fresh(operation, touched);
+        let Some(need) = &plain.approval else { return ruling(Arc::new(plain)) };
+        if !approved.fits(operation, need) {
+            plain.reason = format!("{}: what was approved does not fit it any more", plain.reason);
+            return ruling(Arc::new(plain));
+        }
+        ruling(Arc::new(Decision { reason: approved.words(), ..self.as_if(operation, touched) }))
+    }
+
+    /// Decides the preparing of a statement that can be run only with an approval: it runs nothing, and
+    /// what runs it is asked for itself. `None` for what is more than that.
+    pub fn decide_prepared(
+        &self,
+        operation: &Operation,
+        touched: Option<&Arc<Touched>>,
+    ) -> Option<Ruling> {
+        if !approval::only_prepares(operation) {
+            return None;
+        }
+        let touched = touched.filter(|touched| !touched.is_empty());
+        self.fresh(operation, touched).approval?;
+        let reason = "prepared only: what runs it waits for an approval".to_owned();
+        Some(ruling(Arc::new(Decision { reason, ..self.as_if(operation, touched) })))
+    }
+
+    /// The decision as if it were approved.
+    fn as_if(&self, operation: &Operation, touched: Option<&Arc<Touched>>) -> Decision {
+        let judge = judge::Judge { approved: true, ..self.judge() };
+        let decision = judge.once(operation, touched.map(AsRef::as_ref), None);
+        Decision { approval: None, ..decision }
+    }
+
     /// What [`Self::decide`] would say, and why; it gives no leave and remembers nothing.
     pub fn explain(&self, operation: &Operation, touched: Option<&Touched>) -> Explanation {
         let mut steps = Vec::new();
@@ -236,7 +295,8 @@ impl Decider {
     }
 
     fn judge(&self) -> judge::Judge<'_> {
-        judge::Judge { set: &self.set, subject: &self.subject, authorizer: &self.authorizer }
+        let (set, subject, authorizer) = (&self.set, &self.subject, &self.authorizer);
+        judge::Judge { set, subject, authorizer, approved: false }
     }
 }
 

@@ -15,6 +15,7 @@
 //! in every schema that a policy mentions (see the schema's comments); a policy that compares
 //! `resource.name` or `context` strings is outside of that help.
 
+pub mod approval;
 mod columns;
 mod compile;
 mod decide;

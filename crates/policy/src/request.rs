@@ -24,6 +24,8 @@ pub(crate) struct Asked<'a> {
     /// Of a statement.
     pub(crate) analysis: Option<&'a Analysis>,
     pub(crate) login: Option<LoginFacts<'a>>,
+    /// Whether it is asked as if it were approved.
+    pub(crate) approved: bool,
 }
 
 /// What only a login has.
@@ -276,12 +278,19 @@ fn pairs(asked: Asked<'_>, bounded: bool) -> Vec<(String, RestrictedExpression)>
     ]
 }
 
+fn approved(asked: Asked<'_>) -> (String, RestrictedExpression) {
+    ("approved".to_owned(), RestrictedExpression::new_bool(asked.approved))
+}
+
 fn plain_context(asked: Asked<'_>) -> Result<Context, RequestError> {
-    Context::from_pairs(pairs(asked, true)).map_err(wrong)
+    let mut pairs = pairs(asked, true);
+    pairs.push(approved(asked));
+    Context::from_pairs(pairs).map_err(wrong)
 }
 
 fn context(asked: Asked<'_>, effect: &Effect) -> Result<Context, RequestError> {
     let mut pairs = pairs(asked, effect.bounded);
+    pairs.push(approved(asked));
     match asked.login {
         Some(login) if effect.action == Action::Login => {
             pairs.push(("client_tls".to_owned(), RestrictedExpression::new_bool(login.client_tls)));

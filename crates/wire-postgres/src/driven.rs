@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use bytes::BytesMut;
+use bytes::{Bytes, BytesMut};
 
 use crate::{Action, Answer, AskId, Duties, Machine};
 
@@ -35,6 +35,14 @@ impl<R: Clone> tidegate_wire::Machine<R> for Machine<R> {
 
     fn permit_with(&mut self, now_ns: u64, id: AskId, receipt: R, duties: Arc<Duties>) {
         Self::permit_with(self, now_ns, id, receipt, duties);
+    }
+
+    fn notice(&mut self, message: &str) -> bool {
+        self.tell_notice(message)
+    }
+
+    fn cancel_key(&self) -> Option<Bytes> {
+        Self::cancel_key(self)
     }
 
     fn cancel_ended(&mut self) {

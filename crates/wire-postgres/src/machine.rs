@@ -38,7 +38,7 @@ pub(crate) use statement::{Portal, Prepared};
 
 use crate::config::TOLD_BYTES_MAX;
 use crate::duty::Told;
-use crate::message::error::{Severity, response};
+use crate::message::error::{Severity, notice, response};
 use crate::message::query::substitute_query;
 use crate::message::status::Transaction;
 use crate::names::{Fate, Names};
@@ -276,6 +276,24 @@ impl<R: Clone> Machine<R> {
     /// with this SQLSTATE, every operation that waits gets its outcome, and both legs close.
     pub fn abort(&mut self, now_ns: u64, sqlstate: &'static str, message: &str, hint: &str) {
         self.fail_with(now_ns, sqlstate, message, Some(hint));
+    }
+
+    /// Sends the client a NoticeResponse; `false` in the middle of a server's message, or outside of a
+    /// session.
+    pub fn tell_notice(&mut self, message: &str) -> bool {
+        let fits = matches!(self.phase, Phase::Session) && self.reading == Reading::Message;
+        if fits {
+            self.tell_client(notice(message));
+        }
+        fits
+    }
+
+    /// The whole CancelRequest for this session, or that this connection has brought.
+    pub fn cancel_key(&self) -> Option<Bytes> {
+        match &self.asking {
+            Some(asking) if let Some(request) = asking.cancel_request() => Some(request),
+            _ => self.session.guard.cancel_request(),
+        }
     }
 
     /// Whether nothing is under way and no transaction is open, as far as the server has said.

@@ -8,7 +8,7 @@
 
 use std::sync::Arc;
 
-use bytes::BytesMut;
+use bytes::{Bytes, BytesMut};
 
 use crate::{Action, Answer, AskId};
 
@@ -54,6 +54,19 @@ pub trait Machine<R> {
     /// Ends the session over something that is not the protocol's: the client is told, every operation
     /// that waits gets its outcome, and both legs close.
     fn abort(&mut self, now_ns: u64, sqlstate: &'static str, message: &str, hint: &str);
+
+    /// Tells the client something that is no answer; `false` where that can't be told now, or in this
+    /// protocol.
+    fn notice(&mut self, message: &str) -> bool {
+        let _ = message;
+        false
+    }
+
+    /// The whole cancel request that is for this session, or that this connection has brought, where
+    /// there is one. It holds a secret.
+    fn cancel_key(&self) -> Option<Bytes> {
+        None
+    }
 
     /// Whether the client's bytes are wanted.
     fn reads_client(&self) -> bool;

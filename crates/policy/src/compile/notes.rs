@@ -6,6 +6,7 @@
 use cedar_policy::{Effect, Policy};
 use tidegate_event::Durability;
 
+use crate::approval::{self, Need};
 use crate::duties::{self, Duties};
 
 /// Annotations that policies may have, beside the duties.
@@ -18,6 +19,8 @@ pub(crate) struct Notes {
     pub(crate) durability: Option<Durability>,
     pub(crate) duties: Duties,
     pub(crate) alert: Option<String>,
+    /// What it asks of an approval.
+    pub(crate) approval: Option<Need>,
     pub(crate) place: String,
     pub(crate) file: String,
     pub(crate) line: usize,
@@ -35,10 +38,12 @@ impl Notes {
             durability: None,
             duties: Duties::default(),
             alert: policy.annotation("alert").map(str::to_owned),
+            approval: None,
             place: format!("{file}:{line}"),
             file: file.to_owned(),
             line,
         };
+        let mut approvals = approval::Written::default();
         let permits = policy.effect() == Effect::Permit;
         for (key, value) in policy.annotations() {
             let done = match key {
@@ -53,9 +58,12 @@ impl Notes {
                 },
                 "alert" if value.is_empty() => Err("@alert needs a text for who reads it".into()),
                 _ if ANNOTATIONS.contains(&key) => Ok(()),
+                _ if approval::ANNOTATIONS.contains(&key) => approvals.set(key, value),
                 _ if !duties::ANNOTATIONS.contains(&key) => Err(format!(
                     "unknown annotation @{key}: use one of @{}",
-                    [ANNOTATIONS.as_slice(), &duties::ANNOTATIONS].concat().join(", @")
+                    [ANNOTATIONS.as_slice(), &duties::ANNOTATIONS, &approval::ANNOTATIONS]
+                        .concat()
+                        .join(", @")
                 )),
                 _ if permits => notes.duties.set(key, value),
                 _ => Err(format!("@{key} has no use on a forbid: write it on a permit")),
@@ -63,6 +71,10 @@ impl Notes {
             if let Err(message) = done {
                 wrong(&message);
             }
+        }
+        match approvals.finish(approval::mentions(policy)) {
+            Ok(need) => notes.approval = need,
+            Err(message) => wrong(&message),
         }
         notes
     }

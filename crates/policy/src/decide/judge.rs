@@ -15,6 +15,7 @@ use cedar_policy::{
 use tidegate_event::{Action, Durability, Effect, Mode, Operation};
 
 use super::{Decision, Step, Subject, Verdict};
+use crate::approval::{self, Need};
 use crate::compile::{PolicySet, forbids};
 use crate::duties::Duties;
 use crate::request::{self, Asked, LoginFacts, Question};
@@ -32,6 +33,8 @@ pub(super) struct Judge<'a> {
     pub(super) set: &'a PolicySet,
     pub(super) subject: &'a Subject,
     pub(super) authorizer: &'a Authorizer,
+    /// Whether it is asked as if it were approved.
+    pub(super) approved: bool,
 }
 
 /// What is asked.
@@ -86,6 +89,26 @@ impl Judge<'_> {
         touched: Option<&Touched>,
         steps: Option<&mut Vec<Step>>,
     ) -> Decision {
+        let mut decision = self.once(operation, touched, steps);
+        if decision.verdict == Verdict::Deny && self.set.asks_approvals {
+            let denied = decision.approval.take();
+            if approval::is_approvable(operation) {
+                let with = Self { approved: true, ..self }.once(operation, touched, None);
+                decision.approval = with.needed(denied);
+            }
+        } else {
+            decision.approval = None;
+        }
+        decision
+    }
+
+    /// Judges with `approved` as it is; `approval` is then what the policies that answered ask for.
+    pub(super) fn once(
+        self,
+        operation: &Operation,
+        touched: Option<&Touched>,
+        steps: Option<&mut Vec<Step>>,
+    ) -> Decision {
         let mut tally = Tally { steps, ..Tally::default() };
         let asked = self.asked(operation);
         for effect in operation.effects() {
@@ -117,6 +140,7 @@ impl Judge<'_> {
             masked: tally.masked,
             unseen_unmasked: tally.unseen_unmasked,
             duties: tally.duties,
+            approval: tally.approval,
             alert: (!tally.alerts.is_empty()).then(|| tally.alerts.join("; ")),
         }
     }
@@ -163,7 +187,8 @@ impl Judge<'_> {
             Operation::Statement(statement) => Some(&*statement.analysis),
             _ => None,
         };
-        Asked { via: operation.kind(), db_user, database, analysis, login }
+        let approved = self.approved;
+        Asked { via: operation.kind(), db_user, database, analysis, login, approved }
     }
 
     /// What is refused refuses the operation.
@@ -188,6 +213,7 @@ impl Judge<'_> {
                     tally.name(&policies);
                     let levels = policies.iter().filter_map(|id| self.durability(id));
                     tally.level(levels.max());
+                    self.approvals(&policies, tally);
                     tally.refuse(why);
                 }
             }
@@ -251,6 +277,18 @@ impl Judge<'_> {
         tally.level(policies.iter().map(|id| self.durability(id).unwrap_or(default)).max());
         for notes in policies.iter().filter_map(|id| self.set.notes.get(*id)) {
             tally.duties.tighten(&notes.duties);
+        }
+        self.approvals(policies, tally);
+    }
+
+    /// What these policies ask of an approval.
+    fn approvals(self, policies: &[&PolicyId], tally: &mut Tally<'_>) {
+        let notes = policies.iter().filter_map(|id| self.set.notes.get(*id));
+        for need in notes.filter_map(|notes| notes.approval.as_ref()) {
+            match &mut tally.approval {
+                Some(all) => all.tighten(need),
+                none => *none = Some(need.clone()),
+            }
         }
     }
 
@@ -438,6 +476,7 @@ struct Tally<'a> {
     /// Whether every function that is called is permitted by a policy that names it.
     trusted: Option<bool>,
     duties: Duties,
+    approval: Option<Need>,
     alerts: Vec<String>,
     steps: Option<&'a mut Vec<Step>>,
 }

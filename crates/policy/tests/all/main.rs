@@ -5,6 +5,7 @@
 
 #![expect(clippy::panic, clippy::expect_used, clippy::unwrap_used, reason = "tests")]
 
+mod approval;
 mod columns;
 mod compile;
 mod decide;

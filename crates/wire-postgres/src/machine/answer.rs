@@ -87,6 +87,14 @@ impl<R> Asking<R> {
         self.asked.bytes().len()
     }
 
+    /// The CancelRequest that waits for its answer.
+    pub fn cancel_request(&self) -> Option<Bytes> {
+        match &self.asked {
+            Asked::Cancel(request) => Some(request.clone()),
+            _ => None,
+        }
+    }
+
     /// How many replies are expected of a Bind that waits with its Execute; they count no more.
     pub fn take_held_entries(&mut self) -> usize {
         match &mut self.asked {

@@ -72,6 +72,11 @@ pub(super) struct Guard {
 }
 
 impl Guard {
+    /// The CancelRequest for this session.
+    pub fn cancel_request(&self) -> Option<Bytes> {
+        self.cancel.clone()
+    }
+
     /// Notes what an order protects. In shadow mode nothing is kept back.
     pub fn ordered(&mut self, order: &Order, shadow: bool) {
         self.concerned |= !shadow && order.concerns();

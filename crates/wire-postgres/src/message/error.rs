@@ -76,6 +76,11 @@ pub(crate) enum Severity {
     Fatal,
 }
 
+/// Builds a NoticeResponse; 00000 is successful_completion.
+pub(crate) fn notice(message: &str) -> Bytes {
+    fields(b'N', "NOTICE", "00000", message, None)
+}
+
 /// Builds an ErrorResponse.
 pub(crate) fn response(
     severity: Severity,
@@ -87,6 +92,10 @@ pub(crate) fn response(
         Severity::Error => "ERROR",
         Severity::Fatal => "FATAL",
     };
+    fields(b'E', severity, sqlstate, message, hint)
+}
+
+fn fields(kind: u8, severity: &str, sqlstate: &str, message: &str, hint: Option<&str>) -> Bytes {
     let mut body = Vec::with_capacity(message.len() + 64);
     let mut field = |kind: u8, text: &str| {
         body.push(kind);
@@ -101,7 +110,7 @@ pub(crate) fn response(
     if let Some(hint) = hint {
         field(b'H', hint);
     }
-    crate::frame::message(b'E', &[&body, b"\0"])
+    crate::frame::message(kind, &[&body, b"\0"])
 }
 
 #[cfg(test)]
