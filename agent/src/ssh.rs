@@ -2,8 +2,9 @@
 //! request is decided and recorded. The one module that translates russh's words into Tidegate's.
 //!
 //! Promises: a command, shell, subsystem, variable or forward reaches the server only with the
-//! [`Clearance`] of its own record ([`target`] takes it in no other way); a refusal is a channel failure with
-//! the reason on standard error, and the connection lives on; every permitted request gets its outcome.
+//! [`Clearance`] of its own record ([`target`] takes it in no other way); a refused
+//! command ends with the reason on standard error and status 126, any other refusal is a channel failure,
+//! and the connection lives on; every permitted request gets its outcome.
 //!
 //! Limits: [`BACKLOG_BYTES_MAX`] wait for a slow server, then the client is not read. One channel whose
 //! client does not read holds up the other channels of its connection.
@@ -44,6 +45,12 @@ const BACKLOG_BYTES_MAX: u64 = 16 * 1024 * 1024;
 
 /// How long the server may take to answer a request on a channel, and a record to become durable, in seconds.
 const ANSWER_SECONDS_MAX: u64 = 60;
+
+/// Exit status of a command that was refused.
+const NOT_RUN: u32 = 126;
+
+/// The extended data that is standard error (RFC 4254 section 5.2).
+const STDERR: u32 = 1;
 
 /// How long the client may take to log in, in seconds.
 const LOGIN_SECONDS_MAX: u64 = 60;
@@ -255,9 +262,8 @@ impl Client {
         let clearance = match self.shared.clear(ask, &operation).await {
             Ok(clearance) => clearance,
             Err(why) => {
-                live.state = State::Waiting(waiting);
-                session.extended_data(id, 1, request::refusal_line(&why).into_bytes())?;
-                return session.channel_failure(id);
+                waiting.close().await;
+                return refuse(id, kind, &why, session);
             }
         };
         live.begin(ask);
@@ -281,6 +287,24 @@ impl Client {
         live.ended(&End::Refused, &self.shared);
         session.channel_failure(id)
     }
+}
+
+/// Refuses what was to run. OpenSSH's client throws away what was said before a channel failure, so a
+/// command ends as one that may not be run does (POSIX: 126), with the reason on its standard error. The
+/// channel closes once the server's end has.
+fn refuse(
+    id: ChannelId,
+    kind: SshKind,
+    why: &str,
+    session: &mut server::Session,
+) -> Result<(), russh::Error> {
+    if kind == SshKind::Subsystem {
+        return session.channel_failure(id);
+    }
+    session.channel_success(id)?;
+    session.extended_data(id, STDERR, request::refusal_line(why).into_bytes())?;
+    session.exit_status_request(id, NOT_RUN)?;
+    session.eof(id)
 }
 
 impl server::Handler for Client {
@@ -530,7 +554,9 @@ impl server::Handler for Client {
         _session: &mut server::Session,
     ) -> Result<(), Self::Error> {
         self.up(channel, channel::Up::Close);
-        self.channels.remove(&channel);
+        if let Some(Live { state: State::Waiting(waiting), .. }) = self.channels.remove(&channel) {
+            waiting.close().await;
+        }
         Ok(())
     }
 }

@@ -209,6 +209,11 @@ impl Waiting {
         Ok(self.0.set_env(false, name, value).await?)
     }
 
+    /// Ends the channel: nothing will run on it.
+    pub async fn close(self) {
+        _ = self.0.close().await;
+    }
+
     /// Asks for a terminal, which runs nothing.
     pub async fn terminal(
         &self,
