@@ -291,7 +291,7 @@ impl Client {
 
 /// Refuses what was to run. OpenSSH's client throws away what was said before a channel failure, so a
 /// command ends as one that may not be run does (POSIX: 126), with the reason on its standard error. The
-/// channel closes once the server's end has.
+/// channel closes at once; OpenSSH's server closes one on which nothing ran only with its connection.
 fn refuse(
     id: ChannelId,
     kind: SshKind,
@@ -304,7 +304,8 @@ fn refuse(
     session.channel_success(id)?;
     session.extended_data(id, STDERR, request::refusal_line(why).into_bytes())?;
     session.exit_status_request(id, NOT_RUN)?;
-    session.eof(id)
+    session.eof(id)?;
+    session.close(id)
 }
 
 impl server::Handler for Client {

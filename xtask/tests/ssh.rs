@@ -10,6 +10,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use xtask::lab::client::{Answer, run};
+use xtask::lab::policies::CAREFUL;
 use xtask::lab::process::{Daemon, Identity, wait_for};
 use xtask::lab::{AgentOptions, Lab, Options, Who, places};
 
@@ -69,7 +70,7 @@ impl Site {
         let mut sshd = Command::new("/usr/sbin/sshd");
         sshd.args(["-D", "-f"]).arg(at("sshd_config")).arg("-E").arg(at("sshd.log"));
         let sshd = Daemon::start("sshd", &mut sshd, &Identity::default(), &at("sshd.out")).unwrap();
-        wait_for(START, "sshd listens", || {
+        wait_for("sshd listens", START, || {
             Ok(TcpStream::connect(("127.0.0.1", port)).is_ok().then_some(()))
         })
         .unwrap();
@@ -79,7 +80,8 @@ impl Site {
             at("identity").display(),
             at("known_hosts").display(),
         );
-        let agent = AgentOptions { policy: policy.to_owned(), toml, ..AgentOptions::default() };
+        let agent =
+            AgentOptions { policy: format!("{CAREFUL}{policy}"), toml, ..AgentOptions::default() };
         let lab = Lab::start(Options { agent, client_uid: Some(CLIENT_UID), ..Options::default() })
             .unwrap();
         let site = Self { lab, port, dir, sshd };
@@ -187,8 +189,10 @@ fn files_go_by_sftp_and_scp_where_the_subsystem_is_permitted() {
     fs::write(&file, "carried over\n").unwrap();
     let from = format!("root@127.0.0.1:{}", file.display());
     let mut scp = site.client("/usr/bin/scp", "-P");
-    let said = run(scp.arg(from).arg("/dev/stdout"), b"").unwrap();
+    let said = run(scp.arg(from).arg("got"), b"").unwrap();
     assert!(said.ok(), "{said}");
+    let got = fs::read_to_string(site.lab.path("home").join("got")).unwrap();
+    assert_eq!(got, "carried over\n");
     let mut sftp = site.client("/usr/bin/sftp", "-P");
     sftp.args(["-b", "-", "root@127.0.0.1"]);
     let said = run(&mut sftp, format!("ls -l {}\n", file.display()).as_bytes()).unwrap();
