@@ -36,6 +36,7 @@ use crate::ingress::{self, Shared};
 use crate::lanes::Lanes;
 use crate::masking;
 use crate::resolve::{RESOLVE_SECONDS, Resolver};
+use crate::ssh::host::SshHost;
 use crate::telemetry::Metrics;
 use crate::tls::{HostCa, Verifications};
 use crate::uplink;
@@ -125,6 +126,14 @@ struct Agent {
     packets: Mutex<findings::packet::Packets>,
 }
 
+/// What answers SSH clients, where a target speaks it.
+fn ssh_host(config: &Config) -> anyhow::Result<Option<Arc<SshHost>>> {
+    if config.targets.iter().all(|target| target.ssh.is_none()) {
+        return Ok(None);
+    }
+    Ok(Some(Arc::new(SshHost::open(&config.state_dir, &config.agent_id)?)))
+}
+
 async fn start(config: Config, lanes: &Arc<Lanes>) -> anyhow::Result<Agent> {
     let started = Instant::now();
     let policy = Arc::new(policy::load(&config)?);
@@ -139,6 +148,7 @@ async fn start(config: Config, lanes: &Arc<Lanes>) -> anyhow::Result<Agent> {
     );
     let rules = resolver.rules(&config);
     let host_ca = Arc::new(HostCa::open(&config.state_dir, &config.agent_id)?);
+    let ssh_host = ssh_host(&config)?;
     let verifications =
         config.targets.iter().map(verifications_of).collect::<anyhow::Result<Vec<_>>>()?;
     let masking = masking::of(&config)?;
@@ -156,6 +166,7 @@ async fn start(config: Config, lanes: &Arc<Lanes>) -> anyhow::Result<Agent> {
         policy: receiver,
         resolver: RwLock::new(resolver),
         host_ca,
+        ssh_host,
         verifications,
         analyzer: Arc::new(Analyzer::new()),
         masking,

@@ -90,6 +90,12 @@ fn target_words(config: &Config, target: &TargetConfig) -> Vec<String> {
 }
 
 fn tls_words(target: &TargetConfig) -> String {
+    if let Some(ssh) = &target.ssh {
+        return format!(
+            "  SSH: clients get a certificate of the host's own CA; towards the server, its key must be in {}.",
+            ssh.known_hosts_file.display()
+        );
+    }
     let mut text = match target.tls.client {
         ClientTls::Offer => "  TLS: clients that ask get it, by the host's own CA; ".to_owned(),
         ClientTls::Refuse => "  TLS: clients that ask are told that there is none; ".to_owned(),

@@ -17,6 +17,7 @@ use crate::{app, check, doctor, telemetry};
 
 mod policy;
 mod print;
+mod trust;
 
 /// Where the configuration is, unless the command line says otherwise.
 pub const CONFIG_DEFAULT: &str = "/etc/tidegate/agent.toml";
@@ -73,6 +74,9 @@ enum Command {
         #[arg(long, value_name = "FILE")]
         file: PathBuf,
     },
+    /// Make this host's SSH clients trust the gate, or take that back.
+    #[command(subcommand)]
+    Ssh(SshCommand),
     /// Check policies, explain a decision, test cases, replay what was recorded.
     #[command(subcommand)]
     Policy(policy::PolicyCommand),
@@ -80,6 +84,21 @@ enum Command {
     Completions {
         /// For this shell.
         shell: clap_complete::Shell,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+enum SshCommand {
+    /// Write the gate's `@cert-authority` line into the system's known_hosts.
+    Trust {
+        #[command(flatten)]
+        config: ConfigArg,
+        /// Take the line away again.
+        #[arg(long)]
+        undo: bool,
+        /// The file that all OpenSSH clients of this host read.
+        #[arg(long, value_name = "FILE", default_value = trust::KNOWN_HOSTS)]
+        file: PathBuf,
     },
 }
 
@@ -125,6 +144,11 @@ fn dispatch(command: Command) -> anyhow::Result<ExitCode> {
             Ok(ExitCode::SUCCESS)
         }
         Command::Policy(command) => policy::run(&command),
+        Command::Ssh(SshCommand::Trust { config, undo, file }) => {
+            let config = Config::load(&config.config)?;
+            print::line(&trust::run(&config.state_dir, &file, undo)?)?;
+            Ok(ExitCode::SUCCESS)
+        }
         Command::Completions { shell } => {
             let mut out = Vec::new();
             clap_complete::generate(shell, &mut Cli::command(), "tidegate-agent", &mut out);
@@ -206,6 +230,8 @@ mod tests {
             ("policy test --json a.toml b.toml", true),
             ("policy replay --config a.toml --policy a.cedar b.cedar r.jsonl --limit 5", true),
             ("policy replay --config a.toml -", true),
+            ("ssh trust --undo --file k", true),
+            ("ssh", false),
             ("policy check", false),
             ("policy explain --principal p --target t", false),
             ("policy", false),

@@ -192,6 +192,17 @@ pub struct TargetConfig {
     pub masking: MaskingConfig,
     /// How the agent learns what its databases hold; `None` where it does not.
     pub catalogue: Option<CatalogueConfig>,
+    /// How its servers are verified and logged in to; set for [`Protocol::Ssh`] and for no other.
+    pub ssh: Option<TargetSsh>,
+}
+
+/// The leg to a target's SSH servers.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TargetSsh {
+    /// Private key that the servers let in, in OpenSSH's form, without a passphrase.
+    pub identity_file: PathBuf,
+    /// The servers' host keys, in the form of `known_hosts`.
+    pub known_hosts_file: PathBuf,
 }
 
 /// TLS on both legs of a target's connections.

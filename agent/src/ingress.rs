@@ -34,6 +34,7 @@ use crate::opaque;
 use crate::resolve::Resolver;
 use crate::session::leg::Leg;
 use crate::session::{Session, Surroundings};
+use crate::ssh::{self, host::SshHost};
 use crate::telemetry::{Labels, Metrics};
 use crate::tls::{HostCa, Verifications};
 
@@ -57,6 +58,8 @@ pub struct Shared {
     pub resolver: RwLock<Resolver>,
     /// Answers clients' TLS.
     pub host_ca: Arc<HostCa>,
+    /// Answers SSH clients; `None` where no target speaks it.
+    pub ssh_host: Option<Arc<SshHost>>,
     /// How each target's servers are verified, in the order of the configuration.
     pub verifications: Vec<Verifications>,
     /// The analyser that all sessions of PostgreSQL share.
@@ -153,10 +156,14 @@ async fn serve(stream: TcpStream, client: SocketAddr, shared: &Shared, guard: &G
             let labels = gate.labels().clone();
             let open = Open::new(&shared.metrics, &labels);
             _ = stream.set_nodelay(true);
-            let leg = Leg::Plain(stream);
             match machine {
-                Machine::Postgres(machine) => Session::new(*machine, gate, leg).run(around).await,
-                Machine::Mysql(machine) => Session::new(*machine, gate, leg).run(around).await,
+                Machine::Postgres(machine) => {
+                    Session::new(*machine, gate, Leg::Plain(stream)).run(around).await;
+                }
+                Machine::Mysql(machine) => {
+                    Session::new(*machine, gate, Leg::Plain(stream)).run(around).await;
+                }
+                Machine::Ssh(settings) => ssh::serve(stream, gate, settings, around).await,
             }
             drop(open);
         }
@@ -207,6 +214,8 @@ struct Refused {
 enum Machine {
     Postgres(Box<tidegate_wire_postgres::Machine<Token>>),
     Mysql(Box<tidegate_wire_mysql::Machine<Token>>),
+    /// Its library owns the sockets.
+    Ssh(ssh::Settings),
 }
 
 /// What becomes of a connection.
@@ -284,8 +293,9 @@ fn admit_captured(
         metrics: Arc::clone(&shared.metrics),
         approvals: shared.approvals.clone(),
     };
+    let machine = machine(target, shared, analyzer, around.verification.is_some())
+        .ok_or_else(|| refused("the target has no ssh table".into()))?;
     let gate = Gate::new(shared.journal.clone(), log, shared.policy.clone(), standing, watch);
-    let machine = machine(target, shared, analyzer, around.verification.is_some());
     Ok(Admitted::Session(Box::new((gate, machine, around))))
 }
 
@@ -352,19 +362,25 @@ fn surroundings(
     }
 }
 
+fn ssh_settings(target: &TargetConfig, shared: &Shared) -> Option<ssh::Settings> {
+    let (host, target) = shared.ssh_host.as_ref().zip(target.ssh.as_ref())?;
+    Some(ssh::Settings { host: Arc::clone(host), target: target.clone() })
+}
+
 fn machine(
     target: &TargetConfig,
     shared: &Shared,
     analyzer: Arc<dyn Analyze>,
     server_tls: bool,
-) -> Machine {
+) -> Option<Machine> {
     let offers = target.tls.client == ClientTls::Offer;
     match target.protocol {
+        Spoken::Ssh => Some(Machine::Ssh(ssh_settings(target, shared)?)),
         Spoken::Postgres => {
             use tidegate_wire_postgres as wire;
             let client_tls = if offers { wire::ClientTls::Offer } else { wire::ClientTls::Refuse };
             let config = wire::Config { client_tls, ..Default::default() };
-            Machine::Postgres(Box::new(wire::Machine::with_analyzer(config, analyzer)))
+            Some(Machine::Postgres(Box::new(wire::Machine::with_analyzer(config, analyzer))))
         }
         Spoken::Mysql => {
             use tidegate_wire_mysql as wire;
@@ -373,7 +389,7 @@ fn machine(
                 if server_tls { wire::ServerTls::Require } else { wire::ServerTls::Off };
             let config = wire::Config { client_tls, server_tls, ..Default::default() };
             let analyzer = Arc::clone(&shared.mysql_analyzer);
-            Machine::Mysql(Box::new(wire::Machine::new(config, analyzer)))
+            Some(Machine::Mysql(Box::new(wire::Machine::new(config, analyzer))))
         }
     }
 }

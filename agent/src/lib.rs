@@ -25,6 +25,7 @@ pub mod masking;
 pub mod opaque;
 pub mod resolve;
 pub mod session;
+mod ssh;
 pub mod telemetry;
 pub mod tls;
 pub mod uplink;

@@ -186,7 +186,7 @@ pub(crate) async fn cancel(
     ended.map_err(|_| DialError::TimedOut { address })?.map_err(failed)
 }
 
-async fn connect(address: SocketAddr) -> Result<TcpStream, DialError> {
+pub(crate) async fn connect(address: SocketAddr) -> Result<TcpStream, DialError> {
     let limit = Duration::from_secs(DIAL_SECONDS_MAX);
     let stream = tokio::time::timeout(limit, TcpStream::connect(address))
         .await

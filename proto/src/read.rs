@@ -63,6 +63,7 @@ pub fn kind_name(body: &Body) -> &'static str {
             Some(What::Statement(_)) => "statement",
             Some(What::FunctionCall(_)) => "function_call",
             Some(What::Cancel(_)) => "cancel",
+            Some(What::Ssh(_)) => "ssh",
             None => "operation",
         },
         Body::Outcome(_) => "outcome",

@@ -8,8 +8,8 @@ use bytes::Bytes;
 use sha2::{Digest as _, Sha256};
 use tidegate_event::limits::{STATEMENT_TEXT_BYTES_MAX, cut as cut_text};
 use tidegate_event::{
-    Capture, Effect, Ending, Executable, Login, Masked, Operation, Outcome, Process, Statement,
-    Status, Stopped,
+    Capture, Effect, Ending, Executable, Login, Masked, Operation, Outcome, Process, SshRequest,
+    Statement, Status, Stopped,
 };
 
 use crate::audit::v1::{self, operation::What, parameter::Value};
@@ -51,6 +51,20 @@ pub(crate) fn recorded_text<'a>(
     (text, sha256)
 }
 
+/// What an SSH request is about, as its record has it, and the SHA-256 of the whole where that is more.
+pub(crate) fn recorded_about<'a>(
+    request: &'a SshRequest,
+    cut: &mut bool,
+) -> (&'a str, Option<[u8; 32]>) {
+    let (about, shorter) = cut_text(&request.about, STATEMENT_TEXT_BYTES_MAX);
+    *cut |= shorter;
+    let sha256 = match request.sha256 {
+        None if shorter => Some(Sha256::digest(request.about.as_bytes()).into()),
+        given => given,
+    };
+    (about, sha256)
+}
+
 /// An `Operation` with the decision on it.
 pub fn operation(operation: &Operation, decided: &Decided<'_>) -> Made<v1::Operation> {
     made(|cut| {
@@ -68,6 +82,7 @@ pub fn operation(operation: &Operation, decided: &Decided<'_>) -> Made<v1::Opera
             Operation::Cancel(cancel) => {
                 What::Cancel(v1::Cancel { backend_pid: cancel.backend_pid })
             }
+            Operation::Ssh(request) => What::Ssh(ssh(request, cut)),
         };
         let (unmasked, unmasked_total) = limits::list(decided.unmasked, String::as_str, cut);
         v1::Operation {
@@ -122,6 +137,18 @@ fn login(login: &Login, cut: &mut bool) -> v1::Login {
         replication: login.replication,
         client_tls: login.client_tls,
         options_total,
+    }
+}
+
+fn ssh(request: &SshRequest, cut: &mut bool) -> v1::SshRequest {
+    let (about, sha256) = recorded_about(request, cut);
+    v1::SshRequest {
+        kind: request.kind.name().to_owned(),
+        channel: request.channel,
+        about: about.to_owned(),
+        bytes: request.bytes,
+        sha256: sha256.map(|digest| Bytes::copy_from_slice(&digest)).unwrap_or_default(),
+        terminal: text(&request.terminal, cut),
     }
 }
 

@@ -8,13 +8,13 @@
 //! the header's values are known, into a buffer of its own.
 
 use tidegate_event::{
-    ChainId, Digest, Durability, Effect, Login, Operation, Outcome, Seq, SessionId, Statement,
-    Status, Stopped,
+    ChainId, Digest, Durability, Effect, Login, Operation, Outcome, Seq, SessionId, SshRequest,
+    Statement, Status, Stopped,
 };
 
 use crate::audit::v1::{audit_record, decision::Verdict};
 use crate::limits::{self, Shown, name};
-use crate::record::recorded_text;
+use crate::record::{recorded_about, recorded_text};
 use crate::wire::{bytes, bytes_present, fixed64, flag, message, present, uint};
 
 /// Format version.
@@ -104,6 +104,7 @@ pub fn operation(buf: &mut Vec<u8>, operation: &Operation, decided: &Decided<'_>
             Operation::Cancel(cancel) => {
                 message(buf, 13, |buf| uint(buf, 1, u64::from(cancel.backend_pid)));
             }
+            Operation::Ssh(request) => message(buf, 40, |buf| write_ssh(buf, request, &mut cut)),
         }
         marks(buf, decided, &mut cut);
     });
@@ -225,6 +226,18 @@ fn write_statement(buf: &mut Vec<u8>, statement: &Statement, cut: &mut bool) {
         bytes(buf, 10, name(&unknown.reason, cut).as_bytes());
     }
     uint(buf, 11, u64::from(kinds_total));
+}
+
+fn write_ssh(buf: &mut Vec<u8>, request: &SshRequest, cut: &mut bool) {
+    let (about, sha256) = recorded_about(request, cut);
+    bytes(buf, 40, request.kind.name().as_bytes());
+    uint(buf, 41, u64::from(request.channel));
+    bytes(buf, 42, about.as_bytes());
+    uint(buf, 43, request.bytes);
+    if let Some(sha256) = sha256 {
+        bytes(buf, 44, &sha256);
+    }
+    bytes(buf, 45, name(&request.terminal, cut).as_bytes());
 }
 
 fn write_parameter(buf: &mut Vec<u8>, parameter: Shown<'_>, cut: &mut bool) {

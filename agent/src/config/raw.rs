@@ -106,6 +106,14 @@ pub(super) struct RawTarget {
     #[serde(default)]
     pub masking: RawMasking,
     pub catalogue: Option<RawCatalogue>,
+    pub ssh: Option<Spanned<RawSsh>>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawSsh {
+    pub identity_file: Text,
+    pub known_hosts_file: Text,
 }
 
 #[derive(Debug, Default, Deserialize)]

@@ -370,7 +370,7 @@ fn all_complaints_come_at_once_in_the_file_s_order() {
              and '.', a letter or digit first",
             "agent.toml:9:7: uid 0 can't be a principal; root can take the hooks away, so \
              catching it proves nothing: run the client under an account of its own",
-            "agent.toml:12:12: protocol can't be \"oracle\"; use \"postgres\" or \"mysql\"",
+            "agent.toml:12:12: protocol can't be \"oracle\"; use \"postgres\" or \"mysql\" or \"ssh\"",
             "agent.toml:13:17: destination \"x\" has no port; write \"10.0.0.5:5432\", \
              \"10.1.0.0/16:5432\", \"[fd00::1]:5432\" or \"db.example:5432\"",
         ],

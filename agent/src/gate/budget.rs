@@ -32,7 +32,7 @@ fn brings_rows(operation: &Operation) -> bool {
             rows.is_empty() || rows.iter().any(|rows| *rows != Rows::None)
         }
         Operation::FunctionCall(_) => true,
-        Operation::Login(_) | Operation::Cancel(_) => false,
+        Operation::Login(_) | Operation::Cancel(_) | Operation::Ssh(_) => false,
     }
 }
 

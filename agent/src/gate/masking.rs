@@ -80,7 +80,7 @@ impl Masking {
                 nothing = Arc::default();
                 &nothing
             }
-            Operation::Login(_) | Operation::Cancel(_) => return None,
+            Operation::Login(_) | Operation::Cancel(_) | Operation::Ssh(_) => return None,
         };
         let seen = self.sight.now();
         if seen.epoch != self.epoch || self.known.len() >= KNOWN_MAX {

@@ -244,6 +244,10 @@ fn describe_operation(log: &mut LogRecord, operation: &Operation) -> SeverityNum
         Some(What::Login(_)) => ("audit.db.login", "login", 3),
         Some(What::FunctionCall(_)) => ("audit.db.function_call", "function call", 4),
         Some(What::Cancel(_)) => ("audit.db.cancel", "cancel request", OCSF_OTHER),
+        Some(What::Ssh(request)) => {
+            text(out, "audit.ssh.about", request.about.as_str());
+            ("audit.ssh.request", request.kind.as_str(), OCSF_OTHER)
+        }
         None => ("audit.db.other", "operation", OCSF_OTHER),
     };
     let verdict = decision.verdict();

@@ -324,6 +324,12 @@ impl Asked {
                 text: format!("backend_pid={}", cancel.backend_pid),
                 ..Self::default()
             },
+            Some(What::Ssh(request)) => Self {
+                kind: request.kind.clone(),
+                text: request.about.clone(),
+                text_bytes: request.bytes,
+                ..Self::default()
+            },
             None => Self { kind: "other".into(), ..Self::default() },
         }
     }

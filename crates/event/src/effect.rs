@@ -53,13 +53,27 @@ pub enum Action {
     Replicate,
     /// Cancel a running statement.
     Cancel,
+    /// Run a command over SSH.
+    Exec,
+    /// Run an account's shell over SSH.
+    Shell,
+    /// Start a subsystem of an SSH server.
+    Subsystem,
+    /// Set a variable of the environment of what runs over SSH.
+    Env,
+    /// Forward a connection over SSH. Denied unless a policy permits this very action.
+    Forward,
+    /// Forward the key agent over SSH. Denied unless a policy permits this very action.
+    AgentForward,
+    /// Forward the display over SSH. Denied unless a policy permits this very action.
+    X11,
     /// What could not be understood. Denied unless a policy permits this very action.
     Unknown,
 }
 
 impl Action {
     /// Every action, in the order of the schema.
-    pub const ALL: [Self; 23] = [
+    pub const ALL: [Self; 30] = [
         Self::Login,
         Self::Select,
         Self::Insert,
@@ -82,6 +96,13 @@ impl Action {
         Self::Notify,
         Self::Replicate,
         Self::Cancel,
+        Self::Exec,
+        Self::Shell,
+        Self::Subsystem,
+        Self::Env,
+        Self::Forward,
+        Self::AgentForward,
+        Self::X11,
         Self::Unknown,
     ];
 
@@ -110,6 +131,13 @@ impl Action {
             Self::Notify => "notify",
             Self::Replicate => "replicate",
             Self::Cancel => "cancel",
+            Self::Exec => "exec",
+            Self::Shell => "shell",
+            Self::Subsystem => "subsystem",
+            Self::Env => "env",
+            Self::Forward => "forward",
+            Self::AgentForward => "agent_forward",
+            Self::X11 => "x11",
             Self::Unknown => "unknown",
         }
     }
@@ -132,6 +160,7 @@ impl Action {
                 | Self::Show
                 | Self::Session
                 | Self::Cancel
+                | Self::Env
         )
     }
 }

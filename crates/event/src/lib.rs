@@ -5,7 +5,7 @@
 //!
 //! Limits: texts are capped where they enter a record ([`limits`]), and say so when they were cut.
 //!
-//! Known gaps: MySQL and SSH operations join [`Operation`] with their protocols.
+//! Known gap: the files that an SSH subsystem touches are no operations yet.
 
 mod capture;
 mod effect;
@@ -21,7 +21,9 @@ pub use capture::{Capture, Executable, Principal, Process};
 pub use effect::{Action, Analysis, Effect, Relation, StatementKind, Unknown};
 pub use id::{ChainId, Digest, IdError, Seq, SessionId};
 pub use lineage::{ColumnRef, Later, Lineage, Output, Rows, Shown, Sources, ValueAt, ValueUse};
-pub use operation::{Cancel, FunctionCall, Login, Operation, Parameter, Statement, Via};
+pub use operation::{
+    Cancel, FunctionCall, Login, Operation, Parameter, SshKind, SshRequest, Statement, Via,
+};
 pub use outcome::{Copied, Ending, Masked, Outcome, Status, Stopped};
 pub use quoted::unquote;
 pub use target::{Durability, Mode, OnFailure, Protocol, TargetName};

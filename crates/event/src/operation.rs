@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::{Action, Analysis, Effect};
+use crate::{Action, Analysis, Effect, Relation};
 
 /// One thing that a client asks: the unit of decision and of record.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -15,6 +15,8 @@ pub enum Operation {
     FunctionCall(FunctionCall),
     /// Cancel what another connection runs.
     Cancel(Cancel),
+    /// A request on an SSH connection (RFC 4254).
+    Ssh(SshRequest),
 }
 
 impl Operation {
@@ -29,6 +31,7 @@ impl Operation {
             Self::Statement(statement) => statement.analysis.effects.clone(),
             Self::FunctionCall(_) => one(Action::Unknown),
             Self::Cancel(_) => one(Action::Cancel),
+            Self::Ssh(request) => vec![request.effect()],
         }
     }
 
@@ -39,6 +42,7 @@ impl Operation {
             Self::Statement(statement) => statement.via.name(),
             Self::FunctionCall(_) => "function_call",
             Self::Cancel(_) => "cancel",
+            Self::Ssh(request) => request.kind.name(),
         }
     }
 }
@@ -145,4 +149,70 @@ pub struct FunctionCall {
 pub struct Cancel {
     /// Process id of the backend to be cancelled.
     pub backend_pid: u32,
+}
+
+/// What is asked of an SSH server.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum SshKind {
+    /// Run a command (RFC 4254 section 6.5).
+    Exec,
+    /// Run the account's shell (section 6.5).
+    Shell,
+    /// Start a subsystem, such as `sftp` (section 6.5).
+    Subsystem,
+    /// Set a variable of the environment (section 6.4).
+    Env,
+    /// Reach another address through the server, or let it be reached (section 7).
+    Forward,
+    /// Lend the client's key agent to the server (`auth-agent-req@openssh.com`).
+    AgentForward,
+    /// Lend the client's display to the server (section 6.3).
+    X11,
+}
+
+impl SshKind {
+    /// The name in records and queries, which is the policy action's too.
+    pub const fn name(self) -> &'static str {
+        self.action().name()
+    }
+
+    /// The policy action that it asks.
+    pub const fn action(self) -> Action {
+        match self {
+            Self::Exec => Action::Exec,
+            Self::Shell => Action::Shell,
+            Self::Subsystem => Action::Subsystem,
+            Self::Env => Action::Env,
+            Self::Forward => Action::Forward,
+            Self::AgentForward => Action::AgentForward,
+            Self::X11 => Action::X11,
+        }
+    }
+}
+
+/// One request on an SSH connection.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SshRequest {
+    /// What is asked.
+    pub kind: SshKind,
+    /// The channel, by the client's number; 0 for a request that concerns none.
+    pub channel: u32,
+    /// The command, the subsystem, the variable's name, or the address and port. A command that is no
+    /// UTF-8 has its bad bytes replaced; [`Self::sha256`] is then that of the bytes.
+    pub about: String,
+    /// Length of the whole command in bytes, as it was sent.
+    pub bytes: u64,
+    /// SHA-256 of the command as it was sent, where `about` is not the same bytes.
+    pub sha256: Option<[u8; 32]>,
+    /// The terminal that was asked for before it, as `TERM columns x rows`; empty without one.
+    pub terminal: String,
+}
+
+impl SshRequest {
+    /// What it does; the name without schema is what the policy can see as `context.about`.
+    fn effect(&self) -> Effect {
+        let about = Relation { schema: None, name: self.about.clone() };
+        let relation = (!self.about.is_empty()).then_some(about);
+        Effect { action: self.kind.action(), relation, bounded: true }
+    }
 }

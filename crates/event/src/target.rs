@@ -23,6 +23,8 @@ pub enum Protocol {
     Postgres,
     /// MySQL and MariaDB.
     Mysql,
+    /// SSH (RFC 4251 to 4254).
+    Ssh,
 }
 
 impl Protocol {
@@ -31,6 +33,7 @@ impl Protocol {
         match self {
             Self::Postgres => "postgresql",
             Self::Mysql => "mysql",
+            Self::Ssh => "ssh",
         }
     }
 }

@@ -118,6 +118,13 @@ fn object_kind(action: Action) -> Option<&'static str> {
         | Action::Notify
         | Action::Replicate
         | Action::Cancel
+        | Action::Exec
+        | Action::Shell
+        | Action::Subsystem
+        | Action::Env
+        | Action::Forward
+        | Action::AgentForward
+        | Action::X11
         | Action::Unknown => None,
     }
 }

@@ -7,8 +7,8 @@ use prost::Message as _;
 use sha2::Digest as _;
 use tidegate_event::limits::{RECORD_BYTES_MAX, STATEMENT_TEXT_BYTES_MAX};
 use tidegate_event::{
-    Action, Analysis, Cancel, Copied, FunctionCall, Masked, Parameter, Relation, StatementKind,
-    Unknown, Via,
+    Action, Analysis, Cancel, Copied, FunctionCall, Masked, Parameter, Relation, SshKind,
+    SshRequest, StatementKind, Unknown, Via,
 };
 
 use super::*;
@@ -160,6 +160,11 @@ fn any_operation() -> impl Strategy<Value = Operation> {
         1 => (any::<u32>(), any::<u16>())
             .prop_map(|(oid, arguments)| Operation::FunctionCall(FunctionCall { oid, arguments })),
         1 => any::<u32>().prop_map(|backend_pid| Operation::Cancel(Cancel { backend_pid })),
+        1 => (any::<u32>(), any_text(), any::<u64>(), prop::option::of(any::<[u8; 32]>()), any_text())
+            .prop_map(|(channel, about, bytes, sha256, terminal)| {
+                let kind = SshKind::Exec;
+                Operation::Ssh(SshRequest { kind, channel, about, bytes, sha256, terminal })
+            }),
     ]
 }
 

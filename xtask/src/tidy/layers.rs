@@ -23,7 +23,7 @@ enum Side {
 }
 
 /// Our crates with their layer, lowest first (docs/ARCHITECTURE.md). Without the name's prefix.
-const LAYERS: [(&str, u8, Side); 22] = [
+const LAYERS: [(&str, u8, Side); 23] = [
     ("event", 0, Side::Pure),
     ("agent-common", 0, Side::Kernel),
     ("ebpf", 1, Side::Kernel),
@@ -32,6 +32,7 @@ const LAYERS: [(&str, u8, Side); 22] = [
     ("ledger", 1, Side::Pure),
     ("segment", 1, Side::Pure),
     ("wire-mysql", 3, Side::Pure),
+    ("wire-ssh", 3, Side::Pure),
     ("wire-postgres", 3, Side::Pure),
     ("testkit", 2, Side::Pure),
     ("policy", 2, Side::Pure),

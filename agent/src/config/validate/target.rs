@@ -5,6 +5,7 @@
 
 use std::collections::HashMap;
 use std::net::IpAddr;
+use std::os::unix::fs::PermissionsExt as _;
 
 use tidegate_event::{Mode, OnFailure, Principal, Protocol, TargetName};
 use tidegate_mask::Unresolved;
@@ -15,7 +16,7 @@ use crate::config::masking::MaskingConfig;
 use crate::config::raw::{RawTarget, RawTls};
 use crate::config::{
     ClientTls, DESTINATIONS_MAX, Destination, GATE_ADDRESSES, GateConfig, OPEN_SECONDS_LIMIT,
-    OPEN_SECONDS_MIN, ServerTls, TARGETS_MAX, TargetConfig, TargetTls,
+    OPEN_SECONDS_MIN, ServerTls, TARGETS_MAX, TargetConfig, TargetSsh, TargetTls,
 };
 
 /// Which targets already have a destination: their names and principals.
@@ -45,7 +46,11 @@ impl Check<'_> {
             let protocol = self.choice(
                 Some(&raw.protocol),
                 "protocol",
-                &[("postgres", Protocol::Postgres), ("mysql", Protocol::Mysql)],
+                &[
+                    ("postgres", Protocol::Postgres),
+                    ("mysql", Protocol::Mysql),
+                    ("ssh", Protocol::Ssh),
+                ],
                 Protocol::Postgres,
             );
             let principals = self.principals_of(raw, principals);
@@ -59,6 +64,7 @@ impl Check<'_> {
             let reach = self.reach(raw);
             let (on_failure, open_ms_max) = self.on_failure(raw);
             let tls = self.tls(&raw.tls);
+            let ssh = self.ssh(raw, protocol);
             let name = TargetName(name);
             targets.push(TargetConfig {
                 name,
@@ -73,6 +79,7 @@ impl Check<'_> {
                 protect: Vec::new(),
                 masking: MaskingConfig { detectors: Vec::new(), unresolved: Unresolved::Clear },
                 catalogue: None,
+                ssh,
             });
         }
         targets
@@ -181,6 +188,40 @@ impl Check<'_> {
             _ => {}
         }
         (on_failure, seconds.saturating_mul(1000))
+    }
+
+    fn ssh(&mut self, raw: &RawTarget, protocol: Protocol) -> Option<TargetSsh> {
+        let Some(ssh) = &raw.ssh else {
+            if protocol == Protocol::Ssh {
+                let what =
+                    format!("target \"{}\" speaks ssh and has no ssh table", raw.name.get_ref());
+                let todo = "add ssh = { identity_file = \"..\", known_hosts_file = \"..\" }";
+                self.complain(raw.protocol.span().start, what, todo);
+            }
+            return None;
+        };
+        if protocol != Protocol::Ssh {
+            let what = "ssh has no effect with another protocol";
+            self.complain(ssh.span().start, what, "leave it out, or set protocol = \"ssh\"");
+        }
+        let raw = ssh.get_ref();
+        let identity_file = self.beside_config(raw.identity_file.get_ref());
+        let known_hosts_file = self.beside_config(raw.known_hosts_file.get_ref());
+        for (key, text, path, secret) in [
+            ("identity_file", &raw.identity_file, &identity_file, true),
+            ("known_hosts_file", &raw.known_hosts_file, &known_hosts_file, false),
+        ] {
+            let (what, todo) = match std::fs::metadata(path) {
+                Err(error) => (format!("can't be opened: {error}"), "name a readable file"),
+                Ok(meta) if secret && meta.permissions().mode() & 0o077 != 0 => {
+                    ("can be read by others than its owner".to_owned(), "chmod it to 0600")
+                }
+                Ok(_) => continue,
+            };
+            let what = format!("ssh.{key} \"{}\" {what}", text.get_ref());
+            self.complain(text.span().start, what, todo);
+        }
+        Some(TargetSsh { identity_file, known_hosts_file })
     }
 
     fn tls(&mut self, raw: &RawTls) -> TargetTls {

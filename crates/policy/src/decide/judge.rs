@@ -61,7 +61,10 @@ impl About<'_> {
     /// Whether only a permit that names the action covers it.
     const fn must_be_named(&self) -> bool {
         match self {
-            Self::Effect(effect) => matches!(effect.action, Action::Unknown),
+            Self::Effect(effect) => matches!(
+                effect.action,
+                Action::Unknown | Action::Forward | Action::AgentForward | Action::X11
+            ),
             Self::Filter(_) | Self::FilterUnseen | Self::Unmask(_) | Self::UnmaskUnseen => true,
         }
     }
@@ -459,7 +462,7 @@ fn not_understood(operation: &Operation) -> Option<&str> {
             statement.analysis.unknown.as_ref().map(|unknown| unknown.reason.as_str())
         }
         Operation::FunctionCall(_) => Some("a fast-path call names its function by number only"),
-        Operation::Login(_) | Operation::Cancel(_) => None,
+        Operation::Login(_) | Operation::Cancel(_) | Operation::Ssh(_) => None,
     }
 }
 

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use tidegate_event::{
-    Action, Analysis, Cancel, Durability, Effect, FunctionCall, Login, Mode, Operation, Statement,
-    StatementKind, Unknown, Via,
+    Action, Analysis, Cancel, Durability, Effect, FunctionCall, Login, Mode, Operation, SshKind,
+    SshRequest, Statement, StatementKind, Unknown, Via,
 };
 use tidegate_policy::{Decider, Decision, PolicySet, Ruling, Subject, Verdict};
 
@@ -317,6 +317,51 @@ fn logins_cancels_and_fast_path_calls_are_decided_too() {
         assert_eq!(decision.verdict, verdict, "{operation:?}: {}", decision.reason);
         assert_eq!(decision.policies.first().map(String::as_str), policy, "{operation:?}");
         assert_eq!(decision.durability == Durability::Process, policy == Some("c"));
+    }
+}
+
+fn ssh(kind: SshKind, about: &str) -> Operation {
+    Operation::Ssh(SshRequest {
+        kind,
+        channel: 0,
+        about: about.to_owned(),
+        bytes: 0,
+        sha256: None,
+        terminal: String::new(),
+    })
+}
+
+#[test]
+fn ssh_requests_are_decided_by_their_text_and_forwards_only_by_name() {
+    let any = "permit (principal, action, resource);";
+    let ls = r#"permit (principal, action == Action::"exec", resource)
+        when { context has about && context.about == "ls /srv" };"#;
+    let forward = r#"permit (principal, action == Action::"forward", resource)
+        when { context has about && context.about == "10.0.0.1:80" };"#;
+    for (policy, kind, about, allowed) in [
+        (any, SshKind::Exec, "ls", true),
+        (any, SshKind::Shell, "", true),
+        (any, SshKind::Env, "LANG", true),
+        (any, SshKind::Subsystem, "sftp", true),
+        (any, SshKind::Forward, "10.0.0.1:80", false),
+        (any, SshKind::AgentForward, "", false),
+        (any, SshKind::X11, "", false),
+        (ls, SshKind::Exec, "ls /srv", true),
+        (ls, SshKind::Exec, "ls /srv; rm -r /srv", false),
+        (ls, SshKind::Exec, "ls  /srv", false),
+        (ls, SshKind::Exec, "LS /srv", false),
+        (ls, SshKind::Exec, "", false),
+        (ls, SshKind::Shell, "ls /srv", false),
+        (forward, SshKind::Forward, "10.0.0.1:80", true),
+        (forward, SshKind::Forward, "10.0.0.1:22", false),
+    ] {
+        let decision = one(policy, &ssh(kind, about));
+        assert_eq!(
+            decision.verdict == Verdict::Allow,
+            allowed,
+            "{kind:?} {about}: {}",
+            decision.reason
+        );
     }
 }
 

@@ -1,0 +1,585 @@
+//! One captured SSH connection: russh answers the client, russh asks the server, and between them every
+//! request is decided and recorded. The one module that translates russh's words into Tidegate's.
+//!
+//! Promises: a command, shell, subsystem, variable or forward reaches the server only with the
+//! [`Clearance`] of its own record ([`target`] takes it in no other way); a refused
+//! command ends with the reason on standard error and status 126, any other refusal is a channel failure,
+//! and the connection lives on; every permitted request gets its outcome.
+//!
+//! Limits: [`BACKLOG_BYTES_MAX`] wait for a slow server, then the client is not read. One channel whose
+//! client does not read holds up the other channels of its connection.
+//!
+//! Cannot: connections that the server opens (`-R`), the key agent, X11, sockets of the file system: asked
+//! of the policy, recorded, and refused whatever it says.
+
+mod channel;
+pub mod host;
+mod paced;
+mod target;
+
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::time::{Duration, Instant};
+
+use russh::server::{self, Auth, ChannelOpenHandle, Handle, Msg};
+use russh::{Channel, ChannelId, ChannelOpenFailure, Disconnect, Pty, Sig};
+use tidegate_event::{Ending, Operation, Outcome, SshKind, Status};
+use tidegate_journal::SessionCounts;
+use tidegate_wire::AskId;
+use tidegate_wire_ssh::outcome::End;
+use tidegate_wire_ssh::request;
+use tokio::net::TcpStream;
+
+use crate::config::TargetSsh;
+use crate::gate::{Answer, Gate, Token};
+use crate::session::Surroundings;
+use crate::upstream::Clearance;
+use channel::{Live, State};
+use host::SshHost;
+use paced::{Backlog, Paced};
+use target::Target;
+
+/// Bytes of one connection that may wait for the server before the client is not read any more.
+const BACKLOG_BYTES_MAX: u64 = 16 * 1024 * 1024;
+
+/// How long the server may take to answer a request on a channel, and a record to become durable, in seconds.
+const ANSWER_SECONDS_MAX: u64 = 60;
+
+/// Exit status of a command that was refused.
+const NOT_RUN: u32 = 126;
+
+/// The extended data that is standard error (RFC 4254 section 5.2).
+const STDERR: u32 = 1;
+
+/// How long the client may take to log in, in seconds.
+const LOGIN_SECONDS_MAX: u64 = 60;
+
+/// What a session of this protocol needs beside its surroundings.
+pub struct Settings {
+    /// What answers the client.
+    pub host: Arc<SshHost>,
+    /// How the server is verified, and logged in to.
+    pub target: TargetSsh,
+}
+
+/// The gate, for the client's side and for each channel's end.
+#[derive(Clone)]
+struct Shared {
+    gate: Arc<Mutex<Gate>>,
+    backlog: Arc<Backlog>,
+}
+
+impl Shared {
+    fn gate(&self) -> MutexGuard<'_, Gate> {
+        self.gate.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Decides `operation` and waits for its record.
+    async fn clear(&self, id: AskId, operation: &Operation) -> Result<Clearance, String> {
+        let (answer, journal) = {
+            let mut gate = self.gate();
+            (gate.ask(id, operation), gate.journal().clone())
+        };
+        let pledge = match answer {
+            Answer::Permit { token: Token::Open(receipt), .. } => {
+                return Ok(Clearance::Receipt(receipt));
+            }
+            Answer::Permit { token: Token::Pledged(pledge), .. } => pledge,
+            Answer::Refuse { message, .. } => return Err(message),
+        };
+        let limit = Duration::from_secs(ANSWER_SECONDS_MAX);
+        let why = match tokio::time::timeout(limit, journal.redeem(&pledge)).await {
+            Ok(Ok(receipt)) => return Ok(Clearance::Receipt(Arc::new(receipt))),
+            Ok(Err(error)) => error.to_string(),
+            Err(_) => format!("not within {ANSWER_SECONDS_MAX} s"),
+        };
+        let mut gate = self.gate();
+        if let Some(receipt) = gate.pass_open() {
+            return Ok(Clearance::Receipt(receipt));
+        }
+        gate.outcome(id, &Outcome::without_result(Status::Skipped));
+        Err(format!("tidegate: the record did not become durable: {why}"))
+    }
+
+    /// Notes that a permitted operation did not come about.
+    fn failed(&self, id: AskId, message: &str) {
+        let status = Status::Failed { code: String::new(), message: message.to_owned() };
+        self.gate().outcome(id, &Outcome::without_result(status));
+    }
+}
+
+/// The client's side.
+struct Client {
+    shared: Shared,
+    settings: Settings,
+    server: SocketAddr,
+    /// The name under which the server is known, or its address.
+    host: String,
+    next: u64,
+    /// The login was refused, or the server could not be used: nothing more is asked.
+    refused: bool,
+    target: Option<Target>,
+    channels: HashMap<ChannelId, Live>,
+    handle: Arc<OnceLock<Handle>>,
+    gone: Option<tokio::sync::oneshot::Sender<tokio::sync::oneshot::Receiver<()>>>,
+}
+
+/// Runs a session to its end and records it.
+pub async fn serve(stream: TcpStream, gate: Gate, settings: Settings, mut around: Surroundings) {
+    let backlog = Arc::new(Backlog::new(BACKLOG_BYTES_MAX));
+    let shared = Shared { gate: Arc::new(Mutex::new(gate)), backlog: Arc::clone(&backlog) };
+    let handle = Arc::new(OnceLock::new());
+    let (logged_in, target_gone) = tokio::sync::oneshot::channel();
+    let config = settings.host.config();
+    let client = Client {
+        shared: shared.clone(),
+        settings,
+        server: around.server,
+        host: around.names.first().cloned().unwrap_or_else(|| around.server.ip().to_string()),
+        next: 0,
+        refused: false,
+        target: None,
+        channels: HashMap::new(),
+        handle: Arc::clone(&handle),
+        gone: Some(logged_in),
+    };
+    let stream = Paced::new(stream, Arc::clone(&backlog));
+    let limit = Duration::from_secs(LOGIN_SECONDS_MAX);
+    let ending = match tokio::time::timeout(limit, server::run_stream(config, stream, client)).await
+    {
+        Err(_) => Ending::Gate(format!("no SSH identification within {LOGIN_SECONDS_MAX} s")),
+        Ok(Err(error)) => Ending::Gate(format!("no SSH: {error}")),
+        Ok(Ok(running)) => {
+            let own = running.handle();
+            _ = handle.set(own.clone());
+            let server_gone = async move {
+                match tokio::time::timeout(limit, target_gone).await {
+                    Ok(Ok(gone)) => {
+                        _ = gone.await;
+                        Ending::Server
+                    }
+                    Ok(Err(_)) => std::future::pending().await,
+                    Err(_) => Ending::Gate(format!("no login within {LOGIN_SECONDS_MAX} s")),
+                }
+            };
+            let ending = tokio::select! {
+                ended = running => match ended {
+                    Ok(()) | Err(russh::Error::Disconnect | russh::Error::HUP) => Ending::Client,
+                    Err(error) => Ending::Gate(error.to_string()),
+                },
+                ending = server_gone => ending,
+                _ = around.stop.wait_for(|stop| *stop) => Ending::Gate("the agent stops".to_owned()),
+            };
+            if ending != Ending::Client {
+                let why = "tidegate: the connection to the server has ended".to_owned();
+                _ = own.disconnect(Disconnect::ConnectionLost, why, String::new()).await;
+            }
+            ending
+        }
+    };
+    finish(&shared, &ending);
+}
+
+fn finish(shared: &Shared, ending: &Ending) {
+    let mut gate = shared.gate();
+    gate.lose_pending(&Outcome::without_result(Status::Lost));
+    let totals = gate.totals();
+    let counts = SessionCounts {
+        operations: totals.operations,
+        refused: totals.refused,
+        bytes_from_client: shared.backlog.received(),
+        bytes_from_server: shared.backlog.answered(),
+    };
+    if let Err(error) = gate.log().close(ending, counts) {
+        tracing::error!(%error, "the end of a session could not be recorded");
+    }
+}
+
+impl Client {
+    fn id(&mut self) -> AskId {
+        self.next += 1;
+        AskId(self.next)
+    }
+
+    /// Decides the login, and makes it at the server.
+    async fn log_in(&mut self, user: &str) -> Auth {
+        if self.target.is_some() {
+            return Auth::Accept;
+        }
+        if self.refused {
+            return Auth::reject();
+        }
+        let id = self.id();
+        let why = match self.shared.clear(id, &request::login(user, "")).await {
+            Err(why) => why,
+            Ok(clearance) => {
+                let server = (self.server, self.host.as_str());
+                match Target::connect(&clearance, &self.settings.target, server, user).await {
+                    Ok((target, gone)) => {
+                        self.target = Some(target);
+                        if let Some(sender) = self.gone.take() {
+                            _ = sender.send(gone);
+                        }
+                        let outcome = Outcome::without_result(Status::Ok);
+                        self.shared.gate().outcome(id, &outcome);
+                        return Auth::Accept;
+                    }
+                    Err(error) => {
+                        self.shared.failed(id, &error.to_string());
+                        format!("tidegate: {error}")
+                    }
+                }
+            }
+        };
+        self.refused = true;
+        if let Some(handle) = self.handle.get().cloned() {
+            let code = Disconnect::NoMoreAuthMethodsAvailable;
+            _ = handle.disconnect(code, why, String::new()).await;
+        }
+        Auth::reject()
+    }
+
+    /// Asks for what can't be carried: recorded, and refused whatever the policy says.
+    async fn decline(&mut self, kind: SshKind, channel: u32, about: &str) {
+        let id = self.id();
+        let asked = request::request(kind, channel, about.as_bytes(), "");
+        if self.shared.clear(id, &asked).await.is_ok() {
+            self.shared.failed(id, "permitted, but the gate can't carry this");
+        }
+    }
+
+    /// Decides a request that runs something on a channel, lets it run, and answers the client.
+    async fn run(
+        &mut self,
+        (id, kind, about): (ChannelId, SshKind, &[u8]),
+        session: &mut server::Session,
+    ) -> Result<(), russh::Error> {
+        let ask = self.id();
+        let Some(live) = self.channels.get_mut(&id) else { return session.channel_failure(id) };
+        let Some(waiting) = live.take_waiting() else { return session.channel_failure(id) };
+        let operation = request::request(kind, id.into(), about, live.terminal());
+        let clearance = match self.shared.clear(ask, &operation).await {
+            Ok(clearance) => clearance,
+            Err(why) => {
+                waiting.close().await;
+                return refuse(id, kind, &why, session);
+            }
+        };
+        live.begin(ask);
+        let running = match kind {
+            SshKind::Exec => waiting.exec(&clearance, about).await,
+            SshKind::Subsystem => {
+                waiting.subsystem(&clearance, &String::from_utf8_lossy(about)).await
+            }
+            _ => waiting.shell(&clearance).await,
+        };
+        let answered = match running {
+            Ok(running) => {
+                live.run(running, &self.shared);
+                live.answer().await
+            }
+            Err(_) => false,
+        };
+        if answered {
+            return session.channel_success(id);
+        }
+        live.ended(&End::Refused, &self.shared);
+        session.channel_failure(id)
+    }
+}
+
+/// Refuses what was to run. OpenSSH's client throws away what was said before a channel failure, so a
+/// command ends as one that may not be run does (POSIX: 126), with the reason on its standard error. The
+/// channel closes at once; OpenSSH's server closes one on which nothing ran only with its connection.
+fn refuse(
+    id: ChannelId,
+    kind: SshKind,
+    why: &str,
+    session: &mut server::Session,
+) -> Result<(), russh::Error> {
+    if kind == SshKind::Subsystem {
+        return session.channel_failure(id);
+    }
+    session.channel_success(id)?;
+    session.extended_data(id, STDERR, request::refusal_line(why).into_bytes())?;
+    session.exit_status_request(id, NOT_RUN)?;
+    session.eof(id)?;
+    session.close(id)
+}
+
+impl server::Handler for Client {
+    type Error = russh::Error;
+
+    // The kernel has attested whose process this is: no secret of the client's adds to that, and none is
+    // looked at.
+    async fn auth_none(&mut self, user: &str) -> Result<Auth, Self::Error> {
+        Ok(self.log_in(user).await)
+    }
+
+    async fn auth_password(&mut self, user: &str, _password: &str) -> Result<Auth, Self::Error> {
+        Ok(self.log_in(user).await)
+    }
+
+    async fn auth_publickey(
+        &mut self,
+        user: &str,
+        _key: server::VerifiedPublicKey<'_>,
+    ) -> Result<Auth, Self::Error> {
+        Ok(self.log_in(user).await)
+    }
+
+    async fn channel_open_session(
+        &mut self,
+        channel: Channel<Msg>,
+        reply: ChannelOpenHandle,
+        _session: &mut server::Session,
+    ) -> Result<(), Self::Error> {
+        let opened = match &self.target {
+            Some(target) => target.open_session().await.ok(),
+            None => None,
+        };
+        let Some((waiting, from_server)) = opened else {
+            reply.reject(ChannelOpenFailure::ConnectFailed).await;
+            return Ok(());
+        };
+        let (id, (_, to_client)) = (channel.id(), channel.split());
+        let Some(handle) = self.handle.get().cloned() else { return Ok(()) };
+        reply.accept().await;
+        let live = Live::waiting(waiting, (from_server, to_client), handle, &self.shared);
+        self.channels.insert(id, live);
+        Ok(())
+    }
+
+    async fn channel_open_direct_tcpip(
+        &mut self,
+        channel: Channel<Msg>,
+        host: &str,
+        port: u32,
+        from: &str,
+        from_port: u32,
+        reply: ChannelOpenHandle,
+        _session: &mut server::Session,
+    ) -> Result<(), Self::Error> {
+        let (id, ask) = (channel.id(), self.id());
+        let about = request::address(host, port);
+        let asked = request::request(SshKind::Forward, id.into(), about.as_bytes(), "");
+        let Ok(clearance) = self.shared.clear(ask, &asked).await else {
+            reply.reject(ChannelOpenFailure::AdministrativelyProhibited).await;
+            return Ok(());
+        };
+        let opened = match &self.target {
+            Some(target) => target.forward(&clearance, (host, port), (from, from_port)).await.ok(),
+            None => None,
+        };
+        let Some(((running, from_server), handle)) = opened.zip(self.handle.get().cloned()) else {
+            self.shared.failed(ask, "the server did not open it");
+            reply.reject(ChannelOpenFailure::ConnectFailed).await;
+            return Ok(());
+        };
+        let (_, to_client) = channel.split();
+        reply.accept().await;
+        let mut live = Live::forward((from_server, to_client), handle, &self.shared);
+        live.begin(ask);
+        live.run(running, &self.shared);
+        self.channels.insert(id, live);
+        Ok(())
+    }
+
+    async fn channel_open_direct_streamlocal(
+        &mut self,
+        channel: Channel<Msg>,
+        socket_path: &str,
+        reply: ChannelOpenHandle,
+        _session: &mut server::Session,
+    ) -> Result<(), Self::Error> {
+        self.decline(SshKind::Forward, channel.id().into(), socket_path).await;
+        reply.reject(ChannelOpenFailure::AdministrativelyProhibited).await;
+        Ok(())
+    }
+
+    async fn tcpip_forward(
+        &mut self,
+        address: &str,
+        port: &mut u32,
+        _session: &mut server::Session,
+    ) -> Result<bool, Self::Error> {
+        self.decline(SshKind::Forward, 0, &request::address(address, *port)).await;
+        Ok(false)
+    }
+
+    async fn streamlocal_forward(
+        &mut self,
+        socket_path: &str,
+        _session: &mut server::Session,
+    ) -> Result<bool, Self::Error> {
+        self.decline(SshKind::Forward, 0, socket_path).await;
+        Ok(false)
+    }
+
+    async fn agent_request(
+        &mut self,
+        channel: ChannelId,
+        _session: &mut server::Session,
+    ) -> Result<bool, Self::Error> {
+        self.decline(SshKind::AgentForward, channel.into(), "").await;
+        Ok(false)
+    }
+
+    async fn x11_request(
+        &mut self,
+        channel: ChannelId,
+        _single_connection: bool,
+        _protocol: &str,
+        _cookie: &str,
+        _screen: u32,
+        session: &mut server::Session,
+    ) -> Result<(), Self::Error> {
+        self.decline(SshKind::X11, channel.into(), "").await;
+        session.channel_failure(channel)
+    }
+
+    async fn env_request(
+        &mut self,
+        channel: ChannelId,
+        name: &str,
+        value: &str,
+        session: &mut server::Session,
+    ) -> Result<(), Self::Error> {
+        let id = self.id();
+        let asked = request::request(SshKind::Env, channel.into(), name.as_bytes(), "");
+        let Some(Live { state: State::Waiting(waiting), .. }) = self.channels.get(&channel) else {
+            return session.channel_failure(channel);
+        };
+        let Ok(clearance) = self.shared.clear(id, &asked).await else {
+            return session.channel_failure(channel);
+        };
+        if waiting.env(&clearance, name, value).await.is_err() {
+            self.shared.failed(id, "the connection to the server has ended");
+            return session.channel_failure(channel);
+        }
+        self.shared.gate().outcome(id, &Outcome::without_result(Status::Ok));
+        session.channel_success(channel)
+    }
+
+    async fn pty_request(
+        &mut self,
+        channel: ChannelId,
+        term: &str,
+        columns: u32,
+        rows: u32,
+        width: u32,
+        height: u32,
+        modes: &[(Pty, u32)],
+        session: &mut server::Session,
+    ) -> Result<(), Self::Error> {
+        let size = [columns, rows, width, height];
+        let granted = match self.channels.get_mut(&channel) {
+            Some(live) => live.ask_terminal(term, size, modes).await,
+            None => false,
+        };
+        if granted { session.channel_success(channel) } else { session.channel_failure(channel) }
+    }
+
+    async fn shell_request(
+        &mut self,
+        channel: ChannelId,
+        session: &mut server::Session,
+    ) -> Result<(), Self::Error> {
+        self.run((channel, SshKind::Shell, b""), session).await
+    }
+
+    async fn exec_request(
+        &mut self,
+        channel: ChannelId,
+        command: &[u8],
+        session: &mut server::Session,
+    ) -> Result<(), Self::Error> {
+        self.run((channel, SshKind::Exec, command), session).await
+    }
+
+    async fn subsystem_request(
+        &mut self,
+        channel: ChannelId,
+        name: &str,
+        session: &mut server::Session,
+    ) -> Result<(), Self::Error> {
+        self.run((channel, SshKind::Subsystem, name.as_bytes()), session).await
+    }
+
+    async fn window_change_request(
+        &mut self,
+        channel: ChannelId,
+        columns: u32,
+        rows: u32,
+        width: u32,
+        height: u32,
+        _session: &mut server::Session,
+    ) -> Result<(), Self::Error> {
+        self.up(channel, channel::Up::Resize([columns, rows, width, height]));
+        Ok(())
+    }
+
+    async fn signal(
+        &mut self,
+        channel: ChannelId,
+        signal: Sig,
+        _session: &mut server::Session,
+    ) -> Result<(), Self::Error> {
+        self.up(channel, channel::Up::Signal(signal));
+        Ok(())
+    }
+
+    async fn data(
+        &mut self,
+        channel: ChannelId,
+        data: &[u8],
+        _session: &mut server::Session,
+    ) -> Result<(), Self::Error> {
+        self.up(channel, channel::Up::Data(bytes::Bytes::copy_from_slice(data)));
+        Ok(())
+    }
+
+    async fn channel_eof(
+        &mut self,
+        channel: ChannelId,
+        _session: &mut server::Session,
+    ) -> Result<(), Self::Error> {
+        self.up(channel, channel::Up::Eof);
+        Ok(())
+    }
+
+    async fn channel_close(
+        &mut self,
+        channel: ChannelId,
+        _session: &mut server::Session,
+    ) -> Result<(), Self::Error> {
+        self.up(channel, channel::Up::Close);
+        if let Some(Live { state: State::Waiting(waiting), .. }) = self.channels.remove(&channel) {
+            waiting.close().await;
+        }
+        Ok(())
+    }
+}
+
+impl Client {
+    /// Passes on what belongs to something that runs; what belongs to nothing is dropped.
+    fn up(&self, channel: ChannelId, up: channel::Up) {
+        if let Some(live) = self.channels.get(&channel) {
+            live.up(up, &self.shared);
+        }
+    }
+}
+
+impl Drop for Client {
+    fn drop(&mut self) {
+        if let Some(target) = self.target.take() {
+            tokio::spawn(async move { target.close().await });
+        }
+    }
+}
+
+/// Nanoseconds since `started`.
+fn elapsed_ns(started: Instant) -> u64 {
+    u64::try_from(started.elapsed().as_nanos()).unwrap_or(u64::MAX)
+}

@@ -1,0 +1,95 @@
+//! From what a client asks on a connection to the operation that is decided and recorded.
+//!
+//! Promises: the command goes into the operation exactly as it was sent, or with the SHA-256 of its
+//! bytes; what the terminal's name or a refusal says can't move a terminal's cursor.
+//!
+//! Cannot do: say what the far side's shell makes of a command.
+
+use sha2::{Digest as _, Sha256};
+use tidegate_event::{Login, Operation, SshKind, SshRequest};
+
+/// Longest text of a refusal towards the client, in characters.
+const REFUSAL_CHARS_MAX: usize = 1024;
+
+/// A login as `user`; `software` is the client's identification string (RFC 4253 section 4.2).
+pub fn login(user: &str, software: &str) -> Operation {
+    Operation::Login(Login {
+        user: user.to_owned(),
+        database: String::new(),
+        application: Some(printable(software)),
+        options: Vec::new(),
+        replication: false,
+        client_tls: true,
+    })
+}
+
+/// A request of `kind` about `about`, on the client's channel `channel` (0 for none), with the terminal
+/// that was asked for before it.
+pub fn request(kind: SshKind, channel: u32, about: &[u8], terminal: &str) -> Operation {
+    let text = String::from_utf8_lossy(about).into_owned();
+    let sha256 = (text.as_bytes() != about).then(|| Sha256::digest(about).into());
+    Operation::Ssh(SshRequest {
+        kind,
+        channel,
+        about: text,
+        bytes: u64::try_from(about.len()).unwrap_or(u64::MAX),
+        sha256,
+        terminal: terminal.to_owned(),
+    })
+}
+
+/// A terminal in words: its name and size in characters (RFC 4254 section 6.2).
+pub fn terminal(name: &str, columns: u32, rows: u32) -> String {
+    format!("{} {columns}x{rows}", printable(name))
+}
+
+/// An address and port as policies see them.
+pub fn address(host: &str, port: u32) -> String {
+    format!("{host}:{port}")
+}
+
+/// A refusal as a line for the client's standard error.
+pub fn refusal_line(message: &str) -> String {
+    format!("{}\r\n", printable(message))
+}
+
+/// `text` with every control character as `?`, and no longer than a line should be.
+fn printable(text: &str) -> String {
+    text.chars().take(REFUSAL_CHARS_MAX).map(|c| if c.is_control() { '?' } else { c }).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ssh(operation: Operation) -> SshRequest {
+        match operation {
+            Operation::Ssh(request) => request,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn a_command_is_kept_as_it_was_sent() {
+        let command = b"echo 'a  b' ; rm -rf \"$HOME\"\nid";
+        let asked = ssh(request(SshKind::Exec, 3, command, ""));
+        assert_eq!(asked.about.as_bytes(), command);
+        assert_eq!((asked.bytes, asked.sha256, asked.channel), (31, None, 3));
+    }
+
+    #[test]
+    fn a_command_that_is_no_text_is_told_by_its_digest() {
+        let one = ssh(request(SshKind::Exec, 0, b"cat \xff", ""));
+        let other = ssh(request(SshKind::Exec, 0, b"cat \xfe", ""));
+        assert_eq!(one.about, other.about);
+        assert!(one.sha256.is_some());
+        assert_ne!(one.sha256, other.sha256);
+    }
+
+    #[test]
+    fn what_is_printed_moves_no_cursor() {
+        assert_eq!(refusal_line("no\x1b[2J\r\nyes"), "no?[2J??yes\r\n");
+        assert_eq!(terminal("xterm\x1b", 80, 24), "xterm? 80x24");
+        assert_eq!(refusal_line(&"x".repeat(5000)).len(), REFUSAL_CHARS_MAX + 2);
+    }
+}
