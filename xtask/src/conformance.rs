@@ -1,11 +1,12 @@
 //! `cargo xtask conformance postgres`: PostgreSQL's own regression suite through the gate. For MariaDB's see
 //! [`mysql`].
 //!
-//! Promises: the suite of Debian's source package runs twice on private servers, directly and
-//! captured (under a policy that permits everything, also what is not understood, with recording on).
-//! It fails when one test's result differs, when a line of the server's own log has no record or a
-//! record no line (the rules stand in [`judge`]), or when more than 1 % of the statements that the
-//! server's parser takes are unknown to the analyser. It lists the unknown ones.
+//! Promises: agent and collector are built first, for either suite. The suite of Debian's source package
+//! runs twice on private servers, directly and captured (under a policy that permits everything, also
+//! what is not understood, with recording on). It fails when one test's result differs, when a line of
+//! the server's own log has no record or a record no line (the rules stand in [`judge`]), or when more
+//! than 1 % of the statements that the server's parser takes are unknown to the analyser. It lists the
+//! unknown ones.
 //!
 //! Limits: the suite's version is the newest whose source can be fetched, which may be older than
 //! the server's; both runs use the same. Tests that fail directly may fail through the gate.
@@ -60,6 +61,7 @@ struct PostgresArgs {
 /// Runs `cargo xtask conformance`.
 pub fn run(args: Args) -> anyhow::Result<()> {
     setup::ensure(setup::Purpose::Conformance)?;
+    places::build_our_programs()?;
     match args.suite {
         Suite::Postgres(args) => postgres(&args),
         Suite::Mysql(args) => mysql::run(&args),

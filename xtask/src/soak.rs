@@ -98,11 +98,7 @@ pub enum Proof {
 /// Runs `cargo xtask soak`.
 pub fn run(args: Args) -> anyhow::Result<()> {
     setup::ensure(setup::Purpose::Soak)?;
-    if std::env::var_os(places::BIN_DIR_ENV).is_none() {
-        let mut cargo = run::cargo();
-        cargo.args(["build", "--package", "tidegate-agent", "--package", "tidegate-collector"]);
-        run::run(&mut cargo)?;
-    }
+    places::build_our_programs()?;
     let seed = args.seed.map_or_else(random::u64, Ok)?;
     let all =
         [Proof::Kills, Proof::Outage, Proof::Disk, Proof::Evidence, Proof::Walk, Proof::Restarts];

@@ -6,7 +6,9 @@
 use std::collections::BTreeSet;
 
 use tidegate_event::{Action, Analysis, ColumnRef, Lineage, Output, Relation, Rows, Sources};
-use tidegate_sql::{Analyzer, Catalogue, KnownColumn, KnownRelation, RelationKind, Settings};
+use tidegate_sql::{
+    Analyzer, Catalogue, KnownColumn, KnownRelation, RelationKind, Settings, mysql,
+};
 
 const PROTECTED: [&str; 2] = ["ssn", "card_number"];
 
@@ -159,4 +161,53 @@ fn no_benign_statement_is_mistaken() {
         }
     }
     assert!(wrong.is_empty(), "{} mistaken:\n{}", wrong.len(), wrong.join("\n"));
+}
+
+/// The settings that a line of MySQL's corpora is read under.
+fn mysql_settings(name: &str) -> mysql::Settings {
+    let mariadb = mysql::Server { mariadb: true, version: Some(101_106) };
+    let plain = mysql::Settings {
+        charset: mysql::Charset::Utf8,
+        server: mariadb,
+        ..mysql::Settings::default()
+    };
+    match name {
+        "mariadb" => plain,
+        "mysql" => mysql::Settings {
+            server: mysql::Server { mariadb: false, version: Some(80_039) },
+            ..plain
+        },
+        "ansi" => mysql::Settings { ansi_quotes: true, ..plain },
+        "noescape" => mysql::Settings { no_backslash_escapes: true, ..plain },
+        "gbk" => mysql::Settings { charset: mysql::Charset::Other, ..plain },
+        _ => panic!("{name} are no settings"),
+    }
+}
+
+/// Those of a corpus for which `wrong` holds.
+fn mistaken_mysql(corpus: &str, least: usize, wrong: impl Fn(&Analysis) -> bool) {
+    let analyzer = mysql::Analyzer::new();
+    let lines = lines(corpus);
+    assert!(lines.len() >= least, "{} lines", lines.len());
+    let texts: BTreeSet<_> = lines.iter().map(|(text, settings, _)| (text, settings)).collect();
+    assert_eq!(texts.len(), lines.len(), "a statement stands there twice");
+    let analysed = lines.iter().map(|(text, settings, _)| {
+        (text, analyzer.analyze(text.as_bytes(), mysql_settings(settings)))
+    });
+    let mistaken: Vec<String> = analysed
+        .filter(|(_, analysis)| wrong(analysis))
+        .map(|(text, analysis)| format!("{text}\n  {:?} {:?}", analysis.effects, analysis.unknown))
+        .collect();
+    assert!(mistaken.is_empty(), "{} mistaken:\n{}", mistaken.len(), mistaken.join("\n"));
+}
+
+#[test]
+fn no_bypass_in_mysql_looks_harmless() {
+    mistaken_mysql(include_str!("data/bypass_mysql.txt"), 200, |analysis| !writes(analysis));
+}
+
+#[test]
+fn no_benign_statement_of_mysql_is_mistaken() {
+    let mistaken = |analysis: &Analysis| writes(analysis) || analysis.unknown.is_some();
+    mistaken_mysql(include_str!("data/benign_mysql.txt"), 100, mistaken);
 }

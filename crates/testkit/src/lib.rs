@@ -1,13 +1,15 @@
-//! A clock that stands until it is moved, a disk that loses, tears and refuses, and the random numbers of both. For
-//! tests only; nothing that ships depends on this crate.
+//! A clock that stands until it is moved, a disk that loses, tears and refuses, the random numbers of both, and
+//! conversations. For tests only; nothing that ships depends on this crate.
 //!
 //! Promise: everything follows from a seed, so a failing schedule is found again by its number.
 
 mod clock;
+mod conversation;
 mod disk;
 mod rng;
 
 pub use clock::SimClock;
+pub use conversation::{Came, Ways, conversations, said_in_parts, ways};
 pub use disk::{Fault, SimDisk, SimFile};
 pub use rng::Rng;
 

@@ -47,6 +47,16 @@ pub fn our_program(name: &str) -> anyhow::Result<PathBuf> {
     })
 }
 
+/// Builds the agent and the collector (debug profile), where `TIDEGATE_BIN_DIR` names none.
+pub fn build_our_programs() -> anyhow::Result<()> {
+    if std::env::var_os(BIN_DIR_ENV).is_some() {
+        return Ok(());
+    }
+    let mut cargo = crate::run::cargo();
+    cargo.args(["build", "--package", "tidegate-agent", "--package", "tidegate-collector"]);
+    crate::run::run(&mut cargo)
+}
+
 /// The directory of PostgreSQL's own programs: the newest version that Debian's packages installed.
 pub fn postgres_programs() -> anyhow::Result<PathBuf> {
     let base = Path::new("/usr/lib/postgresql");

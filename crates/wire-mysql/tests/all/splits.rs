@@ -1,6 +1,7 @@
 //! However the bytes are cut on their way, the same comes out.
 
 use proptest::prelude::*;
+use tidegate_testkit::Ways;
 use tidegate_wire_mysql::exercise::SMALL_LIMITS;
 use tidegate_wire_mysql::{ClientTls, Limits, ServerTls};
 
@@ -34,45 +35,16 @@ const SESSION: &[(bool, &str)] = &[
     (true, "0[\\x19\\x07~~~] | 0[\\x01]"),
 ];
 
-/// What went each way, and what was asked and reported: how these three interleave may differ.
-type Came = [Vec<(String, Vec<u8>)>; 3];
-
-fn run(limits: Limits, mut cut: impl FnMut(usize) -> Vec<usize>) -> Came {
+fn run(limits: Limits, cut: impl FnMut(usize) -> Vec<usize>) -> Ways {
     let mut driver = Driver::new(ClientTls::Refuse, ServerTls::Off, limits);
-    for (client, line) in SESSION {
-        let bytes = encode(line);
-        let mut rest = bytes.as_slice();
-        for length in cut(bytes.len()) {
-            let (part, after) = rest.split_at(length.min(rest.len()));
-            rest = after;
-            if *client {
-                driver.client_says(part);
-            } else {
-                driver.server_says(part);
-            }
-        }
-        if *client {
-            driver.client_says(rest);
+    tidegate_testkit::said_in_parts(SESSION, encode, cut, |client, part| {
+        if client {
+            driver.client_says(part);
         } else {
-            driver.server_says(rest);
+            driver.server_says(part);
         }
-    }
-    let way = |keep: &dyn Fn(&str) -> bool| {
-        let mut joined: Vec<(String, Vec<u8>)> = Vec::new();
-        for (what, bytes) in driver.log().iter().filter(|(what, _)| keep(what)) {
-            match joined.last_mut() {
-                Some((last, all)) if !bytes.is_empty() && last == what => all.extend(bytes),
-                _ => joined.push((what.clone(), bytes.clone())),
-            }
-        }
-        joined
-    };
-    let (client, server) = ("client <-", "server <-");
-    [
-        way(&|what| what.starts_with(client)),
-        way(&|what| what.starts_with(server)),
-        way(&|what| !what.starts_with(client) && !what.starts_with(server)),
-    ]
+    });
+    tidegate_testkit::ways(driver.log())
 }
 
 proptest! {

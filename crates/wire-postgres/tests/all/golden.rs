@@ -4,21 +4,11 @@
 
 use super::script::converse;
 
+/// Fewer recorded conversations than this were not all found.
+const CONVERSATIONS_MIN: usize = 20;
+
 #[test]
-#[expect(clippy::disallowed_methods, reason = "the recorded conversations are files")]
 fn conversations_are_as_recorded() {
     let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/golden");
-    let mut differ = Vec::new();
-    let mut count = 0;
-    for entry in std::fs::read_dir(folder).unwrap() {
-        let path = entry.unwrap().path();
-        let recorded = std::fs::read_to_string(&path).unwrap();
-        count += 1;
-        let now = converse(&recorded);
-        if now != recorded {
-            differ.push(format!("=== {}\n{now}", path.display()));
-        }
-    }
-    assert!(count > 20, "only {count} conversations found");
-    assert!(differ.is_empty(), "these differ; as they are now:\n{}=== end", differ.join(""));
+    tidegate_testkit::conversations(folder.as_ref(), CONVERSATIONS_MIN, converse);
 }
