@@ -22,7 +22,8 @@ use crate::budget::Budgets;
 use crate::capture::capture_of;
 use crate::catalogue::Catalogues;
 use crate::config::{ClientTls, Config, StrictDefault, TargetConfig};
-use crate::coverage::Coverage;
+use crate::counted::Counted;
+use crate::coverage::{Account, Coverage};
 use crate::drain::Guard;
 use crate::gate::masking::Masking;
 use crate::gate::sight::{Sight, Site};
@@ -134,23 +135,24 @@ pub async fn accept(listener: TcpListener, lanes: Arc<Lanes>, shared: Arc<Shared
 }
 
 async fn serve(stream: TcpStream, client: SocketAddr, shared: &Shared, guard: &Guard) {
-    match admit(&stream, client, shared, guard) {
-        Ok(Admitted::Opaque(capture, principal)) => {
+    let admitted = admit(&stream, client, shared, guard);
+    _ = stream.set_nodelay(true);
+    match admitted {
+        Ok((Admitted::Opaque(capture, principal), account)) => {
             let labels = Labels::target("");
             let open = Open::new(&shared.metrics, &labels);
-            _ = stream.set_nodelay(true);
+            let stream = Counted::new(stream, account);
             let served = opaque::serve(stream, client, &capture, &principal, shared, guard).await;
             drop(open);
             if let Err(reason) = served {
                 refuse(client, shared, &Refused { reason, capture: Some(capture) });
             }
         }
-        Ok(Admitted::Session(admitted)) => {
+        Ok((Admitted::Session(admitted), account)) => {
             let (gate, machine, around) = *admitted;
             let labels = gate.labels().clone();
             let open = Open::new(&shared.metrics, &labels);
-            _ = stream.set_nodelay(true);
-            let leg = Leg::Plain(stream);
+            let leg = Leg::Plain(Counted::new(stream, account));
             match machine {
                 Machine::Postgres(machine) => Session::new(*machine, gate, leg).run(around).await,
                 Machine::Mysql(machine) => Session::new(*machine, gate, leg).run(around).await,
@@ -219,7 +221,7 @@ fn admit(
     client: SocketAddr,
     shared: &Shared,
     guard: &Guard,
-) -> Result<Admitted, Refused> {
+) -> Result<(Admitted, Account), Refused> {
     let without = |reason: String| Refused { reason, capture: None };
     let raw = capture_of(stream.as_fd())
         .map_err(|error| without(format!("the kernel's note cannot be read: {error}")))?
@@ -229,7 +231,7 @@ fn admit(
         Ok(_) => shared.coverage.session(raw.owner, raw.rule),
         Err(_) => shared.coverage.refused(raw.owner, raw.rule),
     }
-    admitted
+    Ok((admitted?, shared.coverage.account(raw.owner, raw.rule)))
 }
 
 fn admit_captured(

@@ -18,8 +18,8 @@ use bytes::BytesMut;
 use tidegate_event::{Capture, Ending, Principal};
 use tidegate_journal::{Found, OpaqueOpening, SessionCounts, SessionLog};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::TcpStream;
 
+use crate::counted::Counted;
 use crate::drain::Guard;
 use crate::findings::plain;
 use crate::ingress::Shared;
@@ -37,7 +37,7 @@ const READ_BYTES: usize = 64 << 10;
 
 /// Relays one connection to its end. The error is why it did not begin.
 pub async fn serve(
-    client: TcpStream,
+    client: Counted,
     from: SocketAddr,
     capture: &Capture,
     principal: &Principal,
@@ -62,7 +62,7 @@ pub async fn serve(
 }
 
 struct Relay {
-    client: TcpStream,
+    client: Counted,
     log: SessionLog,
     counts: SessionCounts,
 }

@@ -17,6 +17,7 @@ use tidegate_wire::Exempt;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
+use crate::counted::Counted;
 use crate::ingress::unpaced;
 use crate::session::leg::Leg;
 use crate::session::queue::Queue;
@@ -187,7 +188,7 @@ pub(crate) async fn cancel(
     ended.map_err(|_| DialError::TimedOut { address })?.map_err(failed)
 }
 
-async fn connect(address: SocketAddr) -> Result<TcpStream, DialError> {
+async fn connect(address: SocketAddr) -> Result<Counted, DialError> {
     let limit = Duration::from_secs(DIAL_SECONDS_MAX);
     let stream = tokio::time::timeout(limit, TcpStream::connect(address))
         .await
@@ -197,7 +198,7 @@ async fn connect(address: SocketAddr) -> Result<TcpStream, DialError> {
     if address.ip().is_loopback() {
         unpaced(&SockRef::from(&stream));
     }
-    Ok(stream)
+    Ok(Counted::without_account(stream))
 }
 
 /// The client's own keepalives end at the gate, so the gate watches the way to the server.
@@ -216,7 +217,7 @@ fn stay_alive(stream: &TcpStream) -> std::io::Result<()> {
 
 /// Asks the server for TLS and verifies it.
 async fn secure(
-    mut stream: TcpStream,
+    mut stream: Counted,
     address: SocketAddr,
     verification: &ServerVerification,
 ) -> Result<Leg, DialError> {

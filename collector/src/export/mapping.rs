@@ -179,12 +179,17 @@ fn describe(log: &mut LogRecord, record: &AuditRecord) {
         Some(Body::Administration(_)) => ("audit.administration", OCSF_EVENT_LOG, OCSF_OTHER),
         Some(Body::Equivocation(_)) => ("audit.fork", OCSF_EVENT_LOG, OCSF_OTHER),
         Some(Body::Missing(_)) => ("audit.missing", OCSF_EVENT_LOG, 9),
+        Some(Body::Silence(_)) => ("audit.silence", OCSF_EVENT_LOG, 9),
         None => ("audit.other", OCSF_EVENT_LOG, OCSF_OTHER),
     };
     match body {
-        Some(Body::Gap(_) | Body::Bypass(_) | Body::Equivocation(_) | Body::Missing(_)) => {
-            severity = SeverityNumber::Error;
-        }
+        Some(
+            Body::Gap(_)
+            | Body::Bypass(_)
+            | Body::Equivocation(_)
+            | Body::Missing(_)
+            | Body::Silence(_),
+        ) => severity = SeverityNumber::Error,
         Some(Body::Recovered(_) | Body::SessionRefused(_) | Body::Finding(_)) => {
             severity = SeverityNumber::Warn;
         }
