@@ -16,9 +16,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use tidegate_event::{Digest, TargetName};
-use tidegate_journal::{
-    Clock as _, HeartbeatCounts, Journal, Lifecycle, Recovered, SystemClock,
-};
+use tidegate_journal::{Clock as _, HeartbeatCounts, Journal, Lifecycle, Recovered, SystemClock};
 use tidegate_policy::PolicySet;
 use tidegate_sql::Analyzer;
 use tokio::signal::unix::{SignalKind, signal};
@@ -35,6 +33,7 @@ use crate::findings;
 use crate::ingress::{self, Shared};
 use crate::lanes::Lanes;
 use crate::masking;
+use crate::namespaces;
 use crate::resolve::{RESOLVE_SECONDS, Resolver};
 use crate::telemetry::Metrics;
 use crate::tls::{HostCa, Verifications};
@@ -176,9 +175,13 @@ async fn start(config: Config, lanes: &Arc<Lanes>) -> anyhow::Result<Agent> {
     let mut accepting = Vec::new();
     for listener in listeners {
         let guard = drain.guard().context("stopped before it started")?;
-        let accept = ingress::accept(listener, Arc::clone(lanes), Arc::clone(&shared), guard);
+        let door = ingress::Door { guard, namespace: None };
+        let accept = ingress::accept(listener, Arc::clone(lanes), Arc::clone(&shared), door);
         accepting.push(lanes.first()?.spawn(accept));
     }
+    let guard = drain.guard().context("stopped before it started")?;
+    let elsewhere = namespaces::follow(Arc::clone(&shared), Arc::clone(lanes), guard);
+    accepting.push(tokio::spawn(elsewhere));
     let source = status::Source::new(started, Arc::clone(&shared), Arc::clone(&hooks), uplink);
     let draining = Arc::clone(&source.draining);
     let control = control::spawn(&shared.config.run_dir, Arc::new(source))?;

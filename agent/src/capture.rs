@@ -32,6 +32,7 @@ mod events;
 mod hooks;
 mod klog;
 mod measure;
+pub mod netns;
 mod object;
 mod pins;
 mod probe;

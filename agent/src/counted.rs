@@ -248,10 +248,7 @@ mod tests {
         drop(counted);
         let [settled] = ledger.settled().try_into().unwrap();
         let signed = |kernel: u64, gate: u64| kernel.cast_signed() - gate.cast_signed();
-        (
-            signed(settled.kernel_in, settled.read),
-            signed(settled.kernel_out, settled.written),
-        )
+        (signed(settled.kernel_in, settled.read), signed(settled.kernel_out, settled.written))
     }
 
     #[tokio::test]

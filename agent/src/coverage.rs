@@ -81,7 +81,11 @@ impl Account {
         let (astray_in, astray_out) = (kernel_in.abs_diff(read), kernel_out.abs_diff(written));
         if astray_in > 0 || astray_out > 0 {
             tracing::error!(
-                owner = self.key.owner, read, kernel_in, written, kernel_out,
+                owner = self.key.owner,
+                read,
+                kernel_in,
+                written,
+                kernel_out,
                 "coverage: a session's bytes are not the same to kernel and gate"
             );
         }
@@ -282,8 +286,14 @@ impl State {
         let bytes = self.served.get(&key).copied().unwrap_or_default().bytes;
         let (who, target) = (pair.principal.clone(), pair.target.clone());
         let rows = [
-            (bytes.astray_in, "bytes that came from clients were read by somebody else than the gate"),
-            (bytes.astray_out, "bytes that went to clients were written by somebody else than the gate"),
+            (
+                bytes.astray_in,
+                "bytes that came from clients were read by somebody else than the gate",
+            ),
+            (
+                bytes.astray_out,
+                "bytes that went to clients were written by somebody else than the gate",
+            ),
             (bytes.unsettled, "sessions ended without the kernel's count of their bytes"),
         ];
         rows.into_iter()
@@ -384,12 +394,16 @@ mod tests {
     fn every_discrepancy_is_said_once_as_fresh_and_stays_red() {
         type Plant = fn(&Coverage, &mut Kernel) -> u64;
         let rows: [(&str, Plant); 8] = [
-            ("batch to \"db\": 1 bytes that came from clients were read by somebody", |coverage, _| {
-                coverage.session(KEY.owner, KEY.rule);
-                let settlement = Settlement { read: 9, kernel_in: 10, written: 5, kernel_out: 5 };
-                coverage.account(KEY.owner, KEY.rule).settle(settlement);
-                10
-            }),
+            (
+                "batch to \"db\": 1 bytes that came from clients were read by somebody",
+                |coverage, _| {
+                    coverage.session(KEY.owner, KEY.rule);
+                    let settlement =
+                        Settlement { read: 9, kernel_in: 10, written: 5, kernel_out: 5 };
+                    coverage.account(KEY.owner, KEY.rule).settle(settlement);
+                    10
+                },
+            ),
             ("batch to \"db\": 1 sessions ended without the kernel's count", |coverage, _| {
                 coverage.session(KEY.owner, KEY.rule);
                 drop(coverage.account(KEY.owner, KEY.rule));

@@ -22,6 +22,7 @@ pub mod ingress;
 pub mod lanes;
 pub mod mask_key;
 pub mod masking;
+pub mod namespaces;
 pub mod opaque;
 pub mod resolve;
 pub mod session;

@@ -27,8 +27,8 @@ use rustls::{ClientConfig, RootCertStore, ServerConfig};
 use rustls_pki_types::pem::PemObject as _;
 use tokio_rustls::{LazyConfigAcceptor, TlsConnector};
 
-use crate::counted::Counted;
 use crate::config::{ServerTls, TargetTls};
+use crate::counted::Counted;
 use crate::session::leg::Leg;
 
 /// Name of the host CA's certificate below `state_dir`; clients that verify trust this file.

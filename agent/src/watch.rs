@@ -238,7 +238,9 @@ mod tests {
         assert!(watch.look(None, 0, 0).wrong.is_empty());
         let path = dir.path().join("program");
         fs::write(&path, "another").unwrap();
-        assert!(said(&watch.look(None, 0, 0))[0].contains("is another program than the one that runs"));
+        assert!(
+            said(&watch.look(None, 0, 0))[0].contains("is another program than the one that runs")
+        );
         fs::remove_file(&path).unwrap();
         assert!(said(&watch.look(None, 0, 0))[0].contains("cannot be read any more"));
     }

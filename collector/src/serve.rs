@@ -33,9 +33,9 @@ use crate::ingest::stream::{MESSAGE_BYTES_MAX, UplinkService};
 use crate::ingest::{Job, Signed};
 use crate::log::{Opening, Reader, Writer};
 use crate::publish::{Confirmed, Publisher};
+use crate::silence::Silences;
 use crate::state::State;
 use crate::witness::client::Witness;
-use crate::silence::Silences;
 use crate::{clock, files, keys, pki, seen, ui};
 
 /// How often a checkpoint is signed while records come in.

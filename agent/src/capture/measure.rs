@@ -30,7 +30,8 @@ pub(super) fn measure(pins: &Pins) -> Measured {
 }
 
 fn look(pins: &Pins, hook: &Hook) -> Result<HookState, String> {
-    let link = sys::open_pin(&pins.link(hook)).map_err(|error| format!("its pin is gone ({error})"))?;
+    let link =
+        sys::open_pin(&pins.link(hook)).map_err(|error| format!("its pin is gone ({error})"))?;
     let ids = sys::link_ids(link.as_fd());
     let (link_id, program_id, cgroup_id) = ids.map_err(|error| format!("its link says {error}"))?;
     if cgroup_id == 0 {

@@ -7,9 +7,7 @@ use tidegate_proto::audit::v1::audit_record::Body;
 use tidegate_proto::audit::v1::lifecycle::Kind;
 use tidegate_proto::audit::v1::{Coverage, Finding, Heartbeat, Lifecycle};
 
-use super::{
-    BEAT_GAP_NS_MAX, CLOCK_STEP_NS_MIN, HOLES_MAX, Hole, Host, Pair, Question, Verdict,
-};
+use super::{BEAT_GAP_NS_MAX, CLOCK_STEP_NS_MIN, HOLES_MAX, Hole, Host, Pair, Question, Verdict};
 
 const SECOND_NS: i64 = 1_000_000_000;
 
@@ -102,20 +100,34 @@ impl<'a> Judge<'a> {
                 self.taken_over = false;
             }
             Body::Lifecycle(lifecycle) => self.lifecycle(&lifecycle),
-            Body::Heartbeat(beat) => self.beat(seen.chain, at, seen.boot_ns, seen.received_ns, beat),
+            Body::Heartbeat(beat) => {
+                self.beat(seen.chain, at, seen.boot_ns, seen.received_ns, beat)
+            }
             Body::Gap(gap) => self.hole(
                 at,
                 at,
                 format!("records {} to {} are lost: {}", gap.from_seq, gap.to_seq, gap.reason),
             ),
-            Body::Bypass(bypass) if self.question.target.as_ref().is_none_or(|only| *only == bypass.target) => {
-                self.hole(at, at, format!("on_failure = \"open\" was used for {}: {}", bypass.target, bypass.reason));
+            Body::Bypass(bypass)
+                if self.question.target.as_ref().is_none_or(|only| *only == bypass.target) =>
+            {
+                self.hole(
+                    at,
+                    at,
+                    format!(
+                        "on_failure = \"open\" was used for {}: {}",
+                        bypass.target, bypass.reason
+                    ),
+                );
             }
             Body::Finding(finding) => self.finding(at, &finding),
             Body::Missing(missing) => self.hole(
                 at,
                 at,
-                format!("records {} to {} never came: {}", missing.from_seq, missing.to_seq, missing.detail),
+                format!(
+                    "records {} to {} never came: {}",
+                    missing.from_seq, missing.to_seq, missing.detail
+                ),
             ),
             Body::Equivocation(fork) => {
                 self.hole(at, at, format!("the agent sealed two histories: {}", fork.detail));
@@ -179,7 +191,8 @@ impl<'a> Judge<'a> {
             ("opaque", _) => {}
             (kind, "open" | "passed") if in_period => {
                 let who = &finding.principal;
-                self.doors.insert(format!("{kind}: {} {who}", finding.detail).trim_end().to_owned());
+                self.doors
+                    .insert(format!("{kind}: {} {who}", finding.detail).trim_end().to_owned());
             }
             _ => {}
         }
@@ -239,7 +252,9 @@ impl<'a> Judge<'a> {
         }
         if before.chain != now.chain {
             if self.rebooted {
-                said.push("the host was started anew: no hook was there until the agent".to_owned());
+                said.push(
+                    "the host was started anew: no hook was there until the agent".to_owned(),
+                );
             } else if !self.taken_over {
                 said.push("the agent found no hooks in place, and attached them anew".to_owned());
             }
@@ -325,8 +340,16 @@ fn wrong(earlier: Option<&Coverage>, now: &Coverage) -> Wrong {
 /// What is wrong now and was not before, in words.
 fn fresh(was: Wrong, now: Wrong, (principal, target): &(String, String)) -> Vec<String> {
     let rows = [
-        (was.unserved, now.unserved, "connections reached the gate and were neither served nor refused"),
-        (was.uncounted, now.uncounted, "connections were counted by the gate and not by the kernel"),
+        (
+            was.unserved,
+            now.unserved,
+            "connections reached the gate and were neither served nor refused",
+        ),
+        (
+            was.uncounted,
+            now.uncounted,
+            "connections were counted by the gate and not by the kernel",
+        ),
         (was.bytes_in, now.bytes_in, "bytes from the client are not the same to kernel and gate"),
         (was.bytes_out, now.bytes_out, "bytes to the client are not the same to kernel and gate"),
     ];

@@ -22,7 +22,13 @@ pub fn write_text(out: &mut impl Write, report: &Report) -> io::Result<()> {
 fn write_host(out: &mut impl Write, host: &Host) -> io::Result<()> {
     let heard = host.heard_until_ns.map(|at| format!(", heard until {}", rfc3339(at)));
     let name = format!("{} ({})", host.agent, host.host);
-    writeln!(out, "{}: {}{}", glyphs(&name, TEXT_CHARS_MAX), host.verdict.words(), heard.unwrap_or_default())?;
+    writeln!(
+        out,
+        "{}: {}{}",
+        glyphs(&name, TEXT_CHARS_MAX),
+        host.verdict.words(),
+        heard.unwrap_or_default()
+    )?;
     for hole in &host.holes {
         writeln!(out, "  ✕ {}", glyphs(&words_of(hole), TEXT_CHARS_MAX))?;
     }
@@ -64,7 +70,13 @@ pub fn rows_of(pair: &Pair) -> [String; 5] {
             pair.sessions.saturating_add(pair.sessions_refused)
         ),
         format!("{} refused, {} dropped, {} exempt", pair.refused, pair.dropped, pair.exempt),
-        format!("{} bytes from clients to the kernel, {} to the gate", pair.kernel_bytes_in, pair.bytes_in),
-        format!("{} bytes to clients by the kernel, {} by the gate", pair.kernel_bytes_out, pair.bytes_out),
+        format!(
+            "{} bytes from clients to the kernel, {} to the gate",
+            pair.kernel_bytes_in, pair.bytes_in
+        ),
+        format!(
+            "{} bytes to clients by the kernel, {} by the gate",
+            pair.kernel_bytes_out, pair.bytes_out
+        ),
     ]
 }

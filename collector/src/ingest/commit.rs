@@ -31,8 +31,8 @@ use super::chains::{Chains, Checked, Held, fork};
 use super::{BatchJob, HelloJob, Job, Signed, StreamEnd, refusal};
 use crate::acts::{self, ACTS_AT_ONCE_MAX};
 use crate::log::{FRAME_RECORD, FRAME_SEAL, Writer};
-use crate::state::{Agent, Fork, State};
 use crate::silence::{self, Silences};
+use crate::state::{Agent, Fork, State};
 use crate::{clock, index, seen, tlog};
 
 /// Jobs that wait at most; then streams wait.

@@ -55,7 +55,11 @@ fn two_minutes(agent: &mut FakeAgent, astray: u64) {
     for number in 0..=12 {
         let at = 10 * number * SECOND_NS;
         let lost = if number == 12 { astray } else { 0 };
-        agent.record_at(beat(number, 100 * number - lost), START_S * SECOND_NS + at, SECOND_NS + at);
+        agent.record_at(
+            beat(number, 100 * number - lost),
+            START_S * SECOND_NS + at,
+            SECOND_NS + at,
+        );
     }
 }
 
@@ -73,12 +77,15 @@ async fn a_period_is_whole_or_the_hole_is_named_and_the_exit_code_says_so() {
     indexed(&running).await;
     let (code, said) = coverage(&home, &["--host", "host-a"]);
     assert_eq!(code, 0, "{said}");
-    assert!(said.contains("host-a (host-1): whole, heard until 2023-11-15T02:16:00.000000Z"), "{said}");
+    assert!(
+        said.contains("host-a (host-1): whole, heard until 2023-11-15T02:16:00.000000Z"),
+        "{said}"
+    );
     assert!(said.contains("batch to ledger: 6 sessions (6 ended), 6 connections to the kernel, 6"));
     let (code, said) = coverage(&home, &[]);
     assert_eq!(code, 20, "{said}");
-    let hole = "02:15:50.000000Z to 2023-11-15T02:16:00.000000Z: batch to \"ledger\": 7 bytes from the client";
-    assert!(said.contains(hole) && said.ends_with("NOT WHOLE\n"), "{said}");
+    let expected = "02:15:50.000000Z to 2023-11-15T02:16:00.000000Z: batch to \"ledger\": 7 bytes from the client";
+    assert!(said.contains(expected) && said.ends_with("NOT WHOLE\n"), "{said}");
     let (code, json) = coverage(&home, &["--json"]);
     let json: serde_json::Value = serde_json::from_str(&json).unwrap();
     assert_eq!((code, json["verdict"].as_str()), (20, Some("not_whole")));

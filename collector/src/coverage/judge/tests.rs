@@ -245,11 +245,8 @@ fn only_what_is_asked_for_counts() {
     let mut all = day();
     pairs_from(&mut all, 130).for_each(|pair| pair.bytes_in -= 1);
     all.insert(8, seen(1, 130, found("reverse", "passed", "db")));
-    let bypass = Bypass {
-        phase: bypass::Phase::Start.into(),
-        target: "db".to_owned(),
-        ..Bypass::default()
-    };
+    let bypass =
+        Bypass { phase: bypass::Phase::Start.into(), target: "db".to_owned(), ..Bypass::default() };
     all.insert(8, seen(1, 130, Body::Bypass(bypass)));
     let asked = |target: &str| Question { target: Some(target.to_owned()), ..question() };
     assert_eq!(judge(&asked("db"), all.clone()).verdict, Verdict::NotWhole);
