@@ -172,16 +172,7 @@ async fn start(config: Config, lanes: &Arc<Lanes>) -> anyhow::Result<Agent> {
     });
     shared.coverage.begin(status::kernel_counts(&hooks));
     let drain = Drain::default();
-    let mut accepting = Vec::new();
-    for listener in listeners {
-        let guard = drain.guard().context("stopped before it started")?;
-        let door = ingress::Door { guard, namespace: None };
-        let accept = ingress::accept(listener, Arc::clone(lanes), Arc::clone(&shared), door);
-        accepting.push(lanes.first()?.spawn(accept));
-    }
-    let guard = drain.guard().context("stopped before it started")?;
-    let elsewhere = namespaces::follow(Arc::clone(&shared), Arc::clone(lanes), guard);
-    accepting.push(tokio::spawn(elsewhere));
+    let accepting = accept_all(listeners, &drain, lanes, &shared)?;
     let source = status::Source::new(started, Arc::clone(&shared), Arc::clone(&hooks), uplink);
     let draining = Arc::clone(&source.draining);
     let control = control::spawn(&shared.config.run_dir, Arc::new(source))?;
@@ -199,6 +190,25 @@ async fn start(config: Config, lanes: &Arc<Lanes>) -> anyhow::Result<Agent> {
         packets: Mutex::default(),
         watch: Mutex::new(Watch::new(attached, program)),
     })
+}
+
+/// Accepts at these listeners, and in the other network namespaces.
+fn accept_all(
+    listeners: Vec<TcpListener>,
+    drain: &Drain,
+    lanes: &Arc<Lanes>,
+    shared: &Arc<Shared>,
+) -> anyhow::Result<Vec<tokio::task::JoinHandle<()>>> {
+    let guard = drain.guard().context("stopped before it started")?;
+    let mut accepting = Vec::new();
+    for listener in listeners {
+        let door = ingress::Door { guard: guard.clone(), namespace: None };
+        let accept = ingress::accept(listener, Arc::clone(lanes), Arc::clone(shared), door);
+        accepting.push(lanes.first()?.spawn(accept));
+    }
+    let elsewhere = namespaces::follow(Arc::clone(shared), Arc::clone(lanes), guard);
+    accepting.push(tokio::spawn(elsewhere));
+    Ok(accepting)
 }
 
 impl Agent {

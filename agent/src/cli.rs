@@ -81,6 +81,13 @@ enum Command {
         /// For this shell.
         shell: clap_complete::Shell,
     },
+    /// Write the manual pages, one a command.
+    #[command(hide = true)]
+    Man {
+        /// Directory to write to.
+        #[arg(long, value_name = "DIR")]
+        out: PathBuf,
+    },
 }
 
 /// The program.
@@ -125,6 +132,11 @@ fn dispatch(command: Command) -> anyhow::Result<ExitCode> {
             Ok(ExitCode::SUCCESS)
         }
         Command::Policy(command) => policy::run(&command),
+        Command::Man { out } => {
+            clap_mangen::generate_to(Cli::command(), &out)
+                .with_context(|| format!("writing to {}", out.display()))?;
+            Ok(ExitCode::SUCCESS)
+        }
         Command::Completions { shell } => {
             let mut out = Vec::new();
             clap_complete::generate(shell, &mut Cli::command(), "tidegate-agent", &mut out);

@@ -113,6 +113,13 @@ enum Command {
         /// Which shell
         shell: clap_complete::Shell,
     },
+    /// Write the manual pages, one a command
+    #[command(hide = true)]
+    Man {
+        /// Directory to write to
+        #[arg(long, value_name = "DIR")]
+        out: PathBuf,
+    },
 }
 
 /// Runs the program.
@@ -169,6 +176,8 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
             show::status(&Config::load(&config.config)?, json, &mut io::stdout().lock())?;
         }
         Command::Ui(command) => ui::run(&command, &mut io::stdout().lock())?,
+        Command::Man { out } => clap_mangen::generate_to(Cli::command(), &out)
+            .with_context(|| format!("writing to {}", out.display()))?,
         Command::Completions { shell } => {
             let mut script = Vec::new();
             clap_complete::generate(shell, &mut Cli::command(), "tidegate-collector", &mut script);

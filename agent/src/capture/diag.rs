@@ -249,8 +249,10 @@ fn inside<T: Send>(
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
     use std::io::{Read as _, Write as _};
     use std::net::{TcpListener, TcpStream};
+    use std::os::unix::fs::MetadataExt as _;
 
     use super::*;
 

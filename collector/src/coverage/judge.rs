@@ -101,7 +101,7 @@ impl<'a> Judge<'a> {
             }
             Body::Lifecycle(lifecycle) => self.lifecycle(&lifecycle),
             Body::Heartbeat(beat) => {
-                self.beat(seen.chain, at, seen.boot_ns, seen.received_ns, beat)
+                self.beat(seen.chain, at, seen.boot_ns, seen.received_ns, beat);
             }
             Body::Gap(gap) => self.hole(
                 at,
