@@ -2,8 +2,12 @@
 export PATH=/usr/sbin:/usr/bin:/sbin:/bin LC_ALL=C.UTF-8 DEBIAN_FRONTEND=noninteractive
 data=/var/lib/tidegate-collector
 config=/etc/tidegate/agent.toml
-pins=/sys/fs/bpf/tidegate-dist-$$
-group=/sys/fs/cgroup/tidegate-dist-$$
+# Names and ports of this run's own: others may run beside it.
+own=$(cut -c1-8 /proc/sys/kernel/random/uuid)
+unified=$(sed -n 's/^[^ ]* \([^ ]*\) cgroup2 .*/\1/p' /proc/mounts | head -n 1)
+pins=/sys/fs/bpf/tidegate-dist-$own
+group=$unified/tidegate-dist-$own
+collector_port=$((20000 + 0x$(echo "$own" | cut -c1-4) % 5000))
 
 say() { echo "dist: $*"; }
 # Until this succeeds, for at most 30 s.
@@ -20,9 +24,10 @@ collector() { runuser -u tidegate-collector -- tidegate-collector "$@" --config 
 told() { collector query --kind "$1" | grep -q "$2"; }
 leave() {
     kill $agent $serve 2>/dev/null || true
+    wait
     tidegate-agent detach >/dev/null 2>&1 || true
     rm -rf "$pins"
-    echo $$ >/sys/fs/cgroup/cgroup.procs
+    echo 0 >"$unified/cgroup.procs"
     rmdir "$group" 2>/dev/null || true
 }
 agent= serve=
@@ -52,8 +57,7 @@ tidegate-agent check --config $config >/dev/null
 say "the default configuration is valid"
 
 mkdir "$group"
-echo $$ >"$group/cgroup.procs"
-collector_port=$((20000 + $$ % 5000))
+echo 0 >"$group/cgroup.procs"
 runuser -u tidegate-collector -- tidegate-collector init --data-dir $data --origin dist.test/log \
     --listen 127.0.0.1:$collector_port >/dev/null
 collector serve >/tmp/serve.log 2>&1 &
@@ -100,7 +104,7 @@ say "purged: nothing is left"
 
 collector verify
 kill $serve
-wait $serve
+wait $serve || true
 serve=
 dpkg -r tidegate-collector >/dev/null
 dpkg -P tidegate-collector
