@@ -1,7 +1,7 @@
 //! Completeness, with a real agent and collector: a period is whole, or what was done to it turns it red; and who
 //! watches the watcher.
 
-#![expect(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "tests")]
+#![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests")]
 
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::net::SocketAddr;
@@ -30,13 +30,13 @@ s.close()
 "#;
 
 /// Takes a descriptor out of another process (pidfd_getfd(2)), and reads from it what it holds.
-const STEAL: &str = r#"
+const STEAL: &str = r"
 import ctypes, os, socket, sys
 pid, fd = int(sys.argv[1]), int(sys.argv[2])
 pidfd_getfd = 438
 copy = ctypes.CDLL(None).syscall(pidfd_getfd, os.pidfd_open(pid), fd, 0)
 print(len(socket.socket(fileno=copy).recv(100)))
-"#;
+";
 
 fn agent_pid(lab: &Lab) -> Pid {
     Pid::from_raw(lab.agent().unwrap().pid().unwrap().cast_signed())

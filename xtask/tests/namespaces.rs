@@ -1,6 +1,6 @@
 //! Containers: a protected account in a network namespace of its own, in a user namespace too, is led to a gate there.
 
-#![expect(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests")]
+#![expect(clippy::unwrap_used, clippy::expect_used, reason = "tests")]
 
 use std::fs::File;
 use std::net::{SocketAddr, TcpListener, TcpStream};

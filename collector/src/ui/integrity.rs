@@ -142,7 +142,8 @@ fn show(context: &Context, walk: Option<&Walk>) -> Result<Reply, Problem> {
                 li {
                     "Records that the collector was told of and does not have, and forks, are records of its own: "
                     a href="/ask?for=any&kind=missing#answers" { "missing records" } ", "
-                    a href="/ask?for=any&kind=equivocation#answers" { "forks" } "."
+                    a href="/ask?for=any&kind=equivocation#answers" { "forks" } ". So are "
+                    a href="/ask?for=any&kind=silence#answers" { "agents that were not heard of" } "."
                 }
             }
         }

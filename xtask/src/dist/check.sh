@@ -28,7 +28,11 @@ leave() {
     tidegate-agent detach >/dev/null 2>&1 || true
     rm -rf "$pins"
     echo 0 >"$unified/cgroup.procs"
-    rmdir "$group" 2>/dev/null || true
+    # It is empty once what was killed is gone.
+    for _ in $(seq 50); do
+        if rmdir "$group" 2>/dev/null; then break; fi
+        sleep 0.1
+    done
 }
 agent= serve=
 trap leave EXIT
