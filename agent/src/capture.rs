@@ -44,7 +44,7 @@ pub use error::CaptureError;
 pub use measure::Measured;
 pub use object::object_digest;
 pub use probe::{Probe, probe};
-pub use sys::{TcpCount, tcp_count, unacked, unread};
+pub use sys::{TcpCount, count_costs, tcp_count, unacked, unread};
 pub use tables::Rule;
 
 use cgroup::Cgroup;
@@ -257,6 +257,17 @@ impl Kernel {
     /// How the hooks are in the kernel now.
     pub fn measure(&self) -> Measured {
         measure::measure(&self.pins)
+    }
+
+    /// Nanoseconds and runs of each hook's program, while [`count_costs`] had them counted.
+    pub fn costs(&self) -> io::Result<Vec<(&'static str, u64, u64)>> {
+        let hooks = self.measure().hooks.into_iter();
+        hooks
+            .map(|hook| {
+                let (ns, runs) = sys::program_cost(hook.program_id)?;
+                Ok((hook.place, ns, runs))
+            })
+            .collect()
     }
 
     /// SHA-256 of the kernel object in use.

@@ -22,7 +22,11 @@ const BPF_PROG_GET_FD_BY_ID: libc::c_long = 13;
 const BPF_OBJ_GET_INFO_BY_FD: libc::c_long = 15;
 const BPF_LINK_CREATE: libc::c_long = 28;
 const BPF_LINK_UPDATE: libc::c_long = 29;
+const BPF_ENABLE_STATS: libc::c_long = 32;
 const BPF_LINK_DETACH: libc::c_long = 34;
+
+/// `BPF_STATS_RUN_TIME` of `enum bpf_stats_type`.
+const BPF_STATS_RUN_TIME: u32 = 0;
 
 /// `MEMBARRIER_CMD_GLOBAL` of membarrier(2).
 const MEMBARRIER_CMD_GLOBAL: libc::c_int = 1;
@@ -135,6 +139,23 @@ pub(super) fn program_tag(id: u32) -> io::Result<[u8; 8]> {
     let mut info = ProgramInfo::default();
     info_of(program.as_fd(), &mut info)?;
     Ok(info.tag)
+}
+
+/// Has the kernel count the time of its programs for as long as the descriptor is open (kernel 5.8).
+pub fn count_costs() -> io::Result<OwnedFd> {
+    bpf(BPF_ENABLE_STATS, &BPF_STATS_RUN_TIME).map(owned)
+}
+
+/// Nanoseconds and runs of a loaded program, of the times in which they were counted.
+pub(super) fn program_cost(id: u32) -> io::Result<(u64, u64)> {
+    let program = bpf(BPF_PROG_GET_FD_BY_ID, &FourWords([id, 0, 0, 0])).map(owned)?;
+    let text = std::fs::read_to_string(format!("/proc/self/fdinfo/{}", program.as_raw_fd()))?;
+    let number = |name: &str| {
+        let line = text.lines().find_map(|line| line.strip_prefix(name));
+        line.and_then(|rest| rest.trim().parse().ok())
+    };
+    let none = || io::Error::other("this kernel does not tell what a program costs");
+    Ok((number("run_time_ns:").ok_or_else(none)?, number("run_cnt:").ok_or_else(none)?))
 }
 
 /// `T` is the head of the kernel's structure, made of integers.

@@ -43,13 +43,13 @@ fn hosts(db: &Connection) -> anyhow::Result<BTreeMap<String, String>> {
 }
 
 fn judge(db: &Connection, agent: &str, host: &str, question: &Question) -> anyhow::Result<Host> {
-    let (first, last) = bounds(db, agent, question)?;
+    let (begun, first, last) = bounds(db, agent, question)?;
     let mut judge = Judge::new(question, agent, host);
     let mut rows = db.prepare_cached(
         "SELECT chain, received_ns, record FROM watch
-         WHERE agent_id = ?1 AND idx BETWEEN ?2 AND ?3 ORDER BY idx",
+         WHERE agent_id = ?1 AND (idx = ?2 OR idx BETWEEN ?3 AND ?4) ORDER BY idx",
     )?;
-    let mut rows = rows.query(params![agent, first, last])?;
+    let mut rows = rows.query(params![agent, begun, first, last])?;
     while let Some(row) = rows.next()? {
         let record: Vec<u8> = row.get(2)?;
         if let Some(seen) = seen(row.get(0)?, row.get(1)?, &record)? {
@@ -65,8 +65,13 @@ fn seen(chain: i64, received_ns: i64, record: &[u8]) -> anyhow::Result<Option<Se
     Ok(record.body.map(|body| Seen { wall_ns, boot_ns, received_ns, chain, body }))
 }
 
-/// The entries that say how it was from two heartbeats before the period to the first one behind it.
-fn bounds(db: &Connection, agent: &str, question: &Question) -> anyhow::Result<(i64, i64)> {
+/// The entries that say how it was from two heartbeats before the period to the first one behind it; before them the
+/// Genesis of the first one's chain, which says when the host was started.
+fn bounds(
+    db: &Connection,
+    agent: &str,
+    question: &Question,
+) -> anyhow::Result<(Option<i64>, i64, i64)> {
     let mut before = db.prepare_cached(
         "SELECT idx FROM watch WHERE agent_id = ?1 AND kind = 'heartbeat' AND wall_ns <= ?2
          ORDER BY idx DESC LIMIT 1 OFFSET ?3",
@@ -76,7 +81,6 @@ fn bounds(db: &Connection, agent: &str, question: &Question) -> anyhow::Result<(
         let found = before.query_row(params![agent, question.from_ns, offset], |row| row.get(0));
         first = first.or(found.optional()?);
     }
-    // The beginning of that heartbeat's chain says which hooks it found.
     let mut genesis = db.prepare_cached(
         "SELECT max(idx) FROM watch WHERE agent_id = ?1 AND kind = 'genesis' AND idx <= ?2",
     )?;
@@ -87,8 +91,7 @@ fn bounds(db: &Connection, agent: &str, question: &Question) -> anyhow::Result<(
     )?;
     let last: Option<i64> =
         behind.query_row(params![agent, question.to_ns, first.unwrap_or(0)], |row| row.get(0))?;
-    let first = first.map(|first| begun.map_or(first, |begun| begun.max(first)));
-    Ok((first.unwrap_or(0), last.unwrap_or(i64::MAX)))
+    Ok((begun, first.unwrap_or(0), last.unwrap_or(i64::MAX)))
 }
 
 /// Whether the agent guards what is asked for, as the configuration of its newest run before the period's end
