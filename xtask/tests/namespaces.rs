@@ -2,7 +2,6 @@
 
 #![expect(clippy::unwrap_used, clippy::expect_used, reason = "tests")]
 
-use std::fs::File;
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
@@ -11,42 +10,23 @@ use xtask::lab::client::run;
 use xtask::lab::process::{Identity, wait_for};
 use xtask::lab::{AgentOptions, Answer, Lab, Options};
 
-/// The host's address on the link (RFC 5737), and the other end's.
-const HOST_SIDE: &str = "198.51.100.5";
-const INNER_SIDE: &str = "198.51.100.6";
+#[path = "../../agent/tests/capture/link.rs"]
+mod link;
+
+use link::{HOST_SIDE, INNER_SIDE, Link};
 
 /// Longest wait for the gate and for its records.
 const SOON: Duration = Duration::from_secs(30);
 
-/// A network namespace with a link to the host's, as container runtimes make it; taken away when dropped.
-struct Container {
-    name: String,
-    /// One link at a time: its addresses are the host's.
-    _lock: File,
-}
+/// A container of the service account's.
+struct Container(Link);
 
 impl Container {
-    fn new() -> Self {
-        let lock = File::create("/tmp/tidegate-test-namespaces.lock").unwrap();
-        lock.lock().unwrap();
-        let made = Self { name: format!("tgn{}", std::process::id() % 1_000_000), _lock: lock };
-        let n = &made.name;
-        let (outer, inner) = (format!("{n}o"), format!("{n}i"));
-        ip(&["netns", "add", n]);
-        ip(&["link", "add", &outer, "type", "veth", "peer", "name", &inner, "netns", n]);
-        ip(&["addr", "add", &format!("{HOST_SIDE}/30"), "dev", &outer]);
-        ip(&["link", "set", &outer, "up"]);
-        ip(&["-n", n, "addr", "add", &format!("{INNER_SIDE}/30"), "dev", &inner]);
-        ip(&["-n", n, "link", "set", &inner, "up"]);
-        ip(&["-n", n, "link", "set", "lo", "up"]);
-        made
-    }
-
     /// A program of the service account's inside, in the guarded cgroup; `wrap` stands before it.
     fn command(&self, lab: &Lab, wrap: &[&str], program: &str) -> Command {
         let uid = lab.service_uid.to_string();
         let mut command = Command::new("/usr/bin/nsenter");
-        command.arg(format!("--net=/var/run/netns/{}", self.name));
+        command.arg(format!("--net={}", self.0.path()));
         command.args(["setpriv", "--reuid", &uid, "--regid", &uid, "--clear-groups"]);
         command.args(wrap).arg(program).current_dir(lab.path("home"));
         let cgroup = Some(lab.cgroup.path().to_owned());
@@ -59,17 +39,6 @@ impl Container {
         let mut command = self.command(lab, &[], "cat");
         command.stdin(Stdio::piped()).stdout(Stdio::null()).spawn().unwrap()
     }
-}
-
-impl Drop for Container {
-    fn drop(&mut self) {
-        let _ = Command::new("ip").args(["netns", "del", &self.name]).status();
-    }
-}
-
-fn ip(args: &[&str]) {
-    let done = Command::new("ip").args(args).status().expect("not run: no ip(8) on this host");
-    assert!(done.success(), "not run: ip {args:?}");
 }
 
 /// Hands every connection on to the server, so that it is reached at the link's address; the other ends' addresses
@@ -110,7 +79,7 @@ fn told(lab: &Lab, outcome: &str) {
 
 #[test]
 fn a_protected_account_in_a_container_is_led_to_a_gate_there() {
-    let container = Container::new();
+    let container = Container(Link::new());
     let mut lab = Lab::prepare(Options::default()).unwrap();
     let (at, came) = relay(lab.postgres.port());
     let toml = format!(
