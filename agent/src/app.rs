@@ -15,9 +15,8 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
-use sha2::{Digest as _, Sha256};
 use tidegate_event::{Digest, TargetName};
-use tidegate_journal::{Journal, Lifecycle, Recovered, SystemClock};
+use tidegate_journal::{Clock as _, HeartbeatCounts, Journal, Lifecycle, Recovered, SystemClock};
 use tidegate_policy::PolicySet;
 use tidegate_sql::Analyzer;
 use tokio::signal::unix::{SignalKind, signal};
@@ -35,11 +34,13 @@ use crate::findings;
 use crate::ingress::{self, Shared};
 use crate::lanes::Lanes;
 use crate::masking;
+use crate::namespaces;
 use crate::resolve::{RESOLVE_SECONDS, Resolver};
 use crate::ssh::host::SshHost;
 use crate::telemetry::Metrics;
 use crate::tls::{HostCa, Verifications};
 use crate::uplink;
+use crate::watch::{Program, Watch};
 
 pub use policy::load as load_policy;
 
@@ -74,7 +75,8 @@ pub fn run(config: Config) -> anyhow::Result<()> {
 /// Records the detachment of hooks that no running agent holds, and takes them away.
 pub fn detach_offline(config: &Config) -> anyhow::Result<bool> {
     let policy = policy::load(config)?;
-    let (journal, _) = open_journal(config, policy.digest(), Digest([0; 32]))?;
+    let program = Program::own().context("reading the agent's own file")?.digest();
+    let (journal, _) = open_journal(config, policy.digest(), Digest([0; 32]), program)?;
     let detached = capture::detach(&config.capture.pin_dir)?;
     let detail = if detached { "by command, no agent was running" } else { "nothing was attached" };
     journal.lifecycle(Lifecycle::Detached, detail, None)?;
@@ -124,6 +126,7 @@ struct Agent {
     draining: Arc<AtomicBool>,
     resolving: tokio::task::JoinHandle<()>,
     packets: Mutex<findings::packet::Packets>,
+    watch: Mutex<Watch>,
 }
 
 /// What answers SSH clients, where a target speaks it.
@@ -152,9 +155,12 @@ async fn start(config: Config, lanes: &Arc<Lanes>) -> anyhow::Result<Agent> {
     let verifications =
         config.targets.iter().map(verifications_of).collect::<anyhow::Result<Vec<_>>>()?;
     let masking = masking::of(&config)?;
-    let (journal, recovered) = open_journal(&config, policy.digest(), capture::object_digest())?;
+    let program = Program::own().context("reading the agent's own file")?;
+    let (journal, recovered) =
+        open_journal(&config, policy.digest(), capture::object_digest(), program.digest())?;
     tracing::info!(chain = %recovered.chain_id, clean = recovered.clean, "journal open");
     let (listeners, hooks) = open_gate(&config, &rules, &journal)?;
+    let attached = status::measure(&hooks).unwrap_or_default().hooks;
     record_start(&config, &journal, &said)?;
     let (policy, receiver) = watch::channel(policy);
     let uplink = uplink::spawn(&config, journal.uplink())?;
@@ -180,12 +186,7 @@ async fn start(config: Config, lanes: &Arc<Lanes>) -> anyhow::Result<Agent> {
     });
     shared.coverage.begin(status::kernel_counts(&hooks));
     let drain = Drain::default();
-    let mut accepting = Vec::new();
-    for listener in listeners {
-        let guard = drain.guard().context("stopped before it started")?;
-        let accept = ingress::accept(listener, Arc::clone(lanes), Arc::clone(&shared), guard);
-        accepting.push(lanes.first()?.spawn(accept));
-    }
+    let accepting = accept_all(listeners, &drain, lanes, &shared)?;
     let source = status::Source::new(started, Arc::clone(&shared), Arc::clone(&hooks), uplink);
     let draining = Arc::clone(&source.draining);
     let control = control::spawn(&shared.config.run_dir, Arc::new(source))?;
@@ -201,6 +202,7 @@ async fn start(config: Config, lanes: &Arc<Lanes>) -> anyhow::Result<Agent> {
         draining,
         resolving,
         packets: Mutex::default(),
+        watch: Mutex::new(Watch::new(attached, program)),
     })
 }
 
@@ -213,6 +215,25 @@ fn approvals(config: &Config, journal: &Journal) -> anyhow::Result<Option<Arc<Ap
     let approvals = Arc::new(opened);
     tokio::spawn(approvals::carry(Arc::clone(&approvals)));
     Ok(Some(approvals))
+}
+
+/// Accepts at these listeners, and in the other network namespaces.
+fn accept_all(
+    listeners: Vec<TcpListener>,
+    drain: &Drain,
+    lanes: &Arc<Lanes>,
+    shared: &Arc<Shared>,
+) -> anyhow::Result<Vec<tokio::task::JoinHandle<()>>> {
+    let guard = drain.guard().context("stopped before it started")?;
+    let mut accepting = Vec::new();
+    for listener in listeners {
+        let door = ingress::Door { guard: guard.clone(), namespace: None };
+        let accept = ingress::accept(listener, Arc::clone(lanes), Arc::clone(shared), door);
+        accepting.push(lanes.first()?.spawn(accept));
+    }
+    let elsewhere = namespaces::follow(Arc::clone(shared), Arc::clone(lanes), guard);
+    accepting.push(tokio::spawn(elsewhere));
+    Ok(accepting)
 }
 
 impl Agent {
@@ -239,7 +260,8 @@ impl Agent {
             tracing::error!(%error, "a packet socket could not be recorded");
         }
         drop(packets);
-        let counts = status::heartbeat_counts(&self.shared, &self.hooks);
+        let mut counts = status::heartbeat_counts(&self.shared, &self.hooks);
+        self.look_after_itself(&mut counts);
         for detail in self.shared.coverage.last().fresh {
             tracing::error!("coverage: {detail}");
             let found = findings::plain("coverage", "open", &detail);
@@ -250,6 +272,24 @@ impl Agent {
         if let Err(error) = self.shared.journal.heartbeat(&counts) {
             tracing::error!(%error, "a heartbeat could not be recorded");
         }
+    }
+
+    /// Looks at what the agent stands on, and puts it into the heartbeat.
+    fn look_after_itself(&self, counts: &mut HeartbeatCounts) {
+        let (clock, measured) = (SystemClock, status::measure(&self.hooks));
+        let mut watch = self.watch.lock().unwrap_or_else(PoisonError::into_inner);
+        let look = watch.look(measured, clock.wall_ns(), clock.boot_ns());
+        drop(watch);
+        for change in &look.fresh {
+            tracing::error!(kind = change.kind, "{}", change.detail);
+            let found = findings::plain(change.kind, "open", &change.detail);
+            if let Err(error) = self.shared.journal.finding(&found) {
+                tracing::error!(%error, "a change could not be recorded");
+            }
+        }
+        counts.hooks_digest = look.hooks_digest;
+        counts.agent_digest = look.agent_digest;
+        counts.discrepancies.extend(look.wrong.into_iter().map(|change| change.detail));
     }
 
     /// Reads the policy anew. A policy that does not compile changes nothing.
@@ -384,7 +424,8 @@ fn attach(config: &Config, rules: &[Rule], journal: &Journal) -> anyhow::Result<
     let (mut kernel, resumed) = Kernel::attach(options, rules)?;
     let how = if resumed.was_pinned { "took over the hooks of the run before" } else { "attached" };
     tracing::info!(how, rules = rules.len(), "kernel hooks");
-    journal.lifecycle(Lifecycle::Attached, how, Some(&kernel.ebpf_digest()))?;
+    let hooks = kernel.measure().hooks;
+    journal.attached(how, &kernel.ebpf_digest(), &hooks, resumed.was_whole)?;
     for (rule, connections) in resumed.passed_open {
         let index = usize::try_from(rule).unwrap_or(usize::MAX);
         let target = config
@@ -411,7 +452,9 @@ fn record_start(config: &Config, journal: &Journal, said: &[String]) -> anyhow::
         journal.lifecycle(Lifecycle::TargetResolved, sentence, None)?;
     }
     let file = config.path.display().to_string();
-    journal.lifecycle(Lifecycle::ConfigLoaded, &file, Some(&config.digest))?;
+    let targets: Vec<&str> = config.targets.iter().map(|one| one.name.0.as_str()).collect();
+    let principals: Vec<&str> = config.principals.iter().map(|one| one.name.as_str()).collect();
+    journal.config_loaded(&file, &config.digest, &targets, &principals)?;
     journal.lifecycle(Lifecycle::Started, env!("CARGO_PKG_VERSION"), None)?;
     Ok(())
 }
@@ -420,14 +463,14 @@ fn open_journal(
     config: &Config,
     policy_digest: Digest,
     ebpf_digest: Digest,
+    agent_digest: Digest,
 ) -> anyhow::Result<(Journal, Recovered)> {
-    let executable = std::fs::read("/proc/self/exe").context("reading the agent's own file")?;
     let options = tidegate_journal::Options {
         agent_id: config.agent_id.clone(),
         audit_key: uplink::audit_key(&config.state_dir)?,
         host: nix::unistd::gethostname()?.to_string_lossy().into_owned(),
         agent_version: env!("CARGO_PKG_VERSION").to_owned(),
-        agent_digest: Digest(Sha256::digest(&executable).into()),
+        agent_digest,
         policy_digest,
         ebpf_digest,
         boot_id: tidegate_journal::boot_id().context("reading the kernel's boot id")?,

@@ -31,6 +31,8 @@ mod error;
 mod events;
 mod hooks;
 mod klog;
+mod measure;
+pub mod netns;
 mod object;
 mod pins;
 mod probe;
@@ -39,8 +41,10 @@ mod tables;
 
 pub use cgroup::cgroup2_mount;
 pub use error::CaptureError;
+pub use measure::Measured;
 pub use object::object_digest;
 pub use probe::{Probe, probe};
+pub use sys::{TcpCount, count_costs, tcp_count, unacked, unread};
 pub use tables::Rule;
 
 use cgroup::Cgroup;
@@ -68,6 +72,8 @@ pub struct Options {
 pub struct Resumed {
     /// Whether hooks of a run before were in place.
     pub was_pinned: bool,
+    /// Whether they were whole: nobody was without them until now.
+    pub was_whole: bool,
     /// Connections that passed by the gate while no agent ran: rule id (of the rules of that
     /// time) and how many.
     pub passed_open: Vec<(u32, u64)>,
@@ -128,6 +134,7 @@ impl Kernel {
         let cgroup = cgroup::open(options.cgroup.as_deref())?;
         let pins = Pins::hold(options.pin_dir)?;
         let was_pinned = pins.have_links();
+        let was_whole = was_pinned && measure::measure(&pins).missing.is_empty();
         pins.claim()?;
         let mut ebpf = hooks::load_maps(Some(&pins))?;
         for hook in &HOOKS {
@@ -154,7 +161,7 @@ impl Kernel {
         kernel.beat()?;
         sys::wait_for_running_programs();
         let passed_open = kernel.take_passed_open()?;
-        Ok((kernel, Resumed { was_pinned, passed_open }))
+        Ok((kernel, Resumed { was_pinned, was_whole, passed_open }))
     }
 
     /// Replaces all rules at once.
@@ -245,6 +252,22 @@ impl Kernel {
     /// type information the real user id decides alone.
     pub fn sees_effective_ids(&self) -> bool {
         btf::offsets().are_known()
+    }
+
+    /// How the hooks are in the kernel now.
+    pub fn measure(&self) -> Measured {
+        measure::measure(&self.pins)
+    }
+
+    /// Nanoseconds and runs of each hook's program, while [`count_costs`] had them counted.
+    pub fn costs(&self) -> io::Result<Vec<(&'static str, u64, u64)>> {
+        let hooks = self.measure().hooks.into_iter();
+        hooks
+            .map(|hook| {
+                let (ns, runs) = sys::program_cost(hook.program_id)?;
+                Ok((hook.place, ns, runs))
+            })
+            .collect()
     }
 
     /// SHA-256 of the kernel object in use.

@@ -85,6 +85,13 @@ enum Command {
         /// For this shell.
         shell: clap_complete::Shell,
     },
+    /// Write the manual pages, one a command.
+    #[command(hide = true)]
+    Man {
+        /// Directory to write to.
+        #[arg(long, value_name = "DIR")]
+        out: PathBuf,
+    },
 }
 
 #[derive(Debug, Subcommand)]
@@ -147,6 +154,11 @@ fn dispatch(command: Command) -> anyhow::Result<ExitCode> {
         Command::Ssh(SshCommand::Trust { config, undo, file }) => {
             let config = Config::load(&config.config)?;
             print::line(&trust::run(&config.state_dir, &file, undo)?)?;
+            Ok(ExitCode::SUCCESS)
+        }
+        Command::Man { out } => {
+            clap_mangen::generate_to(Cli::command(), &out)
+                .with_context(|| format!("writing to {}", out.display()))?;
             Ok(ExitCode::SUCCESS)
         }
         Command::Completions { shell } => {

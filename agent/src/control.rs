@@ -98,6 +98,21 @@ pub struct CoverageStatus {
     pub sessions: u64,
     /// By the gate: connections refused.
     pub sessions_refused: u64,
+    /// By the gate: of the sessions, ended; the rest is about these.
+    #[serde(default)]
+    pub sessions_ended: u64,
+    /// By the kernel: bytes that were taken from clients' sockets.
+    #[serde(default)]
+    pub kernel_bytes_in: u64,
+    /// By the kernel: bytes that were given to clients' sockets.
+    #[serde(default)]
+    pub kernel_bytes_out: u64,
+    /// By the gate: bytes read from clients.
+    #[serde(default)]
+    pub bytes_in: u64,
+    /// By the gate: bytes written to clients.
+    #[serde(default)]
+    pub bytes_out: u64,
 }
 
 /// The queue of records on disk.

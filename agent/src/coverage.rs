@@ -2,15 +2,17 @@
 //! counted, so that "nothing else happened" can be shown.
 //!
 //! Promises: a connection that the kernel led to the gate and that the gate neither served nor refused
-//! is a discrepancy within two looks; so is one that the gate counted and the kernel did not, an event
+//! is a discrepancy within two looks; so is one that the gate counted and the kernel did not, a byte of an ended
+//! session that the kernel counted on the client's socket and the gate did not read or write, an event
 //! that was lost, and a time in which the agent did not look (stopped, or the host asleep).
 //!
-//! Limits: counts begin with this run of the agent; [`NAMES_MAX`] pairs.
+//! Limits: counts begin with this run of the agent; [`NAMES_MAX`] pairs. Bytes are compared when a session ends,
+//! as TCP has them: under TLS, of the encrypted stream.
 //!
-//! Known gaps: bytes are not counted by the kernel. Two opposite errors of the same number cancel out.
+//! Known gaps: of connections, two opposite errors of the same number cancel out; of bytes, they do not.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tidegate_agent_common::{Tally, TallyKey};
 use tidegate_journal::Pair;
@@ -32,6 +34,88 @@ pub const SILENCES_MAX: usize = 8;
 struct Served {
     sessions: u64,
     refused: u64,
+    bytes: Bytes,
+}
+
+/// Bytes of the sessions of one pair that have ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+struct Bytes {
+    ended: u64,
+    read: u64,
+    written: u64,
+    kernel_in: u64,
+    kernel_out: u64,
+    /// Sums of the differences of single sessions, so that opposite ones do not cancel out.
+    astray_in: u64,
+    astray_out: u64,
+    /// Sessions that ended without the kernel's count.
+    unsettled: u64,
+}
+
+/// What kernel and gate counted of one socket.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Settlement {
+    /// By the gate: read.
+    pub read: u64,
+    /// By the gate: written.
+    pub written: u64,
+    /// By the kernel: taken out of the socket.
+    pub kernel_in: u64,
+    /// By the kernel: put into it.
+    pub kernel_out: u64,
+}
+
+/// The account of one session; dropped without [`Account::settle`] it is a discrepancy.
+#[derive(Debug)]
+pub struct Account {
+    state: Arc<Mutex<State>>,
+    key: TallyKey,
+    settled: bool,
+}
+
+impl Account {
+    /// The session's socket is let go.
+    pub fn settle(mut self, settlement: Settlement) {
+        self.settled = true;
+        let Settlement { read, written, kernel_in, kernel_out } = settlement;
+        let (astray_in, astray_out) = (kernel_in.abs_diff(read), kernel_out.abs_diff(written));
+        if astray_in > 0 || astray_out > 0 {
+            tracing::error!(
+                owner = self.key.owner,
+                read,
+                kernel_in,
+                written,
+                kernel_out,
+                "coverage: a session's bytes are not the same to kernel and gate"
+            );
+        }
+        self.book(|bytes| {
+            bytes.read = bytes.read.saturating_add(read);
+            bytes.written = bytes.written.saturating_add(written);
+            bytes.kernel_in = bytes.kernel_in.saturating_add(kernel_in);
+            bytes.kernel_out = bytes.kernel_out.saturating_add(kernel_out);
+            bytes.astray_in = bytes.astray_in.saturating_add(astray_in);
+            bytes.astray_out = bytes.astray_out.saturating_add(astray_out);
+        });
+        #[cfg(test)]
+        lock(&self.state).settled.push(settlement);
+    }
+
+    fn book(&self, book: impl FnOnce(&mut Bytes)) {
+        if let Some(served) = lock(&self.state).entry(self.key) {
+            book(&mut served.bytes);
+        }
+    }
+}
+
+impl Drop for Account {
+    fn drop(&mut self) {
+        let settled = self.settled;
+        self.book(|bytes| {
+            bytes.ended += 1;
+            bytes.unsettled += u64::from(!settled);
+        });
+    }
 }
 
 impl Served {
@@ -58,6 +142,8 @@ pub struct Report {
     pub discrepancies: Vec<String>,
     /// Of these, what the look before did not show.
     pub fresh: Vec<String>,
+    /// Events, tallies and captures that found no room in the kernel.
+    pub kernel_lost: u64,
     /// The last [`SILENCES_MAX`] times without a look, for as long as the agent runs.
     pub silences: Vec<String>,
 }
@@ -65,7 +151,7 @@ pub struct Report {
 /// The ledger.
 #[derive(Debug, Default)]
 pub struct Coverage {
-    state: Mutex<State>,
+    state: Arc<Mutex<State>>,
 }
 
 #[derive(Debug, Default)]
@@ -77,6 +163,8 @@ struct State {
     looked_ns: Option<u64>,
     silences: VecDeque<String>,
     last: Report,
+    #[cfg(test)]
+    settled: Vec<Settlement>,
 }
 
 impl Coverage {
@@ -90,6 +178,12 @@ impl Coverage {
     /// The gate opened a session.
     pub fn session(&self, owner: u32, rule: u32) {
         self.add(owner, rule, |served| served.sessions += 1);
+    }
+
+    /// Opens the account of a session's bytes.
+    pub fn account(&self, owner: u32, rule: u32) -> Account {
+        let key = TallyKey { owner, rule };
+        Account { state: Arc::clone(&self.state), key, settled: false }
     }
 
     /// The gate refused a connection.
@@ -108,6 +202,7 @@ impl Coverage {
         for key in keys.into_iter().collect::<std::collections::BTreeSet<_>>() {
             let pair = state.pair(config, key, kernel);
             discrepancies.extend(state.compare(key, &pair));
+            discrepancies.extend(state.compare_bytes(key, &pair));
             state.before.insert(key, pair.accepted);
             if pair
                 != (Pair {
@@ -122,7 +217,8 @@ impl Coverage {
         let known = &state.last.discrepancies;
         let fresh = discrepancies.iter().filter(|one| !known.contains(one)).cloned().collect();
         let silences = state.silences.iter().cloned().collect();
-        state.last = Report { pairs, discrepancies, fresh, silences };
+        let kernel_lost = state.lost(&kernel.counters);
+        state.last = Report { pairs, discrepancies, fresh, kernel_lost, silences };
         state.last.clone()
     }
 
@@ -131,20 +227,36 @@ impl Coverage {
         self.lock().last.clone()
     }
 
+    /// Each settlement so far.
+    #[cfg(test)]
+    pub fn settled(&self) -> Vec<Settlement> {
+        self.lock().settled.clone()
+    }
+
     fn add(&self, owner: u32, rule: u32, count: impl FnOnce(&mut Served)) {
-        let mut state = self.lock();
-        let key = TallyKey { owner, rule };
-        if state.served.len() < NAMES_MAX || state.served.contains_key(&key) {
-            count(state.served.entry(key).or_default());
+        if let Some(served) = self.lock().entry(TallyKey { owner, rule }) {
+            count(served);
         }
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, State> {
+        lock(&self.state)
     }
 }
 
+fn lock(state: &Mutex<State>) -> MutexGuard<'_, State> {
+    state.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 impl State {
+    /// The counts of a pair, made where there are none; `None` where there is no room.
+    fn entry(&mut self, key: TallyKey) -> Option<&mut Served> {
+        if self.served.len() >= NAMES_MAX && !self.served.contains_key(&key) {
+            return None;
+        }
+        Some(self.served.entry(key).or_default())
+    }
+
     fn pair(&self, config: &Config, key: TallyKey, kernel: &Kernel) -> Pair {
         let now = kernel.tallies.get(&key).copied().unwrap_or_default();
         let begin = self.begin.tallies.get(&key).copied().unwrap_or_default();
@@ -162,7 +274,31 @@ impl State {
             exempt: now.exempt.saturating_sub(begin.exempt),
             sessions: served.sessions,
             sessions_refused: served.refused,
+            sessions_ended: served.bytes.ended,
+            kernel_bytes_in: served.bytes.kernel_in,
+            kernel_bytes_out: served.bytes.kernel_out,
+            bytes_in: served.bytes.read,
+            bytes_out: served.bytes.written,
         }
+    }
+
+    fn compare_bytes(&self, key: TallyKey, pair: &Pair) -> impl Iterator<Item = String> {
+        let bytes = self.served.get(&key).copied().unwrap_or_default().bytes;
+        let (who, target) = (pair.principal.clone(), pair.target.clone());
+        let rows = [
+            (
+                bytes.astray_in,
+                "bytes that came from clients were read by somebody else than the gate",
+            ),
+            (
+                bytes.astray_out,
+                "bytes that went to clients were written by somebody else than the gate",
+            ),
+            (bytes.unsettled, "sessions ended without the kernel's count of their bytes"),
+        ];
+        rows.into_iter()
+            .filter(|(count, _)| *count > 0)
+            .map(move |(count, what)| format!("{who} to \"{target}\": {count} {what}"))
     }
 
     fn compare(&self, key: TallyKey, pair: &Pair) -> Option<String> {
@@ -195,6 +331,11 @@ impl State {
             self.silences.pop_front();
         }
         vec![said]
+    }
+
+    fn lost(&self, now: &Counters) -> u64 {
+        let all = |of: &Counters| of.events_lost + of.tally_lost + of.flow_lost;
+        all(now).saturating_sub(all(&self.begin.counters))
     }
 
     /// What the kernel itself says it lost.
@@ -252,7 +393,22 @@ mod tests {
     #[test]
     fn every_discrepancy_is_said_once_as_fresh_and_stays_red() {
         type Plant = fn(&Coverage, &mut Kernel) -> u64;
-        let rows: [(&str, Plant); 6] = [
+        let rows: [(&str, Plant); 8] = [
+            (
+                "batch to \"db\": 1 bytes that came from clients were read by somebody",
+                |coverage, _| {
+                    coverage.session(KEY.owner, KEY.rule);
+                    let settlement =
+                        Settlement { read: 9, kernel_in: 10, written: 5, kernel_out: 5 };
+                    coverage.account(KEY.owner, KEY.rule).settle(settlement);
+                    10
+                },
+            ),
+            ("batch to \"db\": 1 sessions ended without the kernel's count", |coverage, _| {
+                coverage.session(KEY.owner, KEY.rule);
+                drop(coverage.account(KEY.owner, KEY.rule));
+                10
+            }),
             ("1 connections of batch to \"db\" reached the gate and were neither", |_, _| 10),
             ("the gate counted 1 connections of batch to \"db\"", |coverage, _| {
                 coverage.session(KEY.owner, KEY.rule);

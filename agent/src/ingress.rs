@@ -21,9 +21,11 @@ use tokio::sync::watch;
 use crate::approvals::Approvals;
 use crate::budget::Budgets;
 use crate::capture::capture_of;
+use crate::capture::netns::Netns;
 use crate::catalogue::Catalogues;
 use crate::config::{ClientTls, Config, StrictDefault, TargetConfig};
-use crate::coverage::Coverage;
+use crate::counted::Counted;
+use crate::coverage::{Account, Coverage};
 use crate::drain::Guard;
 use crate::gate::masking::Masking;
 use crate::gate::sight::{Sight, Site};
@@ -78,6 +80,15 @@ pub struct Shared {
     pub coverage: Coverage,
 }
 
+/// Where connections come in.
+#[derive(Clone)]
+pub struct Door {
+    /// Held while the gate listens there, and by each session.
+    pub guard: Guard,
+    /// The network namespace; the agent's own where absent.
+    pub namespace: Option<Netns>,
+}
+
 /// Opens the gate's port on both loopback addresses. IPv6 is left out where the host has none.
 pub fn listen(port: u16) -> std::io::Result<Vec<TcpListener>> {
     let mut listeners = vec![listen_on(SocketAddr::from((Ipv4Addr::LOCALHOST, port)))?];
@@ -112,7 +123,7 @@ pub fn unpaced(socket: &SockRef<'_>) {
 }
 
 /// Accepts until dropped.
-pub async fn accept(listener: TcpListener, lanes: Arc<Lanes>, shared: Arc<Shared>, guard: Guard) {
+pub async fn accept(listener: TcpListener, lanes: Arc<Lanes>, shared: Arc<Shared>, door: Door) {
     let listener = match tokio::net::TcpListener::from_std(listener) {
         Ok(listener) => listener,
         Err(error) => {
@@ -125,10 +136,10 @@ pub async fn accept(listener: TcpListener, lanes: Arc<Lanes>, shared: Arc<Shared
         let accepted = listener.accept().await;
         match accepted.and_then(|(stream, client)| Ok((stream.into_std()?, client))) {
             Ok((stream, client)) => {
-                let (shared, guard) = (Arc::clone(&shared), guard.clone());
+                let (shared, door) = (Arc::clone(&shared), door.clone());
                 lanes.spawn(stream, move |stream| async move {
-                    serve(stream, client, &shared, &guard).await;
-                    drop(guard);
+                    serve(stream, client, &shared, &door).await;
+                    drop(door);
                 });
             }
             Err(error) => {
@@ -139,23 +150,26 @@ pub async fn accept(listener: TcpListener, lanes: Arc<Lanes>, shared: Arc<Shared
     }
 }
 
-async fn serve(stream: TcpStream, client: SocketAddr, shared: &Shared, guard: &Guard) {
-    match admit(&stream, client, shared, guard) {
-        Ok(Admitted::Opaque(capture, principal)) => {
+async fn serve(stream: TcpStream, client: SocketAddr, shared: &Shared, door: &Door) {
+    let admitted = admit(&stream, client, shared, door);
+    _ = stream.set_nodelay(true);
+    match admitted {
+        Ok((Admitted::Opaque(capture, principal), account)) => {
             let labels = Labels::target("");
             let open = Open::new(&shared.metrics, &labels);
-            _ = stream.set_nodelay(true);
-            let served = opaque::serve(stream, client, &capture, &principal, shared, guard).await;
+            let stream = Counted::new(stream, account);
+            let served = opaque::serve(stream, client, &capture, &principal, shared, door).await;
             drop(open);
             if let Err(reason) = served {
                 refuse(client, shared, &Refused { reason, capture: Some(capture) });
             }
         }
-        Ok(Admitted::Session(admitted)) => {
+        Ok((Admitted::Session(admitted), account)) => {
             let (gate, machine, around) = *admitted;
             let labels = gate.labels().clone();
             let open = Open::new(&shared.metrics, &labels);
             _ = stream.set_nodelay(true);
+            let stream = Counted::new(stream, account);
             match machine {
                 Machine::Postgres(machine) => {
                     Session::new(*machine, gate, Leg::Plain(stream)).run(around).await;
@@ -230,25 +244,25 @@ fn admit(
     stream: &TcpStream,
     client: SocketAddr,
     shared: &Shared,
-    guard: &Guard,
-) -> Result<Admitted, Refused> {
+    door: &Door,
+) -> Result<(Admitted, Account), Refused> {
     let without = |reason: String| Refused { reason, capture: None };
     let raw = capture_of(stream.as_fd())
         .map_err(|error| without(format!("the kernel's note cannot be read: {error}")))?
         .ok_or_else(|| without("it reached the gate's port without being captured".into()))?;
-    let admitted = admit_captured(&raw, client, shared, guard);
+    let admitted = admit_captured(&raw, client, shared, door);
     match &admitted {
         Ok(_) => shared.coverage.session(raw.owner, raw.rule),
         Err(_) => shared.coverage.refused(raw.owner, raw.rule),
     }
-    admitted
+    Ok((admitted?, shared.coverage.account(raw.owner, raw.rule)))
 }
 
 fn admit_captured(
     raw: &RawCapture,
     client: SocketAddr,
     shared: &Shared,
-    guard: &Guard,
+    door: &Door,
 ) -> Result<Admitted, Refused> {
     let capture = tidegate_identity::describe(raw);
     let refused = |reason: String| Refused { reason, capture: Some(Box::new(capture.clone())) };
@@ -281,7 +295,7 @@ fn admit_captured(
         mode: target.mode,
         on_failure: target.on_failure,
     };
-    let around = surroundings(shared, index, target, capture.original, guard);
+    let around = surroundings(shared, index, target, capture.original, door);
     let sight = sight(shared, index, target, &around);
     let analyzer: Arc<dyn Analyze> = match &sight {
         Some(sight) => Arc::clone(sight) as _,
@@ -344,7 +358,7 @@ fn surroundings(
     index: usize,
     target: &TargetConfig,
     server: SocketAddr,
-    guard: &Guard,
+    door: &Door,
 ) -> Surroundings {
     let server = SocketAddr::new(server.ip().to_canonical(), server.port());
     let resolver = shared.resolver.read().unwrap_or_else(PoisonError::into_inner);
@@ -355,10 +369,11 @@ fn surroundings(
     names.extend(target.tls.server_name.clone());
     Surroundings {
         server,
+        namespace: door.namespace.clone(),
         names,
         host_ca: Arc::clone(&shared.host_ca),
         verification,
-        stop: guard.stop(),
+        stop: door.guard.stop(),
     }
 }
 

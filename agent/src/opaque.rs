@@ -17,11 +17,11 @@ use bytes::BytesMut;
 use tidegate_event::{Capture, Ending, Principal};
 use tidegate_journal::{Found, OpaqueOpening, Receipt, SessionCounts, SessionLog};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::TcpStream;
 
-use crate::drain::Guard;
+use crate::capture::netns::Netns;
+use crate::counted::Counted;
 use crate::findings::plain;
-use crate::ingress::Shared;
+use crate::ingress::{Door, Shared};
 use crate::upstream::{Clearance, Upstream};
 
 pub mod first;
@@ -36,20 +36,21 @@ const READ_BYTES: usize = 64 << 10;
 
 /// Relays one connection to its end. The error is why it did not begin.
 pub async fn serve(
-    client: TcpStream,
+    client: Counted,
     from: SocketAddr,
     capture: &Capture,
     principal: &Principal,
     shared: &Shared,
-    guard: &Guard,
+    door: &Door,
 ) -> Result<(), String> {
     let opening = OpaqueOpening { capture, principal, client: from };
     let log = shared
         .journal
         .opaque_session(&opening)
         .map_err(|error| format!("the session cannot be recorded: {error}"))?;
-    let mut relay = Relay { client, log, counts: SessionCounts::default() };
-    let mut stop = guard.stop();
+    let (counts, namespace) = (SessionCounts::default(), door.namespace.clone());
+    let mut relay = Relay { client, namespace, log, counts };
+    let mut stop = door.guard.stop();
     let ending = tokio::select! {
         ending = relay.run(capture, principal, shared) => ending,
         _ = stop.wait_for(|stop| *stop) => Ending::Gate("the agent stops".to_owned()),
@@ -61,14 +62,16 @@ pub async fn serve(
 }
 
 struct Relay {
-    client: TcpStream,
+    client: Counted,
+    namespace: Option<Netns>,
     log: SessionLog,
     counts: SessionCounts,
 }
 
 impl Relay {
     async fn run(&mut self, capture: &Capture, principal: &Principal, shared: &Shared) -> Ending {
-        let mut server = match Upstream::dial(capture.original, None).await {
+        let mut server = match Upstream::dial(capture.original, self.namespace.as_ref(), None).await
+        {
             Ok(server) => server,
             Err(error) => return Ending::Gate(error.to_string()),
         };

@@ -28,6 +28,7 @@ use tidegate_wire_postgres::Duties;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::sync::watch;
 
+use crate::capture::netns::Netns;
 use crate::catalogue::Source;
 use crate::gate::{Answer, Gate, IO_ERROR, NOTHING_SENT, Token};
 use crate::tls::{HostCa, ServerVerification};
@@ -62,6 +63,8 @@ const UNREACHABLE: &str = "08001";
 pub struct Surroundings {
     /// Where the client wanted to go.
     pub server: SocketAddr,
+    /// The network namespace in which that address means it; the agent's own where absent.
+    pub namespace: Option<Netns>,
     /// Names under which that server is known, for the leaf towards the client.
     pub names: Vec<String>,
     /// Answers the client's TLS.

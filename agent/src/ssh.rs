@@ -22,15 +22,16 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
+use crate::counted::Counted;
 use russh::server::{self, Auth, ChannelOpenHandle, Handle, Msg};
 use russh::{Channel, ChannelId, ChannelOpenFailure, Disconnect, Pty, Sig};
 use tidegate_event::{Ending, Operation, Outcome, SshKind, Status};
-use tidegate_journal::SessionCounts;
+use tidegate_journal::{Receipt, SessionCounts};
 use tidegate_wire::AskId;
 use tidegate_wire_ssh::outcome::End;
 use tidegate_wire_ssh::request;
-use tokio::net::TcpStream;
 
+use crate::capture::netns::Netns;
 use crate::config::TargetSsh;
 use crate::gate::{Answer, Gate, Token};
 use crate::session::Surroundings;
@@ -76,27 +77,29 @@ impl Shared {
     }
 
     /// Decides `operation` and waits for its record.
-    async fn clear(&self, id: AskId, operation: &Operation) -> Result<Clearance, String> {
+    async fn clear(&self, id: AskId, operation: &Operation) -> Result<Arc<Receipt>, String> {
         let (answer, journal) = {
             let mut gate = self.gate();
             (gate.ask(id, operation), gate.journal().clone())
         };
         let pledge = match answer {
             Answer::Permit { token: Token::Open(receipt), .. } => {
-                return Ok(Clearance::Receipt(receipt));
+                return Ok(receipt);
             }
             Answer::Permit { token: Token::Pledged(pledge), .. } => pledge,
             Answer::Refuse { message, .. } => return Err(message),
+            // Only statements can be bound to an approval, so only they are held.
+            Answer::Hold(_) => return Err("tidegate: only SQL can wait for an approval".to_owned()),
         };
         let limit = Duration::from_secs(ANSWER_SECONDS_MAX);
         let why = match tokio::time::timeout(limit, journal.redeem(&pledge)).await {
-            Ok(Ok(receipt)) => return Ok(Clearance::Receipt(Arc::new(receipt))),
+            Ok(Ok(receipt)) => return Ok(Arc::new(receipt)),
             Ok(Err(error)) => error.to_string(),
             Err(_) => format!("not within {ANSWER_SECONDS_MAX} s"),
         };
         let mut gate = self.gate();
         if let Some(receipt) = gate.pass_open() {
-            return Ok(Clearance::Receipt(receipt));
+            return Ok(receipt);
         }
         gate.outcome(id, &Outcome::without_result(Status::Skipped));
         Err(format!("tidegate: the record did not become durable: {why}"))
@@ -116,6 +119,8 @@ struct Client {
     server: SocketAddr,
     /// The name under which the server is known, or its address.
     host: String,
+    /// The network namespace in which that address means it.
+    namespace: Option<Netns>,
     next: u64,
     /// The login was refused, or the server could not be used: nothing more is asked.
     refused: bool,
@@ -126,7 +131,7 @@ struct Client {
 }
 
 /// Runs a session to its end and records it.
-pub async fn serve(stream: TcpStream, gate: Gate, settings: Settings, mut around: Surroundings) {
+pub async fn serve(stream: Counted, gate: Gate, settings: Settings, mut around: Surroundings) {
     let backlog = Arc::new(Backlog::new(BACKLOG_BYTES_MAX));
     let shared = Shared { gate: Arc::new(Mutex::new(gate)), backlog: Arc::clone(&backlog) };
     let handle = Arc::new(OnceLock::new());
@@ -137,6 +142,7 @@ pub async fn serve(stream: TcpStream, gate: Gate, settings: Settings, mut around
         settings,
         server: around.server,
         host: around.names.first().cloned().unwrap_or_else(|| around.server.ip().to_string()),
+        namespace: around.namespace.clone(),
         next: 0,
         refused: false,
         target: None,
@@ -213,8 +219,9 @@ impl Client {
         let id = self.id();
         let why = match self.shared.clear(id, &request::login(user, "")).await {
             Err(why) => why,
-            Ok(clearance) => {
-                let server = (self.server, self.host.as_str());
+            Ok(receipt) => {
+                let clearance = Clearance::Receipt(&receipt);
+                let server = (self.server, self.host.as_str(), self.namespace.as_ref());
                 match Target::connect(&clearance, &self.settings.target, server, user).await {
                     Ok((target, gone)) => {
                         self.target = Some(target);
@@ -259,8 +266,8 @@ impl Client {
         let Some(live) = self.channels.get_mut(&id) else { return session.channel_failure(id) };
         let Some(waiting) = live.take_waiting() else { return session.channel_failure(id) };
         let operation = request::request(kind, id.into(), about, live.terminal());
-        let clearance = match self.shared.clear(ask, &operation).await {
-            Ok(clearance) => clearance,
+        let receipt = match self.shared.clear(ask, &operation).await {
+            Ok(receipt) => receipt,
             Err(why) => {
                 waiting.close().await;
                 return refuse(id, kind, &why, session);
@@ -268,11 +275,13 @@ impl Client {
         };
         live.begin(ask);
         let running = match kind {
-            SshKind::Exec => waiting.exec(&clearance, about).await,
+            SshKind::Exec => waiting.exec(&Clearance::Receipt(&receipt), about).await,
             SshKind::Subsystem => {
-                waiting.subsystem(&clearance, &String::from_utf8_lossy(about)).await
+                waiting
+                    .subsystem(&Clearance::Receipt(&receipt), &String::from_utf8_lossy(about))
+                    .await
             }
-            _ => waiting.shell(&clearance).await,
+            _ => waiting.shell(&Clearance::Receipt(&receipt)).await,
         };
         let answered = match running {
             Ok(running) => {
@@ -364,12 +373,15 @@ impl server::Handler for Client {
         let (id, ask) = (channel.id(), self.id());
         let about = request::address(host, port);
         let asked = request::request(SshKind::Forward, id.into(), about.as_bytes(), "");
-        let Ok(clearance) = self.shared.clear(ask, &asked).await else {
+        let Ok(receipt) = self.shared.clear(ask, &asked).await else {
             reply.reject(ChannelOpenFailure::AdministrativelyProhibited).await;
             return Ok(());
         };
         let opened = match &self.target {
-            Some(target) => target.forward(&clearance, (host, port), (from, from_port)).await.ok(),
+            Some(target) => target
+                .forward(&Clearance::Receipt(&receipt), (host, port), (from, from_port))
+                .await
+                .ok(),
             None => None,
         };
         let Some(((running, from_server), handle)) = opened.zip(self.handle.get().cloned()) else {
@@ -451,10 +463,10 @@ impl server::Handler for Client {
         let Some(Live { state: State::Waiting(waiting), .. }) = self.channels.get(&channel) else {
             return session.channel_failure(channel);
         };
-        let Ok(clearance) = self.shared.clear(id, &asked).await else {
+        let Ok(receipt) = self.shared.clear(id, &asked).await else {
             return session.channel_failure(channel);
         };
-        if waiting.env(&clearance, name, value).await.is_err() {
+        if waiting.env(&Clearance::Receipt(&receipt), name, value).await.is_err() {
             self.shared.failed(id, "the connection to the server has ended");
             return session.channel_failure(channel);
         }

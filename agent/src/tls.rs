@@ -25,10 +25,10 @@ use rcgen::{
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer, ServerName};
 use rustls::{ClientConfig, RootCertStore, ServerConfig};
 use rustls_pki_types::pem::PemObject as _;
-use tokio::net::TcpStream;
 use tokio_rustls::{LazyConfigAcceptor, TlsConnector};
 
 use crate::config::{ServerTls, TargetTls};
+use crate::counted::Counted;
 use crate::session::leg::Leg;
 
 /// Name of the host CA's certificate below `state_dir`; clients that verify trust this file.
@@ -215,7 +215,7 @@ impl HostCa {
     /// Answers a client's ClientHello for the server at `address`, also known as `names`.
     pub async fn accept(
         &self,
-        stream: TcpStream,
+        stream: Counted,
         address: IpAddr,
         names: &[String],
     ) -> Result<Leg, TlsError> {
@@ -311,7 +311,7 @@ mod tests {
     use crate::config::ClientTls;
     use std::os::unix::fs::PermissionsExt as _;
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-    use tokio::net::TcpListener;
+    use tokio::net::{TcpListener, TcpStream};
 
     async fn handshake(trusted: &Path, name: &str) -> Result<(), String> {
         let dir = trusted.parent().unwrap().to_owned();
@@ -320,6 +320,7 @@ mod tests {
         let server = tokio::spawn(async move {
             let ca = HostCa::open(&dir, "test").unwrap();
             let (stream, _) = listener.accept().await.unwrap();
+            let stream = Counted::without_account(stream);
             let mut leg = ca.accept(stream, at.ip(), &["db.example".to_owned()]).await?;
             leg.write_all(b"hello").await.map_err(TlsError::Handshake)?;
             leg.shutdown().await.map_err(TlsError::Handshake)

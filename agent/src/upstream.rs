@@ -1,7 +1,7 @@
 //! The leg to the real server. Bytes leave only with a [`Clearance`].
 //!
 //! Promises: nothing is written without a Receipt or a named exemption; the address dialled is the
-//! one that the client asked for; TLS is verified in full or not spoken at all, as the target says.
+//! one that the client asked for, in the client's network namespace; TLS is verified in full or not spoken at all, as the target says.
 //!
 //! Cannot: client certificates and GSS encryption towards the server (`docs/OPERATING.md`).
 
@@ -10,12 +10,14 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use socket2::{SockRef, TcpKeepalive};
+use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
 use tidegate_journal::Receipt;
 use tidegate_wire::Exempt;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::TcpStream;
+use tokio::net::{TcpSocket, TcpStream};
 
+use crate::capture::netns::Netns;
+use crate::counted::Counted;
 use crate::ingress::unpaced;
 use crate::session::leg::Leg;
 use crate::session::queue::Queue;
@@ -88,17 +90,21 @@ pub struct Upstream {
 }
 
 impl Upstream {
-    /// Dials `address`, and speaks TLS where `verification` asks for it.
+    /// Dials `address` from a network namespace, and speaks TLS where `verification` asks for it.
     pub async fn dial(
         address: SocketAddr,
+        namespace: Option<&Netns>,
         verification: Option<&ServerVerification>,
     ) -> Result<Self, DialError> {
-        Ok(Self { leg: dial(address, verification).await?, queue: Queue::default() })
+        Ok(Self { leg: dial(address, namespace, verification).await?, queue: Queue::default() })
     }
 
     /// Dials `address` without TLS, for a protocol in which the server speaks first and TLS begins later.
-    pub async fn dial_plain(address: SocketAddr) -> Result<Self, DialError> {
-        Ok(Self { leg: Leg::Plain(connect(address).await?), queue: Queue::default() })
+    pub async fn dial_plain(
+        address: SocketAddr,
+        namespace: Option<&Netns>,
+    ) -> Result<Self, DialError> {
+        Ok(Self { leg: Leg::Plain(connect(address, namespace).await?), queue: Queue::default() })
     }
 
     /// Begins TLS on a connection without it, and verifies the server; the protocol has asked for it.
@@ -153,9 +159,10 @@ impl Upstream {
 /// [`Upstream`] alone; this is for what the agent itself asks a server (its catalogue, a cancel request).
 pub(crate) async fn dial(
     address: SocketAddr,
+    namespace: Option<&Netns>,
     verification: Option<&ServerVerification>,
 ) -> Result<Leg, DialError> {
-    let stream = connect(address).await?;
+    let stream = connect(address, namespace).await?;
     let limit = Duration::from_secs(DIAL_SECONDS_MAX);
     match verification {
         None => Ok(Leg::Plain(stream)),
@@ -169,11 +176,12 @@ pub(crate) async fn dial(
 /// what it will do (manual, "Canceling Requests in Progress").
 pub(crate) async fn cancel(
     address: SocketAddr,
+    namespace: Option<&Netns>,
     verification: Option<&ServerVerification>,
     request: &[u8],
 ) -> Result<(), DialError> {
     let failed = |source| DialError::Connect { address, source };
-    let mut leg = dial(address, verification).await?;
+    let mut leg = dial(address, namespace, verification).await?;
     let limit = Duration::from_secs(DIAL_SECONDS_MAX);
     let exchange = async {
         leg.write_all(request).await?;
@@ -186,9 +194,20 @@ pub(crate) async fn cancel(
     ended.map_err(|_| DialError::TimedOut { address })?.map_err(failed)
 }
 
-pub(crate) async fn connect(address: SocketAddr) -> Result<TcpStream, DialError> {
+/// A connection from that namespace, or from the agent's own.
+pub(crate) async fn connect(
+    address: SocketAddr,
+    namespace: Option<&Netns>,
+) -> Result<Counted, DialError> {
     let limit = Duration::from_secs(DIAL_SECONDS_MAX);
-    let stream = tokio::time::timeout(limit, TcpStream::connect(address))
+    let connecting = async {
+        let Some(namespace) = namespace else { return TcpStream::connect(address).await };
+        let kind = Type::STREAM.nonblocking().cloexec();
+        let domain = Domain::for_address(address);
+        let socket = namespace.inside(|| Socket::new(domain, kind, Some(Protocol::TCP)))?;
+        TcpSocket::from_std_stream(socket.into()).connect(address).await
+    };
+    let stream = tokio::time::timeout(limit, connecting)
         .await
         .map_err(|_| DialError::TimedOut { address })?
         .map_err(|source| DialError::Connect { address, source })?;
@@ -196,7 +215,7 @@ pub(crate) async fn connect(address: SocketAddr) -> Result<TcpStream, DialError>
     if address.ip().is_loopback() {
         unpaced(&SockRef::from(&stream));
     }
-    Ok(stream)
+    Ok(Counted::without_account(stream))
 }
 
 /// The client's own keepalives end at the gate, so the gate watches the way to the server.
@@ -215,7 +234,7 @@ fn stay_alive(stream: &TcpStream) -> std::io::Result<()> {
 
 /// Asks the server for TLS and verifies it.
 async fn secure(
-    mut stream: TcpStream,
+    mut stream: Counted,
     address: SocketAddr,
     verification: &ServerVerification,
 ) -> Result<Leg, DialError> {

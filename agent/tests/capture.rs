@@ -24,6 +24,8 @@ mod lab;
 mod ledger;
 #[path = "capture/lifecycle.rs"]
 mod lifecycle;
+#[path = "capture/link.rs"]
+mod link;
 #[path = "capture/restarts.rs"]
 mod restarts;
 #[path = "capture/rows.rs"]

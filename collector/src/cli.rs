@@ -2,6 +2,7 @@
 
 mod approvals;
 mod ask;
+mod coverage;
 mod prove;
 mod show;
 mod ui;
@@ -78,6 +79,9 @@ enum Command {
     /// Walk the whole log, a part, one record or a bundle, and name what is broken; exit code 0 verified,
     /// 10 with gaps, 20 tampered, 30 not decided
     Verify(prove::Verify),
+    /// Say whether a period is accounted for, or which part of it is not and why; exit code 0 whole, 10 whole with
+    /// open doors, 20 not whole, 30 not decided
+    Coverage(coverage::Coverage),
     /// Write what a question finds, with everything that proves it, for an examiner
     ExportBundle(Box<ask::ExportBundle>),
     /// Write the log as C2SP tlog-tiles, for any static file server
@@ -113,12 +117,19 @@ enum Command {
         /// Which shell
         shell: clap_complete::Shell,
     },
+    /// Write the manual pages, one a command
+    #[command(hide = true)]
+    Man {
+        /// Directory to write to
+        #[arg(long, value_name = "DIR")]
+        out: PathBuf,
+    },
 }
 
 /// Runs the program.
 pub fn main() -> ExitCode {
     let cli = Cli::parse();
-    let undecided = matches!(cli.command, Command::Verify(_));
+    let undecided = matches!(cli.command, Command::Verify(_) | Command::Coverage(_));
     match run(cli.command) {
         Ok(code) => code,
         Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
@@ -152,6 +163,7 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::Query(query) => ask::query(&query)?,
         Command::Replay(replay) => ask::replay(&replay)?,
         Command::Verify(arguments) => return prove::verify(&arguments),
+        Command::Coverage(asked) => return coverage::run(&asked),
         Command::ExportBundle(export) => ask::export_bundle(&export)?,
         Command::ExportTlog(arguments) => prove::export_tlog(&arguments)?,
         Command::Witness(witness) => witness::run(witness)?,
@@ -169,6 +181,8 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
         }
         Command::Approvals(command) => approvals::run(&command, &mut io::stdout().lock())?,
         Command::Ui(command) => ui::run(&command, &mut io::stdout().lock())?,
+        Command::Man { out } => clap_mangen::generate_to(Cli::command(), &out)
+            .with_context(|| format!("writing to {}", out.display()))?,
         Command::Completions { shell } => {
             let mut script = Vec::new();
             clap_complete::generate(shell, &mut Cli::command(), "tidegate-collector", &mut script);

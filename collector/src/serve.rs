@@ -35,9 +35,10 @@ use crate::ingest::stream::{MESSAGE_BYTES_MAX, UplinkService};
 use crate::ingest::{Job, Signed};
 use crate::log::{Opening, Reader, Writer};
 use crate::publish::{Confirmed, Publisher};
+use crate::silence::Silences;
 use crate::state::State;
 use crate::witness::client::Witness;
-use crate::{files, keys, pki, seen, ui};
+use crate::{clock, files, keys, pki, seen, ui};
 
 /// How often a checkpoint is signed while records come in.
 pub const CHECKPOINT_INTERVAL: Duration = Duration::from_secs(1);
@@ -240,9 +241,11 @@ fn open(config: &Config) -> anyhow::Result<Opened> {
     files::replace(&paths.policy(), policy.to_string().as_bytes(), files::PUBLIC)?;
     tracing::info!(entries = log.size(), indexed = index.next(), "log opened");
     let (signed, _) = watch::channel(log.signed().cloned().map(Arc::new));
+    let silences = Silences::begin(chains.agents(), clock::now_ns(), clock::boot_ns());
     let committer = Committer {
         log,
         chains,
+        silences,
         key,
         audit_key,
         last_act,

@@ -16,6 +16,7 @@
 //! whole log for a page, which is right for one machine only.
 
 mod ask;
+mod completeness;
 mod enter;
 mod exam;
 mod export;

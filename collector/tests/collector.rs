@@ -12,6 +12,8 @@ mod acts;
 mod agent;
 #[path = "collector/bundle.rs"]
 mod bundle;
+#[path = "collector/coverage.rs"]
+mod coverage;
 #[path = "collector/enrolment.rs"]
 mod enrolment;
 #[path = "collector/export.rs"]

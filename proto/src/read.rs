@@ -44,6 +44,16 @@ pub fn bypass_phase_name(phase: i32) -> &'static str {
     }
 }
 
+/// The name of a `Silence` phase.
+pub fn silence_phase_name(phase: i32) -> &'static str {
+    use v1::silence::Phase;
+    match Phase::try_from(phase) {
+        Ok(Phase::Began) => "began",
+        Ok(Phase::Ended) => "ended",
+        Ok(Phase::Unspecified) | Err(_) => "unknown",
+    }
+}
+
 /// The name of a record's body.
 pub fn kind_name(body: &Body) -> &'static str {
     use v1::operation::What;
@@ -70,6 +80,7 @@ pub fn kind_name(body: &Body) -> &'static str {
         Body::Administration(_) => "administration",
         Body::Equivocation(_) => "equivocation",
         Body::Missing(_) => "missing",
+        Body::Silence(_) => "silence",
     }
 }
 

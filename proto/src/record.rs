@@ -319,6 +319,12 @@ pub fn finding(found: &Found<'_>) -> Made<v1::Finding> {
     })
 }
 
+/// A list of names, and how many there are where not all fit.
+pub fn names(names: &[&str], cut: &mut bool) -> (Vec<String>, u32) {
+    let (listed, total) = limits::list(names, |name| name, cut);
+    (listed.iter().map(|name| text(name, cut)).collect(), total)
+}
+
 fn process(process: &Process, cut: &mut bool) -> v1::Process {
     let (executable, executable_unknown) = match &process.executable {
         Executable::Path(path) => (text(path, cut), String::new()),

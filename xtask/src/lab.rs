@@ -183,6 +183,11 @@ impl Lab {
         Ok(())
     }
 
+    /// An agent that is started later is configured so.
+    pub fn set_agent_options(&mut self, options: AgentOptions) {
+        self.options.agent = options;
+    }
+
     /// An agent that is started later is not told the server's certificate authority.
     pub fn forget_server_ca(&mut self) {
         self.server_ca_forgotten = true;

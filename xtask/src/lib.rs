@@ -6,6 +6,7 @@
 pub mod bench;
 pub mod conformance;
 pub mod demo;
+pub mod dist;
 pub mod ebpf;
 pub mod lab;
 pub mod lint;
@@ -13,5 +14,6 @@ pub mod run;
 pub mod setup;
 pub mod soak;
 pub mod test;
+pub mod threats;
 pub mod tidy;
 pub mod vm;

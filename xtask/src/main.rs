@@ -3,7 +3,9 @@
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use xtask::{bench, conformance, demo, ebpf, lint, run, setup, soak, test, tidy, vm};
+use xtask::{
+    bench, conformance, demo, dist, ebpf, lint, run, setup, soak, test, threats, tidy, vm,
+};
 
 #[derive(Debug, Parser)]
 #[command(name = "cargo xtask", bin_name = "cargo xtask", version)]
@@ -34,6 +36,10 @@ enum Command {
     Bench(bench::Args),
     /// The long proofs.
     Soak(soak::Args),
+    /// Debian packages.
+    Dist(dist::Args),
+    /// Run the tests that docs/THREATS.md names, and write what came of each row.
+    Threats,
 }
 
 fn main() -> ExitCode {
@@ -48,6 +54,8 @@ fn main() -> ExitCode {
         Command::Conformance(args) => conformance::run(args),
         Command::Bench(args) => bench::run(args),
         Command::Soak(args) => soak::run(args),
+        Command::Dist(args) => dist::run(&args),
+        Command::Threats => threats::run(),
     };
     match ended {
         Ok(()) => ExitCode::SUCCESS,

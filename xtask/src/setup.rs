@@ -52,14 +52,16 @@ pub enum Purpose {
     Soak,
     /// `conformance`.
     Conformance,
+    /// `dist`.
+    Dist,
 }
 
 impl Purpose {
     /// What it is made of.
     const fn parts(self) -> &'static [Part] {
         use Part::{
-            Bench, Browser, Build, Capture, Clients, Conformance, Ebpf, Lint, LintAll, Postgres,
-            Test, Vm,
+            Bench, Browser, Build, Capture, Clients, Conformance, Dist, Ebpf, Lint, LintAll,
+            Postgres, Test, Vm,
         };
         match self {
             Self::All => &[
@@ -74,6 +76,7 @@ impl Purpose {
                 Vm,
                 Bench,
                 Conformance,
+                Dist,
             ],
             Self::Build => &[Build],
             Self::Ebpf => &[Build, Ebpf],
@@ -83,6 +86,7 @@ impl Purpose {
             Self::Demo | Self::Soak => &[Build, Ebpf, Postgres, Capture],
             Self::Vm => &[Build, Ebpf, Postgres, Vm],
             Self::Bench => &[Build, Ebpf, Postgres, Capture, Bench],
+            Self::Dist => &[Build, Ebpf, Dist],
             Self::Conformance => &[Build, Ebpf, Postgres, Capture, Conformance],
         }
     }

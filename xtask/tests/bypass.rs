@@ -7,12 +7,9 @@ use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::TcpListener;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
-use std::time::Duration;
 
-use nix::sys::signal::{Signal, kill};
-use nix::unistd::Pid;
 use xtask::lab::evidence::Event;
-use xtask::lab::process::{Identity, wait_for};
+use xtask::lab::process::Identity;
 use xtask::lab::{AgentOptions, Evidence, Kind, Lab, Options, Who};
 
 /// Connects as it is, says a word to the server, becomes another user, and says it again.
@@ -209,26 +206,6 @@ fn a_target_for_everyone_is_reached_by_the_exempt_alone() {
     let expected = format!("uid {} is no principal", lab.other_uid);
     assert!(evidence.of(Kind::SessionRefused).any(|one| one.text() == expected));
     assert_eq!(evidence.statements("SELECT 2").count(), 0);
-    lab.finish().unwrap();
-}
-
-#[test]
-fn a_paused_agent_says_for_how_long_it_did_not_look() {
-    let lab = Lab::start(Options::default()).unwrap();
-    assert_eq!(lab.sql(Who::Service, &["SELECT 1"]).unwrap().stdout, "1\n");
-    let agent = Pid::from_raw(lab.agent().unwrap().pid().unwrap().cast_signed());
-    kill(agent, Signal::SIGSTOP).unwrap();
-    // The pause itself, longer than the agent may go without a look.
-    std::thread::sleep(Duration::from_secs(42));
-    kill(agent, Signal::SIGCONT).unwrap();
-    let status = || lab.agent().unwrap().ask("status", &[]);
-    let shown = wait_for("status says so", Duration::from_secs(15), || {
-        Ok(status()?.contains("did not look for").then_some(()))
-    });
-    shown.unwrap();
-    assert!(status().unwrap().contains("batch to lab-db: 1 led to the gate, 1 arrived, 1 served"));
-    let evidence = lab.evidence().unwrap();
-    assert_eq!(findings(&evidence, "coverage open").len(), 1);
     lab.finish().unwrap();
 }
 

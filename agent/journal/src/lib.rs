@@ -27,6 +27,7 @@ mod clock;
 mod commit;
 mod error;
 mod finding;
+mod guarded;
 mod open;
 mod pledge;
 mod recovery;
@@ -46,7 +47,8 @@ pub use session::{Recorded, SessionCounts, SessionLog, SessionOpening, SessionRe
 pub use tidegate_proto::record::Found;
 pub use tidegate_spool::{Files, Fill, Level, OsFiles};
 pub use types::{
-    COVERAGE_MAX, DISCREPANCIES_MAX, Health, HeartbeatCounts, Lifecycle, Options, Pair,
+    COVERAGE_MAX, DISCREPANCIES_MAX, Health, HeartbeatCounts, HookState, Lifecycle, Options, Pair,
+    hooks_digest,
 };
 pub use uplink::{OFFER_MS, SealedBatch, UplinkSource};
 

@@ -7,6 +7,7 @@
 use std::net::SocketAddr;
 use std::sync::{Arc, PoisonError};
 
+use bytes::Bytes;
 use tidegate_event::limits::{NAME_BYTES_MAX, cut};
 use tidegate_event::{
     Capture, Digest, Durability, Ending, Mode, OnFailure, Operation, Outcome, Principal, Process,
@@ -153,7 +154,8 @@ impl<F: Files> Journal<F> {
         let body = Body::Lifecycle(v1::Lifecycle {
             kind: v1::lifecycle::Kind::from(kind).into(),
             detail: detail.to_owned(),
-            digest: digest.map(|digest| digest.0.to_vec().into()).unwrap_or_default(),
+            digest: bytes_of(digest),
+            ..v1::Lifecycle::default()
         });
         self.shared.append_message(About::AGENT, &body, was_cut).map(|_| ())
     }
@@ -190,6 +192,9 @@ impl<F: Files> Journal<F> {
                 .take(DISCREPANCIES_MAX)
                 .map(|text| cut(text, NAME_BYTES_MAX).0.to_owned())
                 .collect(),
+            hooks_digest: bytes_of(counts.hooks_digest.as_ref()),
+            agent_digest: bytes_of(counts.agent_digest.as_ref()),
+            kernel_lost: counts.kernel_lost,
         });
         self.shared.append_message(About::AGENT, &body, is_cut).map(|_| ())
     }
@@ -233,6 +238,11 @@ impl<F: Files> Journal<F> {
             passing_open: writer.bypasses.keys().cloned().collect(),
         }
     }
+}
+
+/// Empty where there is none.
+fn bytes_of(digest: Option<&Digest>) -> Bytes {
+    digest.map(|digest| Bytes::copy_from_slice(&digest.0)).unwrap_or_default()
 }
 
 impl<F: Files> SessionLog<F> {

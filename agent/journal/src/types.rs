@@ -1,5 +1,6 @@
 //! What the journal is told at its start, and what it tells of itself.
 
+use sha2::{Digest as _, Sha256};
 use tidegate_event::{ChainId, Digest, Seq};
 use tidegate_ledger::SigningKey;
 use tidegate_proto::audit::v1;
@@ -84,6 +85,53 @@ pub struct HeartbeatCounts {
     pub coverage: Vec<Pair>,
     /// What their counts do not agree in, in words; the first [`DISCREPANCIES_MAX`] are written.
     pub discrepancies: Vec<String>,
+    /// SHA-256 over the hooks in the kernel ([`hooks_digest`]); `None` where not all are there.
+    pub hooks_digest: Option<Digest>,
+    /// SHA-256 of the file of the agent's program, as it is now.
+    pub agent_digest: Option<Digest>,
+    /// Events, tallies and captures that found no room in the kernel since this chain began.
+    pub kernel_lost: u64,
+}
+
+/// One hook as the kernel tells of it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HookState {
+    /// Where: `cgroup/connect4`, ..
+    pub place: &'static str,
+    /// Id of the link that holds it there.
+    pub link_id: u32,
+    /// Id of its program.
+    pub program_id: u32,
+    /// The kernel's hash over the program's instructions.
+    pub program_tag: [u8; 8],
+    /// The cgroup that it guards.
+    pub cgroup_id: u64,
+}
+
+impl From<&HookState> for v1::Hook {
+    fn from(hook: &HookState) -> Self {
+        Self {
+            place: hook.place.to_owned(),
+            link_id: hook.link_id,
+            program_id: hook.program_id,
+            program_tag: hook.program_tag.to_vec().into(),
+            cgroup_id: hook.cgroup_id,
+        }
+    }
+}
+
+/// SHA-256 over all hooks, in the order of their attachment (docs/formats/record.md).
+pub fn hooks_digest(hooks: &[HookState]) -> Digest {
+    let mut hash = Sha256::new_with_prefix(b"tidegate/hooks/v1\0");
+    for hook in hooks {
+        hash.update(hook.place);
+        hash.update([0]);
+        hash.update(hook.link_id.to_le_bytes());
+        hash.update(hook.program_id.to_le_bytes());
+        hash.update(hook.program_tag);
+        hash.update(hook.cgroup_id.to_le_bytes());
+    }
+    Digest(hash.finalize().into())
 }
 
 /// Most pairs of one heartbeat: a name has at most 63 bytes, so that they fit a record.
@@ -113,6 +161,16 @@ pub struct Pair {
     pub sessions: u64,
     /// By the gate: connections refused.
     pub sessions_refused: u64,
+    /// By the gate: of the sessions, ended; the rest is about these.
+    pub sessions_ended: u64,
+    /// By the kernel: bytes that came from the client and were taken from its socket.
+    pub kernel_bytes_in: u64,
+    /// By the kernel: bytes that were given to be sent to the client.
+    pub kernel_bytes_out: u64,
+    /// By the gate: bytes that it read from the client.
+    pub bytes_in: u64,
+    /// By the gate: bytes that it wrote to the client.
+    pub bytes_out: u64,
 }
 
 impl From<&Pair> for v1::Coverage {
@@ -127,6 +185,11 @@ impl From<&Pair> for v1::Coverage {
             exempt: pair.exempt,
             sessions: pair.sessions,
             sessions_refused: pair.sessions_refused,
+            kernel_bytes_in: pair.kernel_bytes_in,
+            kernel_bytes_out: pair.kernel_bytes_out,
+            bytes_in: pair.bytes_in,
+            bytes_out: pair.bytes_out,
+            sessions_ended: pair.sessions_ended,
         }
     }
 }

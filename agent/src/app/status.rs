@@ -8,6 +8,7 @@ use tidegate_event::{Mode, OnFailure};
 use tidegate_journal::{Clock as _, HeartbeatCounts, Level, Lifecycle, Pair, SystemClock};
 
 use super::{Hooks, hooks_of};
+use crate::capture::{self, Kernel};
 use crate::config::TargetConfig;
 use crate::control::{
     CoverageStatus, SpoolStatus, Status, StatusSource, TargetStatus, UplinkStatus,
@@ -28,6 +29,11 @@ pub fn kernel_counts(hooks: &Hooks) -> coverage::Kernel {
     }
 }
 
+/// How the hooks are in the kernel; `None` once detached.
+pub fn measure(hooks: &Hooks) -> Option<capture::Measured> {
+    hooks_of(hooks).as_ref().map(Kernel::measure)
+}
+
 /// The counts of one heartbeat, and a look at whether they agree.
 pub fn heartbeat_counts(shared: &Shared, hooks: &Hooks) -> HeartbeatCounts {
     let kernel = kernel_counts(hooks);
@@ -45,8 +51,11 @@ pub fn heartbeat_counts(shared: &Shared, hooks: &Hooks) -> HeartbeatCounts {
         sessions_opened: counts.sessions,
         sessions_refused: counts.sessions_refused,
         sessions_active: counts.sessions_active,
+        kernel_lost: report.kernel_lost,
         coverage: report.pairs,
         discrepancies: report.discrepancies,
+        hooks_digest: None,
+        agent_digest: None,
     }
 }
 
@@ -72,6 +81,11 @@ fn coverage_of(pair: Pair) -> CoverageStatus {
         exempt: pair.exempt,
         sessions: pair.sessions,
         sessions_refused: pair.sessions_refused,
+        sessions_ended: pair.sessions_ended,
+        kernel_bytes_in: pair.kernel_bytes_in,
+        kernel_bytes_out: pair.kernel_bytes_out,
+        bytes_in: pair.bytes_in,
+        bytes_out: pair.bytes_out,
     }
 }
 

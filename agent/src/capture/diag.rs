@@ -8,18 +8,17 @@
 //!
 //! Known gaps: a namespace that is kept by a descriptor alone, with no process in it, is not seen.
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::fs::{self, File};
+use std::collections::BTreeSet;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::os::fd::{AsRawFd as _, OwnedFd};
-use std::os::unix::fs::MetadataExt as _;
 use std::path::PathBuf;
 
-use nix::sched::{CloneFlags, setns};
 use nix::sys::socket::{
     AddressFamily, MsgFlags, SockFlag, SockProtocol, SockType, recv, send, socket,
 };
+
+use super::netns::{self, Netns};
 
 /// Most connections of one namespace that are looked at.
 const CONNECTIONS_MAX: usize = 1 << 20;
@@ -233,28 +232,8 @@ fn word(bytes: &[u8], at: usize) -> Option<u32> {
 
 /// The namespaces of these user ids' processes, but for the agent's own.
 fn others(uids: &BTreeSet<u32>) -> Vec<Namespace> {
-    let own = fs::metadata("/proc/self/ns/net").map(|file| file.ino()).unwrap_or_default();
-    let mut found = BTreeMap::new();
-    for process in fs::read_dir("/proc").into_iter().flatten().flatten() {
-        let path = process.path();
-        let Ok(status) = fs::read_to_string(path.join("status")) else { continue };
-        if !uids_in(&status).iter().any(|uid| uids.contains(uid)) {
-            continue;
-        }
-        let file = path.join("ns/net");
-        if let Ok(inode) = fs::metadata(&file).map(|file| file.ino())
-            && inode != own
-        {
-            found.entry(inode).or_insert(file);
-        }
-    }
-    found.into_values().map(Namespace::Of).collect()
-}
-
-/// Real, effective, saved and file-system user id, as `/proc/PID/status` has them.
-pub(crate) fn uids_in(status: &str) -> Vec<u32> {
-    let line = status.lines().find_map(|line| line.strip_prefix("Uid:")).unwrap_or_default();
-    line.split_whitespace().filter_map(|uid| uid.parse().ok()).collect()
+    let found = netns::look(uids).of_uids;
+    found.into_values().map(|(file, _)| Namespace::Of(file)).collect()
 }
 
 /// Runs `task` in that namespace, on a thread of its own where it is another one.
@@ -262,21 +241,18 @@ fn inside<T: Send>(
     namespace: &Namespace,
     task: impl FnOnce() -> io::Result<T> + Send,
 ) -> io::Result<T> {
-    let Namespace::Of(file) = namespace else { return task() };
-    let file = File::open(file)?;
-    std::thread::scope(|scope| {
-        let there = scope.spawn(move || {
-            setns(file, CloneFlags::CLONE_NEWNET)?;
-            task()
-        });
-        there.join().unwrap_or_else(|_| Err(io::Error::other("the look into a namespace failed")))
-    })
+    match namespace {
+        Namespace::Own => task(),
+        Namespace::Of(file) => Netns::open(file)?.inside(task),
+    }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
     use std::io::{Read as _, Write as _};
     use std::net::{TcpListener, TcpStream};
+    use std::os::unix::fs::MetadataExt as _;
 
     use super::*;
 

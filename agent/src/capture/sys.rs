@@ -6,9 +6,10 @@
 use std::ffi::CString;
 use std::io;
 use std::mem::{MaybeUninit, size_of};
-use std::os::fd::{AsRawFd as _, BorrowedFd, FromRawFd as _, OwnedFd, RawFd};
+use std::os::fd::{AsFd as _, AsRawFd as _, BorrowedFd, FromRawFd as _, OwnedFd, RawFd};
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
+use std::ptr;
 
 use tidegate_agent_common::{
     Event, Pong, RawCapture, SOCKOPT_CAPTURE, SOCKOPT_LEVEL, SOCKOPT_PING,
@@ -17,10 +18,15 @@ use tidegate_agent_common::{
 /// Commands of bpf(2), `enum bpf_cmd` in `linux/bpf.h`.
 const BPF_OBJ_PIN: libc::c_long = 6;
 const BPF_OBJ_GET: libc::c_long = 7;
+const BPF_PROG_GET_FD_BY_ID: libc::c_long = 13;
 const BPF_OBJ_GET_INFO_BY_FD: libc::c_long = 15;
 const BPF_LINK_CREATE: libc::c_long = 28;
 const BPF_LINK_UPDATE: libc::c_long = 29;
+const BPF_ENABLE_STATS: libc::c_long = 32;
 const BPF_LINK_DETACH: libc::c_long = 34;
+
+/// `BPF_STATS_RUN_TIME` of `enum bpf_stats_type`.
+const BPF_STATS_RUN_TIME: u32 = 0;
 
 /// `MEMBARRIER_CMD_GLOBAL` of membarrier(2).
 const MEMBARRIER_CMD_GLOBAL: libc::c_int = 1;
@@ -57,6 +63,15 @@ struct LinkInfo {
     cgroup_id: u64,
     attach_type: u32,
     pad_end: u32,
+}
+
+/// Head of `struct bpf_prog_info`.
+#[repr(C)]
+#[derive(Default)]
+struct ProgramInfo {
+    kind: u32,
+    id: u32,
+    tag: [u8; 8],
 }
 
 fn bpf<T>(command: libc::c_long, attr: &T) -> io::Result<RawFd> {
@@ -103,14 +118,54 @@ pub(super) fn link_detach(link: BorrowedFd<'_>) -> io::Result<()> {
 
 /// Id of the cgroup that a link is attached to; 0 once the cgroup is gone.
 pub(super) fn link_cgroup(link: BorrowedFd<'_>) -> io::Result<u64> {
+    Ok(link_info(link)?.cgroup_id)
+}
+
+/// Link id, program id and cgroup id of a link; the last is 0 once it is detached.
+pub(super) fn link_ids(link: BorrowedFd<'_>) -> io::Result<(u32, u32, u64)> {
+    let info = link_info(link)?;
+    Ok((info.id, info.prog_id, info.cgroup_id))
+}
+
+fn link_info(link: BorrowedFd<'_>) -> io::Result<LinkInfo> {
     let mut info = LinkInfo::default();
-    let attr = InfoAttr {
-        bpf_fd: number(link),
-        info_len: u32::try_from(size_of::<LinkInfo>()).map_err(io::Error::other)?,
-        info: (&raw mut info).addr() as u64,
+    info_of(link, &mut info)?;
+    Ok(info)
+}
+
+/// The kernel's hash over the instructions of a loaded program.
+pub(super) fn program_tag(id: u32) -> io::Result<[u8; 8]> {
+    let program = bpf(BPF_PROG_GET_FD_BY_ID, &FourWords([id, 0, 0, 0])).map(owned)?;
+    let mut info = ProgramInfo::default();
+    info_of(program.as_fd(), &mut info)?;
+    Ok(info.tag)
+}
+
+/// Has the kernel count the time of its programs for as long as the descriptor is open (kernel 5.8).
+pub fn count_costs() -> io::Result<OwnedFd> {
+    bpf(BPF_ENABLE_STATS, &BPF_STATS_RUN_TIME).map(owned)
+}
+
+/// Nanoseconds and runs of a loaded program, of the times in which they were counted.
+pub(super) fn program_cost(id: u32) -> io::Result<(u64, u64)> {
+    let program = bpf(BPF_PROG_GET_FD_BY_ID, &FourWords([id, 0, 0, 0])).map(owned)?;
+    let text = std::fs::read_to_string(format!("/proc/self/fdinfo/{}", program.as_raw_fd()))?;
+    let number = |name: &str| {
+        let line = text.lines().find_map(|line| line.strip_prefix(name));
+        line.and_then(|rest| rest.trim().parse().ok())
     };
-    bpf(BPF_OBJ_GET_INFO_BY_FD, &attr)?;
-    Ok(info.cgroup_id)
+    let none = || io::Error::other("this kernel does not tell what a program costs");
+    Ok((number("run_time_ns:").ok_or_else(none)?, number("run_cnt:").ok_or_else(none)?))
+}
+
+/// `T` is the head of the kernel's structure, made of integers.
+fn info_of<T>(object: BorrowedFd<'_>, info: &mut T) -> io::Result<()> {
+    let attr = InfoAttr {
+        bpf_fd: number(object),
+        info_len: u32::try_from(size_of::<T>()).map_err(io::Error::other)?,
+        info: ptr::from_mut(info).addr() as u64,
+    };
+    bpf(BPF_OBJ_GET_INFO_BY_FD, &attr).map(drop)
 }
 
 /// Pins a link or map.
@@ -189,4 +244,72 @@ unsafe fn ask<T: Copy>(socket: BorrowedFd<'_>, name: libc::c_int) -> io::Result<
     }
     // SAFETY: initialised to zero and then by the kernel; the caller vouches for `T`.
     Ok(Some(unsafe { value.assume_init() }))
+}
+
+/// Head of `struct tcp_info` in `linux/tcp.h`, whose fields never move: `tcpi_bytes_received` ends at byte 136
+/// (kernel 4.2).
+#[repr(C)]
+#[derive(Default)]
+struct TcpInfo {
+    state: u8,
+    bytes: [u8; 7],
+    words: [u32; 24],
+    rates: [u64; 2],
+    bytes_acked: u64,
+    bytes_received: u64,
+}
+
+/// What the kernel counted of a TCP socket.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TcpCount {
+    /// `enum` of `net/tcp_states.h`.
+    pub state: u8,
+    /// Bytes that came in order, a FIN among them.
+    pub received: u64,
+    /// Bytes that the other end acknowledged, a FIN among them.
+    pub acked: u64,
+}
+
+/// Asks the kernel for its count.
+pub fn tcp_count(socket: BorrowedFd<'_>) -> io::Result<TcpCount> {
+    let mut info = TcpInfo::default();
+    let mut length = libc::socklen_t::try_from(size_of::<TcpInfo>()).map_err(io::Error::other)?;
+    let wanted = length;
+    // SAFETY: the kernel writes at most `length` bytes to `info`, which is made of integers.
+    let result = unsafe {
+        libc::getsockopt(
+            socket.as_raw_fd(),
+            libc::IPPROTO_TCP,
+            libc::TCP_INFO,
+            (&raw mut info).cast(),
+            &raw mut length,
+        )
+    };
+    if result < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    if length < wanted {
+        return Err(io::Error::other("this kernel counts no bytes of a socket"));
+    }
+    Ok(TcpCount { state: info.state, received: info.bytes_received, acked: info.bytes_acked })
+}
+
+/// Bytes that wait to be read (`SIOCINQ`), without a FIN.
+pub fn unread(socket: BorrowedFd<'_>) -> io::Result<u64> {
+    queued(socket, libc::FIONREAD)
+}
+
+/// Bytes that were written and are not acknowledged (`SIOCOUTQ`), a FIN among them.
+pub fn unacked(socket: BorrowedFd<'_>) -> io::Result<u64> {
+    queued(socket, libc::TIOCOUTQ)
+}
+
+fn queued(socket: BorrowedFd<'_>, request: libc::Ioctl) -> io::Result<u64> {
+    let mut count: libc::c_int = 0;
+    // SAFETY: both requests write one int.
+    let result = unsafe { libc::ioctl(socket.as_raw_fd(), request, &raw mut count) };
+    if result < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    u64::try_from(count).map_err(io::Error::other)
 }

@@ -141,7 +141,7 @@ pub(super) async fn read(login: Login<'_>, version: u64) -> Result<Found, ReadEr
 }
 
 async fn read_all(login: Login<'_>, version: u64) -> Result<Found, ReadError> {
-    let leg = upstream::dial(login.server, login.verification).await?;
+    let leg = upstream::dial(login.server, None, login.verification).await?;
     let mut config = tokio_postgres::Config::new();
     config.user(login.user).dbname(login.database).application_name(APPLICATION);
     if let Some(password) = login.password {

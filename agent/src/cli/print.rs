@@ -81,7 +81,8 @@ fn coverage(pair: &CoverageStatus) -> String {
     let target = if pair.target.is_empty() { "no target" } else { &pair.target };
     format!(
         "{} to {target}: {} led to the gate, {} arrived, {} served, {} refused there; {} refused and \
-         {} dropped by the kernel, {} let pass",
+         {} dropped by the kernel, {} let pass; {} ended with {} bytes from clients ({} by the kernel) \
+         and {} to them ({})",
         pair.principal,
         pair.redirected,
         pair.accepted,
@@ -89,7 +90,12 @@ fn coverage(pair: &CoverageStatus) -> String {
         pair.sessions_refused,
         pair.refused,
         pair.dropped,
-        pair.exempt
+        pair.exempt,
+        pair.sessions_ended,
+        pair.bytes_in,
+        pair.kernel_bytes_in,
+        pair.bytes_out,
+        pair.kernel_bytes_out
     )
 }
 

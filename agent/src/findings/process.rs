@@ -9,7 +9,7 @@ use std::os::unix::fs::MetadataExt as _;
 use tidegate_agent_common::{RawCapture, UID_NONE};
 use tidegate_event::Process;
 
-use crate::capture::diag::uids_in;
+use crate::capture::netns::uids_in;
 
 /// A process that holds the socket of this number; the first that is found.
 pub(super) fn holder_of(inode: u32) -> Option<u32> {

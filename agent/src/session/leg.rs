@@ -8,15 +8,16 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::TcpStream;
 use tokio_rustls::TlsStream;
+
+use crate::counted::Counted;
 
 /// A stream to the client or to the server.
 pub enum Leg {
     /// In the clear.
-    Plain(TcpStream),
+    Plain(Counted),
     /// Under TLS.
-    Tls(Box<TlsStream<TcpStream>>),
+    Tls(Box<TlsStream<Counted>>),
 }
 
 impl Leg {

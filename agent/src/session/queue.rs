@@ -102,6 +102,7 @@ impl Queue {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::counted::Counted;
     use tokio::io::AsyncReadExt;
     use tokio::net::{TcpListener, TcpStream};
 
@@ -111,7 +112,7 @@ mod tests {
         let address = listener.local_addr().unwrap();
         let (near, far) =
             tokio::join!(TcpStream::connect(address), async { listener.accept().await.unwrap().0 });
-        let mut leg = Leg::Plain(near.unwrap());
+        let mut leg = Leg::Plain(Counted::without_account(near.unwrap()));
         let reader = tokio::spawn(async move {
             let (mut far, mut all) = (far, Vec::new());
             far.read_to_end(&mut all).await.unwrap();

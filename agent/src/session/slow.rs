@@ -58,7 +58,13 @@ impl<M: Machine<Token, Duties = Duties>> Session<M> {
                 return Ok(());
             }
         }
-        match Upstream::dial(around.server, around.verification.as_deref()).await {
+        match Upstream::dial(
+            around.server,
+            around.namespace.as_ref(),
+            around.verification.as_deref(),
+        )
+        .await
+        {
             Ok(upstream) => {
                 self.upstream = Some(upstream);
                 if let Operation::Login(login) = operation
@@ -82,7 +88,7 @@ impl<M: Machine<Token, Duties = Duties>> Session<M> {
 
     /// Dials a server that speaks first: only its greeting is read before the login is decided.
     pub(super) async fn dial_first(&mut self, around: &Surroundings) -> Result<(), Ending> {
-        match Upstream::dial_plain(around.server).await {
+        match Upstream::dial_plain(around.server, around.namespace.as_ref()).await {
             Ok(upstream) => {
                 self.upstream = Some(upstream);
                 self.machine.server_connected();
@@ -175,8 +181,10 @@ impl<M: Machine<Token, Duties = Duties>> Session<M> {
     /// Asks the server, on a connection of its own, to stop what it runs. The session goes on meanwhile.
     pub(super) fn cancel(&mut self, request: Bytes, around: &Surroundings) {
         let (server, verification) = (around.server, around.verification.clone());
+        let namespace = around.namespace.clone();
         self.cancelling = Some(Box::pin(async move {
-            if let Err(error) = upstream::cancel(server, verification.as_deref(), &request).await {
+            let (namespace, verification) = (namespace.as_ref(), verification.as_deref());
+            if let Err(error) = upstream::cancel(server, namespace, verification, &request).await {
                 tracing::warn!(%server, %error, "a result that is cut could not be cancelled there");
             }
         }));

@@ -11,8 +11,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::task::{Context, Poll, Waker};
 
+use crate::counted::Counted;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::TcpStream;
 
 /// Bytes of one connection that wait for the server, and what passed.
 pub struct Backlog {
@@ -81,13 +81,13 @@ impl Backlog {
 
 /// The stream.
 pub struct Paced {
-    stream: TcpStream,
+    stream: Counted,
     backlog: Arc<Backlog>,
 }
 
 impl Paced {
     /// Reads `stream` while `backlog` is not full.
-    pub const fn new(stream: TcpStream, backlog: Arc<Backlog>) -> Self {
+    pub const fn new(stream: Counted, backlog: Arc<Backlog>) -> Self {
         Self { stream, backlog }
     }
 }

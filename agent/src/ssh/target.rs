@@ -17,6 +17,7 @@ use russh::client::{self, Msg};
 use russh::keys::{PrivateKeyWithHashAlg, PublicKeyOrCertificate, load_secret_key};
 use russh::{Channel, ChannelReadHalf, ChannelWriteHalf, Pty, Sig};
 
+use crate::capture::netns::Netns;
 use crate::config::TargetSsh;
 use crate::upstream::{Clearance, DIAL_SECONDS_MAX};
 
@@ -123,22 +124,22 @@ impl Target {
     /// Dials `server`, verifies it as `host`, and logs in as `user`. The clearance is the login's. The second
     /// value resolves when the server is gone.
     pub async fn connect(
-        _clearance: &Clearance,
+        _clearance: &Clearance<'_>,
         settings: &TargetSsh,
-        (server, host): (SocketAddr, &str),
+        (server, host, namespace): (SocketAddr, &str, Option<&Netns>),
         user: &str,
     ) -> Result<(Self, tokio::sync::oneshot::Receiver<()>), TargetError> {
         let limit = Duration::from_secs(DIAL_SECONDS_MAX);
-        let connecting = Self::connect_unbounded(settings, (server, host), user);
+        let connecting = Self::connect_unbounded(settings, (server, host, namespace), user);
         tokio::time::timeout(limit, connecting).await.map_err(|_| TargetError::TimedOut(server))?
     }
 
     async fn connect_unbounded(
         settings: &TargetSsh,
-        (server, host): (SocketAddr, &str),
+        (server, host, namespace): (SocketAddr, &str, Option<&Netns>),
         user: &str,
     ) -> Result<(Self, tokio::sync::oneshot::Receiver<()>), TargetError> {
-        let stream = crate::upstream::connect(server).await?;
+        let stream = crate::upstream::connect(server, namespace).await?;
         let config = client::Config {
             client_id: russh::SshId::Standard("SSH-2.0-Tidegate".into()),
             keepalive_interval: Some(Duration::from_secs(KEEPALIVE_SECONDS)),
@@ -179,7 +180,7 @@ impl Target {
     /// A connection from the server to `host` and `port`. The clearance is that of this forward.
     pub async fn forward(
         &self,
-        _clearance: &Clearance,
+        _clearance: &Clearance<'_>,
         (host, port): (&str, u32),
         (from, from_port): (&str, u32),
     ) -> Result<(Running, ChannelReadHalf), TargetError> {
@@ -202,7 +203,7 @@ impl Waiting {
     /// Sets a variable; the server is not asked for an answer.
     pub async fn env(
         &self,
-        _clearance: &Clearance,
+        _clearance: &Clearance<'_>,
         name: &str,
         value: &str,
     ) -> Result<(), TargetError> {
@@ -227,7 +228,7 @@ impl Waiting {
     /// Runs a command.
     pub async fn exec(
         self,
-        _clearance: &Clearance,
+        _clearance: &Clearance<'_>,
         command: &[u8],
     ) -> Result<Running, TargetError> {
         self.0.exec(true, command).await?;
@@ -235,7 +236,7 @@ impl Waiting {
     }
 
     /// Runs the account's shell.
-    pub async fn shell(self, _clearance: &Clearance) -> Result<Running, TargetError> {
+    pub async fn shell(self, _clearance: &Clearance<'_>) -> Result<Running, TargetError> {
         self.0.request_shell(true).await?;
         Ok(Running(self.0))
     }
@@ -243,7 +244,7 @@ impl Waiting {
     /// Starts a subsystem.
     pub async fn subsystem(
         self,
-        _clearance: &Clearance,
+        _clearance: &Clearance<'_>,
         name: &str,
     ) -> Result<Running, TargetError> {
         self.0.request_subsystem(true, name).await?;

@@ -13,6 +13,7 @@ use tidegate_agent_common::EventKind;
 use crate::deeds::{self, errno, ids, said};
 use crate::guard::Scene;
 use crate::lab::{Lab, addr, attempt, client, listen, raw_socket};
+use crate::link::{HOST_SIDE, INNER_SIDE, Link};
 use crate::uring;
 
 #[test]
@@ -78,54 +79,15 @@ fn io_uring_connects_lead_to_the_gate() {
     scene.nobody_came();
 }
 
-/// The host's address on a link to a namespace.
-const HOST_SIDE: &str = "198.51.100.1";
-
-/// The other end's.
-const INNER_SIDE: &str = "198.51.100.2";
-
-/// A network namespace with a link to the host's, as containers have; taken away when dropped.
-struct Namespace(String);
-
-impl Namespace {
-    fn new(name: String) -> Self {
-        let namespace = Self(name);
-        let n = &namespace.0;
-        let (outer, inner) = (format!("{n}o"), format!("{n}i"));
-        ip(&["netns", "add", n]);
-        ip(&["link", "add", &outer, "type", "veth", "peer", "name", &inner, "netns", n]);
-        ip(&["addr", "add", &format!("{HOST_SIDE}/30"), "dev", &outer]);
-        ip(&["link", "set", &outer, "up"]);
-        ip(&["-n", n, "addr", "add", &format!("{INNER_SIDE}/30"), "dev", &inner]);
-        ip(&["-n", n, "link", "set", &inner, "up"]);
-        ip(&["-n", n, "link", "set", "lo", "up"]);
-        namespace
-    }
-}
-
-impl Drop for Namespace {
-    fn drop(&mut self) {
-        let _ = Command::new("ip").args(["netns", "del", &self.0]).status();
-    }
-}
-
-fn ip(args: &[&str]) {
-    let done = Command::new("ip").args(args).status().expect("not run: no ip(8) on this host");
-    assert!(done.success(), "not run: ip {args:?}");
-}
-
 #[test]
 fn a_protected_account_in_a_container_is_refused_and_others_pass() {
     let lab = Lab::new();
-    // One link at a time: its addresses are the host's.
-    let file = std::fs::File::create("/tmp/tidegate-test-link.lock").unwrap();
-    file.lock().unwrap();
-    let space = Namespace::new(format!("tg{}", std::process::id() % 1_000_000));
+    let link = Link::new();
     let server = listen(HOST_SIDE, 0);
     let target = server.local_addr().unwrap();
     let kernel = lab.attach(&[lab.rule(7, HOST_SIDE, target.port())]);
     let _gate = lab.gate();
-    let path = format!("/var/run/netns/{}", space.0);
+    let path = link.path();
     let inside = |uid| {
         client(0, || {
             let file = std::fs::File::open(&path).unwrap();

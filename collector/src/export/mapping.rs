@@ -179,12 +179,17 @@ fn describe(log: &mut LogRecord, record: &AuditRecord) {
         Some(Body::Administration(_)) => ("audit.administration", OCSF_EVENT_LOG, OCSF_OTHER),
         Some(Body::Equivocation(_)) => ("audit.fork", OCSF_EVENT_LOG, OCSF_OTHER),
         Some(Body::Missing(_)) => ("audit.missing", OCSF_EVENT_LOG, 9),
+        Some(Body::Silence(_)) => ("audit.silence", OCSF_EVENT_LOG, 9),
         None => ("audit.other", OCSF_EVENT_LOG, OCSF_OTHER),
     };
     match body {
-        Some(Body::Gap(_) | Body::Bypass(_) | Body::Equivocation(_) | Body::Missing(_)) => {
-            severity = SeverityNumber::Error;
-        }
+        Some(
+            Body::Gap(_)
+            | Body::Bypass(_)
+            | Body::Equivocation(_)
+            | Body::Missing(_)
+            | Body::Silence(_),
+        ) => severity = SeverityNumber::Error,
         Some(Body::Recovered(_) | Body::SessionRefused(_) | Body::Finding(_)) => {
             severity = SeverityNumber::Warn;
         }
@@ -366,4 +371,30 @@ pub fn request(items: &[Item]) -> ExportLogsServiceRequest {
         });
     }
     ExportLogsServiceRequest { resource_logs }
+}
+
+#[cfg(test)]
+mod tests {
+    use tidegate_proto::audit::v1::{Silence, silence::Phase};
+
+    use super::*;
+
+    #[test]
+    fn an_agent_that_is_not_heard_of_is_an_error_with_its_name() {
+        let silence = Silence {
+            phase: Phase::Began.into(),
+            agent_id: "host-a".to_owned(),
+            silent_ns: 25_000_000_000,
+            ..Silence::default()
+        };
+        let body = Some(Body::Silence(silence));
+        let mut log = LogRecord::default();
+        describe(&mut log, &AuditRecord { body, ..AuditRecord::default() });
+        assert_eq!(
+            (log.event_name.as_str(), log.severity_text.as_str()),
+            ("audit.silence", "ERROR")
+        );
+        let said = format!("{:?}", log.body);
+        assert!(said.contains("began agent host-a: no heartbeat for 25 s"), "{said}");
+    }
 }

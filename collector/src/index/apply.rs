@@ -76,7 +76,8 @@ fn record(work: &Transaction<'_>, idx: u64, entry: &CollectorEntry) -> anyhow::R
     let chain = chain.ok_or_else(|| anyhow::anyhow!("a record before its chain's Genesis"))?;
     let session = Some(&record.session_id[..]).filter(|id| !id.is_empty());
     let row = Row { work, idx, chain, seq, session, wall_ns, received_ns };
-    row.body(record.body.as_ref(), record.cause_seq)
+    row.body(record.body.as_ref(), record.cause_seq)?;
+    row.watch(record.body.as_ref(), &entry.bytes)
 }
 
 impl Row<'_> {
@@ -90,6 +91,39 @@ impl Row<'_> {
             _ => {}
         }
         self.lifecycle(kind, body)
+    }
+
+    /// What `coverage` is judged by, exactly as it came: what an agent says of itself, and what the collector
+    /// says of an agent.
+    fn watch(&self, body: Option<&Body>, bytes: &[u8]) -> anyhow::Result<()> {
+        let about = match body {
+            Some(Body::Missing(missing)) => Some(missing.agent_id.as_str()),
+            Some(Body::Equivocation(fork)) => Some(fork.agent_id.as_str()),
+            Some(
+                Body::Genesis(_)
+                | Body::Lifecycle(_)
+                | Body::Heartbeat(_)
+                | Body::Gap(_)
+                | Body::Bypass(_)
+                | Body::Finding(_),
+            ) => None,
+            _ => return Ok(()),
+        };
+        self.work
+            .prepare_cached(
+                "INSERT OR IGNORE INTO watch (idx, agent_id, chain, wall_ns, received_ns, kind, record)
+                 SELECT ?1, coalesce(?2, agent_id), id, ?4, ?5, ?6, ?7 FROM chains WHERE id = ?3",
+            )?
+            .execute(params![
+                self.idx,
+                about,
+                self.chain,
+                self.wall_ns,
+                self.received_ns,
+                body.map_or("other", read::kind_name),
+                bytes,
+            ])?;
+        Ok(())
     }
 
     fn session_open(&self, open: &SessionOpen) -> anyhow::Result<()> {
@@ -379,6 +413,13 @@ pub fn sentence(body: &Body) -> String {
         Body::Missing(m) => format!(
             "records {} to {} of agent {} are not here: {}",
             m.from_seq, m.to_seq, m.agent_id, m.detail
+        ),
+        Body::Silence(s) => format!(
+            "{} agent {}: no heartbeat for {} s; {}",
+            read::silence_phase_name(s.phase),
+            s.agent_id,
+            s.silent_ns / 1_000_000_000,
+            s.detail
         ),
         Body::Operation(_) | Body::Outcome(_) => String::new(),
     }

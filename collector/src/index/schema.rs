@@ -3,7 +3,7 @@
 use rusqlite::Connection;
 
 /// `PRAGMA user_version` of this schema.
-pub const VERSION: i64 = 2;
+pub const VERSION: i64 = 3;
 
 const TABLES: &str = "
     CREATE TABLE cursor (next INTEGER NOT NULL) STRICT;
@@ -48,6 +48,12 @@ const TABLES: &str = "
         wall_ns INTEGER NOT NULL, received_ns INTEGER NOT NULL, who TEXT NOT NULL,
         target TEXT NOT NULL, kind TEXT NOT NULL, text TEXT NOT NULL) STRICT;
     CREATE INDEX lifecycle_time ON lifecycle (wall_ns);
+    CREATE TABLE watch (
+        idx INTEGER PRIMARY KEY, agent_id TEXT NOT NULL, chain INTEGER NOT NULL,
+        wall_ns INTEGER NOT NULL, received_ns INTEGER NOT NULL, kind TEXT NOT NULL,
+        record BLOB NOT NULL) STRICT;
+    CREATE INDEX watch_agent ON watch (agent_id, kind, wall_ns);
+    CREATE INDEX watch_order ON watch (agent_id, idx);
 ";
 
 /// Makes the tables where the file is new, and refuses another version.

@@ -93,6 +93,11 @@ impl Chains {
         (held.audit_key == *audit_key).then(|| Standing { chain: held.chain.clone(), unsealed })
     }
 
+    /// The agents of whom there is any chain.
+    pub fn agents(&self) -> impl Iterator<Item = &str> {
+        self.newest.keys().map(String::as_str).filter(|agent| *agent != COLLECTOR)
+    }
+
     /// Takes an entry of the log in, at start.
     pub fn replay_record(&mut self, record: &[u8]) -> anyhow::Result<()> {
         let header = Header::read(record)?;

@@ -31,6 +31,7 @@ use super::chains::{Chains, Checked, Held, fork};
 use super::{BatchJob, HelloJob, Job, Signed, StreamEnd, refusal};
 use crate::acts::{self, ACTS_AT_ONCE_MAX};
 use crate::log::{FRAME_RECORD, FRAME_SEAL, Writer};
+use crate::silence::{self, Silences};
 use crate::state::{Agent, Fork, State};
 use crate::{clock, index, seen, tlog};
 
@@ -58,6 +59,8 @@ pub struct Committer {
     pub last_act: u64,
     /// What to write into the own chain at the next tick.
     pub own: Vec<Body>,
+    /// Agents that are not heard of.
+    pub silences: Silences,
     /// Holes that were told already: chain and place.
     pub told: HashSet<(ChainId, u64)>,
     /// Where contradictions are kept.
@@ -172,6 +175,10 @@ impl Committer {
     /// Puts what waits into the collector's own chain; synced with the next commit.
     fn write_own(&mut self) -> anyhow::Result<()> {
         let mut bodies: Vec<(u64, Body)> = Vec::new();
+        for silence in self.silences.look(clock::boot_ns()) {
+            tracing::error!("{}", index::sentence(&silence));
+            self.own.push(silence);
+        }
         for body in std::mem::take(&mut self.own) {
             bodies.push((clock::now_ns(), body));
         }
@@ -302,6 +309,10 @@ impl Committer {
         let entry = entry::encode(Kind::Seal, chain_id, received_ns, &batch.seal);
         let last_index = self.log.append(FRAME_SEAL, &entry).context("cannot append to the log")?;
         self.chains.took(facts, genesis, &fresh, last_index)?;
+        if fresh.iter().any(|record| silence::is_heartbeat(record)) {
+            let ended = self.silences.heard(&agent.agent_id, received_ns, clock::boot_ns());
+            self.own.extend(ended);
+        }
         if genesis.is_some() {
             self.state.chain_began(&agent.agent_id)?;
             tracing::info!(agent = %agent.agent_id, chain = %chain_id, "a chain began");

@@ -43,7 +43,7 @@ pub struct Filter {
 const QUIET: &str = "'heartbeat', 'genesis', 'session_open', 'session_close', 'administration'";
 
 /// What is in the collector's own chain.
-const ADMIN: &str = "'administration', 'equivocation', 'missing'";
+const ADMIN: &str = "'administration', 'equivocation', 'missing', 'silence'";
 
 #[derive(Default)]
 struct Conditions {

@@ -15,7 +15,7 @@ use super::proof::Walk;
 use super::read::{Reader, newest_checkpoint};
 use super::roles::Scope;
 use super::routes::{Context, Problem, Reply};
-use super::{session, text, words};
+use super::{completeness, session, text, words};
 use crate::log::notes::NEWEST;
 
 /// An agent without a heartbeat for this long is shown as silent; one comes every ten seconds.
@@ -129,6 +129,7 @@ fn show(context: &Context, walk: Option<&Walk>) -> Result<Reply, Problem> {
             (log(context)?)
             (verification(context, walk))
         }
+        (completeness::section(context)?)
         (agents_table(&agents, context.now()))
         section aria-labelledby="means" {
             h2 id="means" { "What this page means" }
@@ -141,7 +142,8 @@ fn show(context: &Context, walk: Option<&Walk>) -> Result<Reply, Problem> {
                 li {
                     "Records that the collector was told of and does not have, and forks, are records of its own: "
                     a href="/ask?for=any&kind=missing#answers" { "missing records" } ", "
-                    a href="/ask?for=any&kind=equivocation#answers" { "forks" } "."
+                    a href="/ask?for=any&kind=equivocation#answers" { "forks" } ". So are "
+                    a href="/ask?for=any&kind=silence#answers" { "agents that were not heard of" } "."
                 }
             }
         }

@@ -71,6 +71,12 @@ impl FakeAgent {
 
     /// Adds a record and gives its sequence number.
     pub fn record(&mut self, body: Body) -> Seq {
+        let seq = self.chain.next_seq().0;
+        self.record_at(body, self.wall_ns + seq * 1_000_000_000, seq + 1)
+    }
+
+    /// Adds a record with these times.
+    pub fn record_at(&mut self, body: Body, wall_ns: u64, boot_ns: u64) -> Seq {
         let seq = self.chain.next_seq();
         let in_session = matches!(
             body,
@@ -82,8 +88,8 @@ impl FakeAgent {
             chain_id: self.chain.id().0.to_vec().into(),
             seq: seq.0,
             prev: self.chain.head().to_vec().into(),
-            wall_ns: self.wall_ns + seq.0 * 1_000_000_000,
-            boot_ns: seq.0 + 1,
+            wall_ns,
+            boot_ns,
             session_id: if in_session { SESSION.to_vec().into() } else { Bytes::new() },
             cause_seq: cause,
             body: Some(body),

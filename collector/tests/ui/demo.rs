@@ -125,6 +125,7 @@ impl Story {
             kind: lifecycle::Kind::PolicyLoaded.into(),
             detail: detail.to_owned(),
             digest: vec![0xc4; 32].into(),
+            ..Lifecycle::default()
         };
         self.put(None, None, Body::Lifecycle(body));
     }

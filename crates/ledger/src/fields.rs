@@ -48,6 +48,17 @@ pub enum FormatError {
     },
 }
 
+/// Whether a message has a field of this number; `false` too for what is no message up to there.
+pub fn has_field(message: &[u8], wanted: u32) -> bool {
+    let mut fields = Fields::new(message);
+    while let Ok(Some((number, _))) = fields.next() {
+        if number == wanted {
+            return true;
+        }
+    }
+    false
+}
+
 /// One field's value, as the wire has it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Value<'a> {

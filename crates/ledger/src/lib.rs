@@ -31,7 +31,7 @@ pub mod verify;
 
 pub use chain::{Chain, Header, LinkError, ZERO, chain_id, chain_value};
 pub use ed25519_dalek::{SigningKey, VerifyingKey};
-pub use fields::FormatError;
+pub use fields::{FormatError, has_field};
 pub use genesis::{Genesis, Previous};
 
 /// A SHA-256 value.

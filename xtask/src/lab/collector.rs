@@ -147,6 +147,15 @@ impl Collector {
         Evidence::parse(&places::run(&mut query)?)
     }
 
+    /// Exit code and text of `coverage` with these arguments.
+    pub fn coverage(&self, args: &[&str]) -> anyhow::Result<(i32, String)> {
+        let mut coverage = self.program();
+        coverage.arg("coverage").arg("--config").arg(self.config()).args(args);
+        let output = coverage.output()?;
+        let code = output.status.code().context("coverage was killed")?;
+        Ok((code, said(&output)))
+    }
+
     /// Waits until the index has the outcome of a statement with this text.
     pub fn wait_for_statement(&self, text: &str) -> anyhow::Result<()> {
         let wait = Duration::from_millis(EVIDENCE_MS_MAX);

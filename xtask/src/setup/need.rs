@@ -27,6 +27,8 @@ pub(super) enum Part {
     Bench,
     /// PostgreSQL's own regression suite.
     Conformance,
+    /// Debian packages.
+    Dist,
 }
 
 /// How a need is found. Files only, so that looking is fast and has no effect.
@@ -116,7 +118,8 @@ const fn apt(
 }
 
 use Part::{
-    Bench, Browser, Build, Capture, Clients, Conformance, Ebpf, Lint, LintAll, Postgres, Test, Vm,
+    Bench, Browser, Build, Capture, Clients, Conformance, Dist, Ebpf, Lint, LintAll, Postgres,
+    Test, Vm,
 };
 
 /// Everything.
@@ -304,6 +307,11 @@ pub(super) const NEEDS: &[Need] = &[
             Probe::Program("mariadb-test"),
             Probe::File("/usr/share/mysql/mysql-test/main/select.test"),
         ]), &["mariadb-test", "mariadb-test-data"], 60),
+    apt("dpkg-deb", "packs Debian packages", &[Dist], Probe::Program("dpkg-deb"), &["dpkg"], 5),
+    apt("binutils", "strips programs, and says which C library they need", &[Dist],
+        Probe::All(&[Probe::Program("strip"), Probe::Program("objdump")]), &["binutils"], 10),
+    apt("mmdebstrap", "makes the plain Debian in which packages are tried", &[Dist],
+        Probe::Program("mmdebstrap"), &["mmdebstrap"], 20),
     apt("dpkg-dev", "unpacks PostgreSQL's source package", &[Conformance],
         Probe::Program("dpkg-source"), &["dpkg-dev"], 20),
 ];
