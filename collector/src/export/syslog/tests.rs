@@ -1,3 +1,5 @@
+//! Messages as they are written, and receivers that read them to the end, or do not.
+
 use std::sync::Arc;
 
 use opentelemetry_proto::tonic::common::v1::{AnyValue, ArrayValue, KeyValue, any_value};
