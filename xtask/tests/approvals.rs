@@ -77,7 +77,7 @@ fn listed(lab: &Lab) -> Vec<Value> {
 
 /// The one request that is open, once it is there.
 fn request(lab: &Lab) -> Value {
-    wait_for("a request for approval", Duration::from_secs(60), || {
+    wait_for("a request for approval", Duration::from_mins(1), || {
         Ok(listed(lab).into_iter().find(|request| request["standing"] == "open"))
     })
     .unwrap()
@@ -119,7 +119,7 @@ fn psql_goes_on_when_the_approval_comes_and_all_of_it_is_recorded() {
         assert!(told.iter().any(|text| text.contains(word)), "{word}: {told:?}");
     }
     for act in ["approval_asked", "approval_granted", "approval_answered"] {
-        wait_for("the collector's own record", Duration::from_secs(60), || {
+        wait_for("the collector's own record", Duration::from_mins(1), || {
             let own = lab.collector.as_ref().unwrap().query(&["--kind", "administration"])?;
             let found =
                 own.named("administration").any(|event| event.json.to_string().contains(act));
@@ -153,7 +153,7 @@ fn ctrl_c_and_a_hang_up_while_held_leave_nothing_running() {
     assert!(answer.stderr.contains(id(&first)), "{answer}");
     // The ticket stays; who asks again waits for the same one, and may hang up.
     let mut client = psql(&lab, &[DELETE]);
-    wait_for("the second client is held", Duration::from_secs(60), || {
+    wait_for("the second client is held", Duration::from_mins(1), || {
         let busy = lab.postgres.admin(
             "SELECT count(*) FROM pg_stat_activity WHERE usename = 'app' AND state = 'idle'",
         )?;
@@ -162,7 +162,7 @@ fn ctrl_c_and_a_hang_up_while_held_leave_nothing_running() {
     .unwrap();
     client.kill().unwrap();
     client.wait().unwrap();
-    wait_for("its session is gone", Duration::from_secs(60), || {
+    wait_for("its session is gone", Duration::from_mins(1), || {
         let left =
             lab.postgres.admin("SELECT count(*) FROM pg_stat_activity WHERE usename = 'app'")?;
         Ok((left.trim() == "0").then_some(()))
@@ -188,7 +188,7 @@ fn held_too_long_it_passes_when_it_comes_again_and_once_only() {
     lab.collector.as_mut().unwrap().kill().unwrap();
     lab.collector.as_mut().unwrap().serve().unwrap();
     vote(&lab, "grant", &first);
-    wait_for("the agent has its answer", Duration::from_secs(60), || {
+    wait_for("the agent has its answer", Duration::from_mins(1), || {
         Ok((listed(&lab)[0]["standing"] == "granted").then_some(()))
     })
     .unwrap();

@@ -20,8 +20,9 @@ async fn read_syslog(listener: &TcpListener) -> Vec<(u64, String)> {
     let mut places = Vec::new();
     while let Some((length, behind)) = rest.split_once(' ') {
         let (message, behind) = behind.split_at(length.parse().unwrap());
-        let at = message.find('{').unwrap();
-        let event: serde_json::Value = serde_json::from_str(&message[at..]).unwrap();
+        let (_, body) = message.split_once(" tidegate - ").unwrap();
+        let (_, body) = body.split_once(" - ").unwrap();
+        let event: serde_json::Value = serde_json::from_str(body).unwrap();
         let place = event["metadata"]["sequence"].as_u64().unwrap();
         places.push((place, event["metadata"]["event_code"].as_str().unwrap().to_owned()));
         rest = behind;
