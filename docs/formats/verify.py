@@ -11,7 +11,8 @@ computed here in plain Python (RFC 8032), so that nothing has to be installed: a
 
 Exit code: 0 verified, 10 with declared gaps, 20 tampering, 30 cannot be decided.
 
-It stops at the first damaged frame (a bad CRC), where tidegate-collector goes on; the verdict is the same.
+Behind a damaged frame (a bad CRC) it goes on where the next frame's index is certain (segment.md), else with the next
+segment.
 It reads a log that nobody is writing; beside a collector that serves, copy the directory first.
 """
 
@@ -389,8 +390,27 @@ def marks_in(data, at, owner):
     return best
 
 
+def index_behind(data, offset, index, end):
+    """The index of the frame behind a damaged one at `offset`; None if that is not certain (segment.md)."""
+    length = struct.unpack_from("<I", data, offset)[0] if offset + 4 <= len(data) else 0
+    if not 1 <= length <= 16777217 or offset + 8 + length > len(data):
+        return None
+    at, indexed, steps = offset + 8 + length, 0, 0
+    try:
+        while (found := frame_at(data, at)) is not None:
+            at, indexed, steps = found[2], indexed + (found[0] != 0), steps + 1
+            if end is None:
+                # A mark is of 33 bytes, and has no index.
+                return None if length + 8 == 33 else index + 1
+    except Wrong:
+        return None
+    if not steps or end is None:
+        return None
+    return {end - 1: index + 1, end: index}.get(index + indexed)
+
+
 def read_segments(directory, known_durable):
-    """Yields (index, file, offset, kind, payload). Damaged where a frame that was durable is not there."""
+    """Yields (index, file, offset, kind, payload), and a Damaged where a frame that was durable is not there."""
     segments, durable, owner = [], known_durable, None
     for name in sorted(os.listdir(directory)):
         if len(name) != 24 or not name.endswith(".seg") or not name[:20].isdigit():
@@ -409,9 +429,7 @@ def read_segments(directory, known_durable):
         end = min([later[1] for later in segments[at + 1 :]], default=None)
         if end is not None and first >= end:
             continue
-        if first != index:
-            raise Damaged(name, 0, index, f"the segment begins at {first} where {index} follows")
-        offset = 80
+        index, offset = first, 80
         while end is None or index < end:
             what = "the frame is missing"
             try:
@@ -422,9 +440,13 @@ def read_segments(directory, known_durable):
                 proven = max(durable, marks_in(data, offset, owner))
                 for later in segments[at + 1 :]:
                     proven = max(proven, marks_in(later[3], 80, owner))
-                if proven > index:
-                    raise Damaged(name, offset, index, what)
-                return
+                if proven <= index:
+                    return
+                yield Damaged(name, offset, index, what)
+                if (index := index_behind(data, offset, index, end)) is None:
+                    break
+                offset += 8 + struct.unpack_from("<I", data, offset)[0]
+                continue
             if found[0] != 0:
                 yield index, name, offset, found[0], found[1]
                 index += 1
@@ -570,6 +592,10 @@ class Verifier:
             self.seal(place, chain, inner)
         else:
             self.find("undecided", place, f"an entry of kind {kind}, which this verifier does not know", chain)
+
+    def damage(self, damage):
+        self.broken_tree = True
+        self.find("tampering", (self.next_index, damage.file, damage.offset), damage.what)
 
     def check_heads(self):
         size = self.tree.size
@@ -869,11 +895,14 @@ def verify_log(args, keys, policy):
         notes += notes_of(path)
     verifier = Verifier(keys, policy, notes)
     try:
-        for index, file, offset, _, payload in read_segments(os.path.join(args.log, "seg"), verifier.newest_head):
-            verifier.feed((index, file, offset), payload)
+        for found in read_segments(os.path.join(args.log, "seg"), verifier.newest_head):
+            if isinstance(found, Damaged):
+                verifier.damage(found)
+            else:
+                index, file, offset, _, payload = found
+                verifier.feed((index, file, offset), payload)
     except Damaged as damage:
-        verifier.broken_tree = True
-        verifier.find("tampering", (damage.index, damage.file, damage.offset), damage.what)
+        verifier.damage(damage)
     verifier.finish()
     if args.range:
         first, last = map(int, args.range.split(".."))
