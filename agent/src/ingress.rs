@@ -158,7 +158,8 @@ async fn serve(stream: TcpStream, client: SocketAddr, shared: &Shared, door: &Do
             let labels = Labels::target("");
             let open = Open::new(&shared.metrics, &labels);
             let stream = Counted::new(stream, account);
-            let served = opaque::serve(stream, client, &capture, &principal, shared, door).await;
+            let served =
+                Box::pin(opaque::serve(stream, client, &capture, &principal, shared, door)).await;
             drop(open);
             if let Err(reason) = served {
                 refuse(client, shared, &Refused { reason, capture: Some(capture) });
@@ -177,7 +178,9 @@ async fn serve(stream: TcpStream, client: SocketAddr, shared: &Shared, door: &Do
                 Machine::Mysql(machine) => {
                     Session::new(*machine, gate, Leg::Plain(stream)).run(around).await;
                 }
-                Machine::Ssh(settings) => ssh::serve(stream, gate, settings, around).await,
+                Machine::Ssh(settings) => {
+                    Box::pin(ssh::serve(stream, gate, settings, around)).await;
+                }
             }
             drop(open);
         }

@@ -135,8 +135,8 @@ enum Event {
 
 impl<M: Machine<Token, Duties = Duties>> Session<M> {
     /// A session over an accepted connection.
-    pub fn new(machine: M, gate: Gate, client: Leg) -> Self {
-        Self {
+    pub fn new(machine: M, gate: Gate, client: Leg) -> Box<Self> {
+        Box::new(Self {
             machine,
             gate,
             client: Some(client),
@@ -157,14 +157,15 @@ impl<M: Machine<Token, Duties = Duties>> Session<M> {
             now_ns: 0,
             silent: Silent::default(),
             received: (0, 0),
-        }
+        })
     }
 
-    /// Runs to the end and records it.
-    pub async fn run(mut self, mut around: Surroundings) {
+    /// Runs to the end and records it. What happens once in a session's life is boxed for as long as
+    /// it takes, so that an idle session's task holds no room for it.
+    pub async fn run(mut self: Box<Self>, mut around: Surroundings) {
         let stop = around.stop.clone();
         let ending = until_stopped(self.drive(&mut around), stop).await;
-        self.finish(&ending).await;
+        Box::pin(self.finish(&ending)).await;
     }
 
     async fn drive(&mut self, around: &mut Surroundings) -> Ending {
@@ -173,18 +174,18 @@ impl<M: Machine<Token, Duties = Duties>> Session<M> {
                 return Ending::Gate(format!("no login within {LOGIN_SECONDS_MAX} s"));
             };
             let step = match event {
-                Event::Open(id, operation) => self.open(id, &operation, around).await,
+                Event::Open(id, operation) => Box::pin(self.open(id, &operation, around)).await,
                 Event::CatchUp(id, operation, catalogue) => {
-                    self.catch_up(id, operation, &catalogue).await;
+                    Box::pin(self.catch_up(id, operation, &catalogue)).await;
                     Ok(())
                 }
                 Event::Cancel(request) => {
                     self.cancel(request, around);
                     Ok(())
                 }
-                Event::Dial => self.dial_first(around).await,
-                Event::StartClientTls => self.start_client_tls(around).await,
-                Event::StartServerTls => self.start_server_tls(around).await,
+                Event::Dial => Box::pin(self.dial_first(around)).await,
+                Event::StartClientTls => Box::pin(self.start_client_tls(around)).await,
+                Event::StartServerTls => Box::pin(self.start_server_tls(around)).await,
                 Event::Close(ending) => return ending,
             };
             if let Err(ending) = step {
@@ -420,7 +421,7 @@ impl<M: Machine<Token, Duties = Duties>> Session<M> {
     }
 
     /// Flushes, closes both legs, and records how it ended.
-    async fn finish(mut self, ending: &Ending) {
+    async fn finish(mut self: Box<Self>, ending: &Ending) {
         let now_ns = self.tick();
         self.drop_held();
         if self.client_state == ClientState::Open {
