@@ -15,8 +15,8 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use tidegate_event::{
-    Executable, Login, Mode, OnFailure, Operation, Outcome, Principal, Protocol, Seq, Status,
-    TargetName,
+    Executable, Login, Mode, NotKept, OnFailure, Operation, Outcome, Principal, Protocol, Seq,
+    Status, TargetName,
 };
 use tidegate_journal::{Journal, JournalError, Pledge, Receipt, Recorded, SessionLog};
 use tidegate_policy::{Decider, Decision, Denial, Permit, PolicySet, Ruling, Subject, Verdict};
@@ -129,6 +129,10 @@ struct Pending {
     concerns: bool,
     /// What it gives counts for the hour.
     counted: bool,
+    /// Bytes of its result that are recorded, up to the first that could not be.
+    kept: u64,
+    /// Some could not be.
+    unkept: bool,
 }
 
 /// The gate of one session.
@@ -262,7 +266,8 @@ impl Gate {
         let counted = budget::is_bounded(operation, &decision.duties);
         if cause.is_some() || counted {
             let concerns = known.is_some_and(Known::concerns);
-            self.pending.push_back(Pending { id, seq: cause, concerns, counted });
+            let (kept, unkept) = (0, false);
+            self.pending.push_back(Pending { id, seq: cause, concerns, counted, kept, unkept });
         }
         if let Some(masking) = &self.masking {
             masking.sight().sent(operation);
@@ -343,14 +348,35 @@ impl Gate {
         }
     }
 
+    /// Records a part of a permitted operation's result. Behind one that could not be recorded nothing
+    /// more of that result is: the outcome says how far it goes.
+    pub fn rows(&mut self, id: AskId, offset: u64, data: &[u8]) {
+        let log = &self.log;
+        let Some(pending) = self.pending.iter_mut().find(|pending| pending.id == id) else {
+            return;
+        };
+        let Some(seq) = pending.seq.filter(|_| !pending.unkept) else { return };
+        match log.rows(seq, offset, data) {
+            Ok(()) => pending.kept += u64::try_from(data.len()).unwrap_or(u64::MAX),
+            Err(error) => {
+                pending.unkept = true;
+                tracing::error!(%error, operation = seq.0, "rows could not be recorded");
+            }
+        }
+    }
+
     /// Records what became of a permitted operation.
-    pub fn outcome(&mut self, id: AskId, outcome: &Outcome) {
+    pub fn outcome(&mut self, id: AskId, mut outcome: Outcome) {
         let Some(at) = self.pending.iter().position(|pending| pending.id == id) else { return };
         let Some(pending) = self.pending.remove(at) else { return };
         if pending.counted {
-            self.given.add(budget::given_by(outcome));
+            self.given.add(budget::given_by(&outcome));
         }
-        self.record_outcome(pending, outcome);
+        if let Some(result) = outcome.result.as_mut().filter(|_| pending.unkept) {
+            result.kept = pending.kept;
+            result.not_kept = Some(NotKept::Unrecorded);
+        }
+        self.record_outcome(pending, &outcome);
     }
 
     /// Gives every permitted operation that has none yet this outcome.

@@ -273,7 +273,8 @@ impl<M: Machine<Token, Duties = Duties>> Session<M> {
                 let answer = self.gate.ask(id, &operation);
                 self.asked(id, operation, answer);
             }
-            Action::Outcome { id, outcome } => self.gate.outcome(id, &outcome),
+            Action::Rows { id, offset, data } => self.gate.rows(id, offset, &data),
+            Action::Outcome { id, outcome } => self.gate.outcome(id, outcome),
             Action::Cancel(request) => return Some(Event::Cancel(request)),
             Action::Dial => return Some(Event::Dial),
             Action::StartClientTls => return Some(Event::StartClientTls),
@@ -432,7 +433,8 @@ impl<M: Machine<Token, Duties = Duties>> Session<M> {
         }
         while let Some(action) = self.machine.poll() {
             match action {
-                Action::Outcome { id, outcome } => self.gate.outcome(id, &outcome),
+                Action::Rows { id, offset, data } => self.gate.rows(id, offset, &data),
+                Action::Outcome { id, outcome } => self.gate.outcome(id, outcome),
                 Action::ToClient(bytes) => self.to_client.push(bytes),
                 _ => {}
             }

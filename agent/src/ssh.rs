@@ -101,14 +101,14 @@ impl Shared {
         if let Some(receipt) = gate.pass_open() {
             return Ok(receipt);
         }
-        gate.outcome(id, &Outcome::without_result(Status::Skipped));
+        gate.outcome(id, Outcome::without_result(Status::Skipped));
         Err(format!("tidegate: the record did not become durable: {why}"))
     }
 
     /// Notes that a permitted operation did not come about.
     fn failed(&self, id: AskId, message: &str) {
         let status = Status::Failed { code: String::new(), message: message.to_owned() };
-        self.gate().outcome(id, &Outcome::without_result(status));
+        self.gate().outcome(id, Outcome::without_result(status));
     }
 }
 
@@ -229,7 +229,7 @@ impl Client {
                             _ = sender.send(gone);
                         }
                         let outcome = Outcome::without_result(Status::Ok);
-                        self.shared.gate().outcome(id, &outcome);
+                        self.shared.gate().outcome(id, outcome);
                         return Auth::Accept;
                     }
                     Err(error) => {
@@ -470,7 +470,7 @@ impl server::Handler for Client {
             self.shared.failed(id, "the connection to the server has ended");
             return session.channel_failure(channel);
         }
-        self.shared.gate().outcome(id, &Outcome::without_result(Status::Ok));
+        self.shared.gate().outcome(id, Outcome::without_result(Status::Ok));
         session.channel_success(channel)
     }
 

@@ -7,6 +7,7 @@ mod filter;
 mod glyphs;
 mod proof;
 mod replay;
+mod rows;
 
 use std::io::Write;
 
@@ -18,6 +19,7 @@ pub use self::filter::{Filter, parse_moment, parse_time};
 pub use self::glyphs::glyphs;
 pub use self::proof::{Proof, Proofs};
 pub use self::replay::{SESSION_RECORDS_MAX, write_replay};
+pub use self::rows::{Kept, fill};
 use crate::clock::rfc3339;
 
 /// Characters of a statement in the table; `--json` has all of it.
@@ -127,6 +129,12 @@ pub struct Operation {
     pub masked_columns: Option<u32>,
     /// Log index of the outcome.
     pub outcome_index: Option<u64>,
+    /// What its result was, as the outcome has it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub result: Option<serde_json::Value>,
+    /// The rows that were kept; only where they are asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub kept: Option<Kept>,
 }
 
 /// One effect.
@@ -146,7 +154,8 @@ const OPERATIONS: &str = "
         o.durability, o.kinds, o.parameters, o.prepared, o.unknown, o.fingerprint, s.db_user,
         s.db_name, s.application, s.pid, s.uid, s.executable, o.status, o.code, o.message, o.rows,
         o.bytes_out, o.copied_in, o.copied_out, o.duration_ns, o.tags, o.outcome_idx,
-        o.alert, o.unmasked, o.masked, o.masked_columns
+        o.alert, o.unmasked, o.masked, o.masked_columns,
+        o.result
     FROM operations o JOIN chains c ON c.id = o.chain
         LEFT JOIN sessions s ON s.session_id = o.session_id";
 
@@ -281,6 +290,8 @@ fn operation_row(row: &Row<'_>) -> rusqlite::Result<Answer> {
         duration_ns: row.get(35)?,
         tags: row.get(36)?,
         masked_columns: row.get(41)?,
+        result: row.get::<_, Option<String>>(42)?.and_then(|text| serde_json::from_str(&text).ok()),
+        kept: None,
         outcome_index: row.get(37)?,
     };
     Ok(Answer { operation: Some(operation), ..common_row(row)? })

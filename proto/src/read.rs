@@ -77,6 +77,7 @@ pub fn kind_name(body: &Body) -> &'static str {
             None => "operation",
         },
         Body::Outcome(_) => "outcome",
+        Body::ResultRows(_) => "result_rows",
         Body::Administration(_) => "administration",
         Body::Equivocation(_) => "equivocation",
         Body::Missing(_) => "missing",

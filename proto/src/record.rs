@@ -8,8 +8,8 @@ use bytes::Bytes;
 use sha2::{Digest as _, Sha256};
 use tidegate_event::limits::{STATEMENT_TEXT_BYTES_MAX, cut as cut_text};
 use tidegate_event::{
-    Capture, Effect, Ending, Executable, Login, Masked, Operation, Outcome, Process, SshRequest,
-    Statement, Status, Stopped,
+    Capture, Column, Effect, Ending, Executable, Login, Masked, NotKept, Operation, Outcome,
+    Process, Recorded, SshRequest, Statement, Status, Stopped,
 };
 
 use crate::audit::v1::{self, operation::What, parameter::Value};
@@ -207,8 +207,28 @@ pub fn outcome(outcome: &Outcome) -> Made<v1::Outcome> {
             duration_ns: outcome.duration_ns,
             tags: text(&outcome.tags, cut),
             masked: outcome.masked.as_ref().map(masked),
+            result: outcome.result.as_deref().map(|one| result(one, cut)),
         }
     })
+}
+
+fn result(result: &Recorded, cut: &mut bool) -> v1::Result {
+    let (columns, columns_total) = limits::list(&result.columns, |column| &column.name, cut);
+    let column = |one: &Column| v1::Column {
+        name: text(&one.name, cut),
+        type_oid: one.type_oid,
+        binary: one.binary,
+    };
+    v1::Result {
+        digest: result.digest.map(|digest| Bytes::copy_from_slice(&digest)).unwrap_or_default(),
+        keyed: result.keyed,
+        bytes: result.bytes,
+        results: result.results,
+        columns: columns.iter().map(column).collect(),
+        columns_total,
+        kept: result.kept,
+        not_kept: result.not_kept.map(NotKept::name).unwrap_or_default().to_owned(),
+    }
 }
 
 fn masked(masked: &Masked) -> v1::Masked {

@@ -8,8 +8,8 @@
 //! the header's values are known, into a buffer of its own.
 
 use tidegate_event::{
-    ChainId, Digest, Durability, Effect, Login, Operation, Outcome, Seq, SessionId, SshRequest,
-    Statement, Status, Stopped,
+    ChainId, Digest, Durability, Effect, Login, NotKept, Operation, Outcome, Recorded, Seq,
+    SessionId, SshRequest, Statement, Status, Stopped,
 };
 
 use crate::audit::v1::{audit_record, decision::Verdict};
@@ -22,6 +22,7 @@ const VERSION: u64 = 1;
 const CUT_FIELD: u32 = 60;
 const OPERATION_FIELD: u32 = 40;
 const OUTCOME_FIELD: u32 = 41;
+const RESULT_ROWS_FIELD: u32 = 42;
 
 /// What stands before each body.
 #[derive(Debug, Clone, Copy)]
@@ -136,8 +137,37 @@ pub fn outcome(buf: &mut Vec<u8>, outcome: &Outcome) {
                 bytes(buf, 5, masked.stopped.map(Stopped::name).unwrap_or_default().as_bytes());
             });
         }
+        if let Some(result) = &outcome.result {
+            message(buf, 21, |buf| write_result(buf, result, &mut cut));
+        }
     });
     flag(buf, CUT_FIELD, cut);
+}
+
+fn write_result(buf: &mut Vec<u8>, result: &Recorded, cut: &mut bool) {
+    bytes(buf, 1, result.digest.as_ref().map_or(&[], |digest| digest.as_slice()));
+    flag(buf, 2, result.keyed);
+    uint(buf, 3, result.bytes);
+    uint(buf, 4, u64::from(result.results));
+    let (columns, total) = limits::list(&result.columns, |column| &column.name, cut);
+    for column in columns {
+        message(buf, 5, |buf| {
+            bytes(buf, 1, name(&column.name, cut).as_bytes());
+            uint(buf, 2, u64::from(column.type_oid));
+            flag(buf, 3, column.binary);
+        });
+    }
+    uint(buf, 6, u64::from(total));
+    uint(buf, 7, result.kept);
+    bytes(buf, 8, result.not_kept.map(NotKept::name).unwrap_or_default().as_bytes());
+}
+
+/// Appends a `ResultRows` body.
+pub fn result_rows(buf: &mut Vec<u8>, offset: u64, data: &[u8]) {
+    message(buf, RESULT_ROWS_FIELD, |buf| {
+        uint(buf, 1, offset);
+        bytes(buf, 2, data);
+    });
 }
 
 /// Appends any other body, from its message.

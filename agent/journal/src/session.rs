@@ -307,6 +307,18 @@ impl<F: Files> SessionLog<F> {
         self.shared.append(about, |buf| write::outcome(buf, outcome)).map(|_| ())
     }
 
+    /// Records a part of the result of the operation with sequence number `cause`: at most 48 KiB from
+    /// byte `offset` of it on. It is not waited for.
+    pub fn rows(&self, cause: Seq, offset: u64, data: &[u8]) -> Result<(), JournalError> {
+        let about = About {
+            session: Some(&self.id),
+            cause: Some(cause),
+            reserved: false,
+            push: Push::Buffer,
+        };
+        self.shared.append(about, |buf| write::result_rows(buf, offset, data)).map(|_| ())
+    }
+
     /// Records the session's end.
     pub fn close(&self, ending: &Ending, counts: SessionCounts) -> Result<(), JournalError> {
         let made = record::session_close(ending);

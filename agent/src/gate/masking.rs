@@ -200,10 +200,10 @@ pub(super) fn duties(order: Option<Order>, decision: &Decision, left: Left) -> O
         order,
         rows_max: least(decision.duties.rows_max, left.rows),
         bytes_max: least(decision.duties.bytes_max, left.bytes),
+        keep_rows: decision.duties.keep_rows,
         shadow: decision.mode == Mode::Shadow,
     };
-    let idle = duties.order.is_none() && duties.rows_max.is_none() && duties.bytes_max.is_none();
-    (!idle).then(|| Arc::new(duties))
+    (duties.order.is_some() || !duties.is_idle()).then(|| Arc::new(duties))
 }
 
 /// Which values of a statement must not be recorded: those that meet a protected column, or all where

@@ -37,7 +37,7 @@ impl<M: Machine<Token, Duties = Duties>> Session<M> {
             && self.gate.cancel_held(&key)
         {
             // The server runs nothing of what it would cancel.
-            self.gate.outcome(id, &Outcome::without_result(Status::Ok));
+            self.gate.outcome(id, Outcome::without_result(Status::Ok));
             let message = "tidegate: what was held is cancelled".to_owned();
             self.answer(id, Answer::Refuse { sqlstate: CANCELLED, message, hint: None });
             return Ok(());
@@ -52,7 +52,7 @@ impl<M: Machine<Token, Duties = Duties>> Session<M> {
             if let (Some(_), Some(receipt)) = (&why, self.gate.pass_open()) {
                 token = Token::Open(receipt);
             } else if let Some(why) = why {
-                self.gate.outcome(id, &Outcome::without_result(Status::Skipped));
+                self.gate.outcome(id, Outcome::without_result(Status::Skipped));
                 let message = format!("tidegate: the record did not become durable: {why}");
                 self.answer(id, Answer::Refuse { sqlstate: IO_ERROR, message, hint: None });
                 return Ok(());
@@ -78,7 +78,7 @@ impl<M: Machine<Token, Duties = Duties>> Session<M> {
                 let message = error.to_string();
                 let code = UNREACHABLE.to_owned();
                 let status = Status::Failed { code, message: message.clone() };
-                self.gate.outcome(id, &Outcome::without_result(status));
+                self.gate.outcome(id, Outcome::without_result(status));
                 let message = format!("tidegate: {message}");
                 self.answer(id, Answer::Refuse { sqlstate: UNREACHABLE, message, hint: None });
             }

@@ -58,7 +58,7 @@ impl Progress {
         let counts =
             (self.bytes_in.load(Ordering::Relaxed), self.bytes_out.load(Ordering::Relaxed));
         let outcome = outcome(end, counts.0, counts.1, elapsed_ns(started));
-        shared.gate().outcome(id, &outcome);
+        shared.gate().outcome(id, outcome);
     }
 }
 

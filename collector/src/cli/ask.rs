@@ -4,13 +4,15 @@ use std::collections::BTreeSet;
 use std::io::{self, Write};
 use std::path::PathBuf;
 
+use anyhow::Context as _;
 use clap::Args;
+use rusqlite::OptionalExtension as _;
 
 use super::ConfigFile;
 use crate::acts::Act;
 use crate::config::Config;
 use crate::query::{
-    Answer, Filter, Proofs, SESSION_RECORDS_MAX, ask, parse_moment, parse_time, write_json,
+    Answer, Filter, Proofs, SESSION_RECORDS_MAX, ask, fill, parse_moment, parse_time, write_json,
     write_replay, write_table,
 };
 use crate::state::State;
@@ -90,7 +92,20 @@ pub struct Replay {
     #[command(flatten)]
     config: ConfigFile,
     /// Session id, as `query --json` says it
-    session: String,
+    #[arg(required_unless_present = "last")]
+    session: Option<String>,
+    /// The newest session instead, or the newest of `--who`
+    #[arg(long, conflicts_with = "session")]
+    last: bool,
+    /// With `--last`: of this principal or database user
+    #[arg(long, requires = "last")]
+    who: Option<String>,
+    /// Kept rows to show of each result
+    #[arg(long, default_value_t = 10)]
+    rows: usize,
+    /// One JSON object a line, with all kept rows
+    #[arg(long)]
+    json: bool,
 }
 
 /// `export-bundle`
@@ -167,16 +182,34 @@ pub fn query(query: &Query) -> anyhow::Result<()> {
 /// Runs `replay`.
 pub fn replay(replay: &Replay) -> anyhow::Result<()> {
     let config = Config::load(&replay.config.config)?;
-    let filter = Filter {
-        session: Some(replay.session.clone()),
-        limit: SESSION_RECORDS_MAX,
-        ..Filter::default()
+    let db = index::open_for_reading(&config.paths().index())?;
+    let session = match &replay.session {
+        Some(session) => session.clone(),
+        None => newest_session(&db, replay.who.as_deref())?
+            .context("no session of that principal is in the index")?,
     };
-    let answers = answers(&config, "replayed", &filter)?;
+    let filter = Filter { session: Some(session), limit: SESSION_RECORDS_MAX, ..Filter::default() };
+    let mut answers = answers(&config, "replayed", &filter)?;
+    fill(&db, &mut answers)?;
     let mut out = io::BufWriter::new(io::stdout().lock());
-    write_replay(&mut out, &answers)?;
+    if replay.json {
+        write_json(&mut out, &answers)?;
+    } else {
+        write_replay(&mut out, &answers, replay.rows)?;
+    }
     out.flush()?;
     Ok(())
+}
+
+/// Session id of the session that opened last.
+fn newest_session(db: &rusqlite::Connection, who: Option<&str>) -> anyhow::Result<Option<String>> {
+    let found = db.query_row(
+        "SELECT lower(hex(session_id)) FROM sessions WHERE ?1 IS NULL OR principal = ?1 OR db_user = ?1
+         ORDER BY opened_idx DESC LIMIT 1",
+        [who],
+        |row| row.get(0),
+    );
+    Ok(found.optional()?)
 }
 
 /// Runs `export-bundle`.

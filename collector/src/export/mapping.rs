@@ -166,6 +166,8 @@ fn describe(log: &mut LogRecord, record: &AuditRecord) {
             describe_outcome(log, outcome, record.cause_seq);
             return finish(log, severity);
         }
+        // That rows are kept, and how many bytes; what they are stays in the log.
+        Some(Body::ResultRows(_)) => ("audit.result.rows", OCSF_DATASTORE, OCSF_OTHER),
         Some(Body::Genesis(_)) => ("audit.chain.start", OCSF_EVENT_LOG, 6),
         Some(Body::Lifecycle(_)) => ("audit.lifecycle", OCSF_EVENT_LOG, OCSF_OTHER),
         Some(Body::Heartbeat(_)) => ("audit.heartbeat", OCSF_EVENT_LOG, OCSF_OTHER),

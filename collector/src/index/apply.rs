@@ -9,8 +9,8 @@ use serde_json::json;
 use tidegate_proto::audit::v1::audit_record::Body;
 use tidegate_proto::audit::v1::collector_entry::Kind;
 use tidegate_proto::audit::v1::{
-    AuditRecord, CollectorEntry, Endpoint, Operation, Outcome, Process, SealBody, SessionClose,
-    SessionOpen, operation::What,
+    self as audit, AuditRecord, CollectorEntry, Column, Endpoint, Operation, Outcome, Process,
+    ResultRows, SealBody, SessionClose, SessionOpen, operation::What,
 };
 use tidegate_proto::read;
 
@@ -86,6 +86,7 @@ impl Row<'_> {
         match body {
             Some(Body::Operation(operation)) => return self.operation(operation),
             Some(Body::Outcome(outcome)) => return self.outcome(outcome, cause_seq),
+            Some(Body::ResultRows(rows)) => return self.result_rows(rows, cause_seq),
             Some(Body::SessionOpen(open)) => self.session_open(open)?,
             Some(Body::SessionClose(close)) => self.session_close(close)?,
             _ => {}
@@ -256,7 +257,7 @@ impl Row<'_> {
             .prepare_cached(
                 "UPDATE operations SET outcome_idx = ?3, status = ?4, code = ?5, message = ?6,
                  rows = ?7, bytes_out = ?8, copied_in = ?9, copied_out = ?10, duration_ns = ?11,
-                 tags = ?12, masked_columns = ?13 WHERE chain = ?1 AND seq = ?2",
+                 tags = ?12, masked_columns = ?13, result = ?14 WHERE chain = ?1 AND seq = ?2",
             )?
             .execute(params![
                 self.chain,
@@ -277,6 +278,23 @@ impl Row<'_> {
                     .as_ref()
                     .filter(|masked| !masked.shadow)
                     .map(|masked| masked.columns),
+                outcome.result.as_ref().map(|result| result_json(result).to_string()),
+            ])?;
+        Ok(())
+    }
+
+    fn result_rows(&self, rows: &ResultRows, cause_seq: Option<u64>) -> anyhow::Result<()> {
+        self.work
+            .prepare_cached(
+                "INSERT OR IGNORE INTO result_rows (chain, seq, start, idx, data)
+                 VALUES (?1,?2,?3,?4,?5)",
+            )?
+            .execute(params![
+                self.chain,
+                cause_seq.map(u64::cast_signed),
+                signed_ns(rows.offset),
+                self.idx,
+                &rows.data[..],
             ])?;
         Ok(())
     }
@@ -315,6 +333,24 @@ impl Row<'_> {
             ])?;
         Ok(())
     }
+}
+
+fn result_json(result: &audit::Result) -> serde_json::Value {
+    let column = |one: &Column| {
+        json!({
+            "name": one.name, "type_oid": one.type_oid, "binary": one.binary,
+        })
+    };
+    json!({
+        "digest": hex::encode(&result.digest),
+        "keyed": result.keyed,
+        "bytes": result.bytes,
+        "results": result.results,
+        "columns": result.columns.iter().map(column).collect::<Vec<_>>(),
+        "columns_total": result.columns_total,
+        "kept": result.kept,
+        "not_kept": result.not_kept,
+    })
 }
 
 /// What an operation asks, flat.
@@ -421,6 +457,9 @@ pub fn sentence(body: &Body) -> String {
             s.silent_ns / 1_000_000_000,
             s.detail
         ),
+        Body::ResultRows(rows) => {
+            format!("{} bytes of a result are kept, from byte {} on", rows.data.len(), rows.offset)
+        }
         Body::Operation(_) | Body::Outcome(_) => String::new(),
     }
 }

@@ -1,10 +1,12 @@
-//! A session as a timeline: when, what, the verdict, rows, how long, and the error.
+//! A session as a timeline: when, what, the verdict, rows, how long, the error, and what its results were.
 //!
 //! Promise: no text of a record reaches the terminal but through [`glyphs`].
 
 use std::io::Write;
 
-use super::{Answer, Operation, glyphs};
+use serde_json::Value;
+
+use super::{Answer, Kept, Operation, glyphs};
 
 /// Most records of a session that are shown.
 pub const SESSION_RECORDS_MAX: usize = 100_000;
@@ -12,9 +14,19 @@ pub const SESSION_RECORDS_MAX: usize = 100_000;
 /// Characters of a statement; `query --json` has all of it.
 const TEXT_CHARS_MAX: usize = 2000;
 const NAME_CHARS_MAX: usize = 100;
+/// Characters of a value of a kept row.
+const CELL_CHARS_MAX: usize = 60;
+/// Characters of a digest; `--json` has all of it.
+const DIGEST_CHARS_MAX: usize = 16;
 
 /// Writes the session's records in the order of the log.
-pub fn write_replay(out: &mut impl Write, answers: &[Answer]) -> anyhow::Result<()> {
+///
+/// Of each kept result at most `rows_max` rows.
+pub fn write_replay(
+    out: &mut impl Write,
+    answers: &[Answer],
+    rows_max: usize,
+) -> anyhow::Result<()> {
     let Some(first) = answers.first() else {
         writeln!(out, "no record of that session is here")?;
         return Ok(());
@@ -37,6 +49,9 @@ pub fn write_replay(out: &mut impl Write, answers: &[Answer]) -> anyhow::Result<
         let message = answer.operation.as_ref().and_then(|operation| operation.message.as_deref());
         if let Some(message) = message.filter(|message| !message.is_empty()) {
             writeln!(out, "{:>12}  ! {}", "", glyphs(message, TEXT_CHARS_MAX))?;
+        }
+        if let Some(operation) = &answer.operation {
+            write_result(out, operation, rows_max)?;
         }
     }
     Ok(())
@@ -90,6 +105,70 @@ fn said(operation: &Operation) -> String {
     }
     words.retain(|word| !word.is_empty());
     words.join("  ")
+}
+
+/// What the result was, and its kept rows as a table.
+fn write_result(
+    out: &mut impl Write,
+    operation: &Operation,
+    rows_max: usize,
+) -> anyhow::Result<()> {
+    let Some(result) = &operation.result else { return Ok(()) };
+    let text = |key: &str| result.get(key).and_then(Value::as_str).unwrap_or_default();
+    let number = |key: &str| result.get(key).and_then(Value::as_u64).unwrap_or(0);
+    let keyed = if result.get("keyed") == Some(&Value::Bool(true)) { " (keyed)" } else { "" };
+    let digest = match text("digest") {
+        "" => "no digest".to_owned(),
+        digest => format!("BLAKE3 {}{keyed}", glyphs(digest, DIGEST_CHARS_MAX)),
+    };
+    write!(out, "{:>12}  = {} bytes, {digest}", "", number("bytes"))?;
+    match (number("kept"), text("not_kept")) {
+        (0, "") => writeln!(out)?,
+        (kept, "") => writeln!(out, ", {kept} kept")?,
+        (kept, why) => writeln!(out, ", {kept} kept ({})", glyphs(why, NAME_CHARS_MAX))?,
+    }
+    let Some(kept) = &operation.kept else { return Ok(()) };
+    write_table(out, kept, rows_max)?;
+    for line in kept.copied.lines().take(rows_max) {
+        writeln!(out, "{:>12}  | {}", "", glyphs(line, TEXT_CHARS_MAX))?;
+    }
+    let more = kept.copied.lines().count().saturating_sub(rows_max)
+        + kept.rows.len().saturating_sub(rows_max);
+    if more > 0 {
+        writeln!(out, "{:>12}  | and {more} more, with --rows or --json", "")?;
+    }
+    if let Some(wrong) = &kept.wrong {
+        writeln!(out, "{:>12}  ! {}", "", glyphs(wrong, TEXT_CHARS_MAX))?;
+    }
+    if kept.digest_agrees == Some(false) {
+        writeln!(out, "{:>12}  ! the kept rows do not have the digest of the outcome", "")?;
+    }
+    Ok(())
+}
+
+fn write_table(out: &mut impl Write, kept: &Kept, rows_max: usize) -> anyhow::Result<()> {
+    let cell = |value: &Option<String>| match value {
+        None => "NULL".to_owned(),
+        Some(value) => glyphs(value, CELL_CHARS_MAX),
+    };
+    let mut lines: Vec<Vec<String>> = Vec::new();
+    if !kept.rows.is_empty() && !kept.columns.is_empty() {
+        lines.push(kept.columns.iter().map(|name| glyphs(name, CELL_CHARS_MAX)).collect());
+    }
+    lines.extend(kept.rows.iter().take(rows_max).map(|row| row.iter().map(cell).collect()));
+    let mut widths: Vec<usize> = Vec::new();
+    for line in &lines {
+        widths.resize(widths.len().max(line.len()), 0);
+        for (width, cell) in widths.iter_mut().zip(line) {
+            *width = (*width).max(cell.chars().count());
+        }
+    }
+    for line in lines {
+        let cells: Vec<String> =
+            line.iter().zip(&widths).map(|(cell, width)| format!("{cell:<width$}")).collect();
+        writeln!(out, "{:>12}  | {}", "", cells.join(" | ").trim_end())?;
+    }
+    Ok(())
 }
 
 fn nanoseconds(time: &str) -> i64 {

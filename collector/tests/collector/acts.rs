@@ -91,7 +91,7 @@ async fn a_replay_shows_a_session_and_steers_no_terminal() {
     let session = Some(hex::encode(SESSION));
     let filter = Filter { session, limit: 1000, ..Filter::default() };
     let mut shown = Vec::new();
-    write_replay(&mut shown, &ask(&db, &filter).unwrap()).unwrap();
+    write_replay(&mut shown, &ask(&db, &filter).unwrap(), 10).unwrap();
     let shown = String::from_utf8(shown).unwrap();
     assert!(!shown.chars().any(|c| c < ' ' && c != '\n'), "{shown:?}");
     for part in [

@@ -24,6 +24,6 @@ pub use lineage::{ColumnRef, Later, Lineage, Output, Rows, Shown, Sources, Value
 pub use operation::{
     Cancel, FunctionCall, Login, Operation, Parameter, SshKind, SshRequest, Statement, Via,
 };
-pub use outcome::{Copied, Ending, Masked, Outcome, Status, Stopped};
+pub use outcome::{Column, Copied, Ending, Masked, NotKept, Outcome, Recorded, Status, Stopped};
 pub use quoted::unquote;
 pub use target::{Durability, Mode, OnFailure, Protocol, TargetName};

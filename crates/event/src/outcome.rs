@@ -17,13 +17,76 @@ pub struct Outcome {
     pub tags: String,
     /// What of the result was kept from the client; `None` where nothing was to be.
     pub masked: Option<Masked>,
+    /// What its result was; `None` where it has none.
+    pub result: Option<Box<Recorded>>,
 }
 
 impl Outcome {
     /// That of an operation of which nothing is known but how it ended: no rows, no bytes, no time.
     pub const fn without_result(status: Status) -> Self {
         let tags = String::new();
-        Self { status, rows: 0, bytes_out: 0, copied: None, duration_ns: 0, tags, masked: None }
+        Self {
+            status,
+            rows: 0,
+            bytes_out: 0,
+            copied: None,
+            duration_ns: 0,
+            tags,
+            masked: None,
+            result: None,
+        }
+    }
+}
+
+/// A column of a result.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Column {
+    /// As the client was told it.
+    pub name: String,
+    /// OID of its type (PostgreSQL manual, `pg_type`).
+    pub type_oid: u32,
+    /// Whether its values are in binary format, not in text.
+    pub binary: bool,
+}
+
+/// What a result was, as it went to the client.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Recorded {
+    /// BLAKE3 over it; `None` where it may show what is protected and nothing keys the digest.
+    pub digest: Option<[u8; 32]>,
+    /// The digest is keyed: the result may show what is protected.
+    pub keyed: bool,
+    /// Its length, in bytes, with the headers of its messages.
+    pub bytes: u64,
+    /// How many results the operation had whose columns were described beside their rows.
+    pub results: u32,
+    /// The columns of the first; empty where they were not described.
+    pub columns: Vec<Column>,
+    /// How many of its bytes are kept, from its beginning on.
+    pub kept: u64,
+    /// Why not all are, where a policy wants them kept.
+    pub not_kept: Option<NotKept>,
+}
+
+/// Why rows that a policy wants kept are not.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum NotKept {
+    /// They are more than may be kept.
+    Limit,
+    /// They may show what is protected.
+    Protected,
+    /// They could not be recorded.
+    Unrecorded,
+}
+
+impl NotKept {
+    /// The name in records and queries.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Limit => "limit",
+            Self::Protected => "protected",
+            Self::Unrecorded => "unrecorded",
+        }
     }
 }
 

@@ -12,6 +12,8 @@ pub struct Duties {
     pub rows_max: Option<u64>,
     /// Most bytes of result data that the client gets.
     pub bytes_max: Option<u64>,
+    /// Keep the rows as they leave.
+    pub keep_rows: bool,
     /// Count what would be masked, withheld or cut, and let all pass.
     pub shadow: bool,
 }
@@ -20,6 +22,6 @@ impl Duties {
     /// Whether there is nothing to do.
     pub fn is_idle(&self) -> bool {
         let idle = self.order.as_ref().is_none_or(Order::is_idle);
-        idle && self.rows_max.is_none() && self.bytes_max.is_none()
+        idle && self.rows_max.is_none() && self.bytes_max.is_none() && !self.keep_rows
     }
 }

@@ -58,6 +58,11 @@ impl Order {
         self.all_cleared() && !self.protection.detectors().any()
     }
 
+    /// Whether the client may see what is protected.
+    pub fn shows_clear(&self) -> bool {
+        !self.cleared.is_empty()
+    }
+
     fn all_cleared(&self) -> bool {
         (0..self.protection.columns().len()).all(|at| self.cleared.contains(&at))
     }

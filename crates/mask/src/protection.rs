@@ -14,7 +14,7 @@ use tidegate_sql::Catalogue;
 use crate::catalogue::{Stands, stands};
 use crate::detect::Detectors;
 use crate::secret::Secret;
-use crate::transform::Keyed;
+use crate::transform::{Keyed, digest_key};
 
 /// Most protected columns of one target.
 pub const COLUMNS_MAX: usize = 4096;
@@ -107,6 +107,7 @@ pub struct Protection {
     keyed: Vec<Option<Arc<Keyed>>>,
     detectors: Detectors,
     unresolved: Unresolved,
+    digest_key: Option<[u8; 32]>,
 }
 
 /// Which protected columns a statement touches. Numbers are places in [`Protection::columns`].
@@ -145,12 +146,18 @@ impl Protection {
                 (true, None) => return Err(ProtectionError::NoSecret(at)),
             });
         }
-        Ok(Self { columns, by_relation, keyed, detectors, unresolved })
+        let digest_key = secret.map(digest_key);
+        Ok(Self { columns, by_relation, keyed, detectors, unresolved, digest_key })
     }
 
     /// The protected columns, by number.
     pub fn columns(&self) -> &[ProtectedColumn] {
         &self.columns
+    }
+
+    /// Keys the digest of a result that may show what is protected; `None` where there is no secret.
+    pub const fn digest_key(&self) -> Option<[u8; 32]> {
+        self.digest_key
     }
 
     /// Which detectors are on.

@@ -68,6 +68,11 @@ fn derive(secret: &Secret, what: [u8; 4], class: &str) -> [u8; 32] {
     mac.finalize().into_bytes().into()
 }
 
+/// Keys the digests of results that may show what is protected.
+pub(crate) fn digest_key(secret: &Secret) -> [u8; 32] {
+    derive(secret, *b"rslt", "")
+}
+
 fn mac(key: &[u8; 32]) -> HmacSha256 {
     // A key of one block or less goes in as it is, so a padded one gives the same as the short one.
     let mut block = [0_u8; 64];

@@ -1,7 +1,8 @@
 //! What must be done beside permitting: bounds on what a statement, or a principal in an hour, may
-//! be answered.
+//! be answered, and whether its rows are kept.
 //!
-//! Promises: where several permits match, each bound is the least that any of them sets.
+//! Promises: where several permits match, each bound is the least that any of them sets, and rows are
+//! kept where any of them wants it.
 //!
 //! What it can't do: it counts nothing. Who relays the rows keeps the counts, cuts off, and says so.
 
@@ -16,27 +17,31 @@ pub struct Duties {
     pub rows_per_hour: Option<u64>,
     /// Bytes that the principal may be given by the target in an hour.
     pub bytes_per_hour: Option<u64>,
+    /// Rows are recorded as the client gets them, not only their shape and digest.
+    pub keep_rows: bool,
 }
 
 /// The annotations that set them.
-pub(crate) const ANNOTATIONS: [&str; 4] =
-    ["rows_max", "bytes_max", "rows_per_hour", "bytes_per_hour"];
+pub(crate) const ANNOTATIONS: [&str; 5] =
+    ["rows_max", "bytes_max", "rows_per_hour", "bytes_per_hour", "record"];
 
 /// Units of bytes.
 const UNITS: [(&str, u64); 4] =
     [("KiB", 1 << 10), ("MiB", 1 << 20), ("GiB", 1 << 30), ("TiB", 1 << 40)];
 
 impl Duties {
-    /// Whether nothing is bounded.
+    /// Whether nothing is bounded, and nothing kept.
     pub const fn is_empty(&self) -> bool {
         self.rows_max.is_none()
             && self.bytes_max.is_none()
             && self.rows_per_hour.is_none()
             && self.bytes_per_hour.is_none()
+            && !self.keep_rows
     }
 
-    /// Takes the lesser of each bound.
+    /// Takes the lesser of each bound, and what keeps more.
     pub(crate) fn tighten(&mut self, other: &Self) {
+        self.keep_rows |= other.keep_rows;
         for (mine, theirs) in [
             (&mut self.rows_max, other.rows_max),
             (&mut self.bytes_max, other.bytes_max),
@@ -53,6 +58,7 @@ impl Duties {
     /// Reads one annotation; the error says how it is written.
     pub(crate) fn set(&mut self, annotation: &str, text: &str) -> Result<(), String> {
         let (place, bytes) = match annotation {
+            "record" => return self.set_record(text),
             "rows_max" => (&mut self.rows_max, false),
             "bytes_max" => (&mut self.bytes_max, true),
             "rows_per_hour" => (&mut self.rows_per_hour, false),
@@ -67,6 +73,20 @@ impl Duties {
         Ok(())
     }
 
+    fn set_record(&mut self, text: &str) -> Result<(), String> {
+        self.keep_rows = match text {
+            "digest" => false,
+            "rows" => true,
+            _ => {
+                return Err(format!(
+                    "@record({text:?}) is no way to record a result: write \"digest\", which is \
+                     what is recorded of each, or \"rows\""
+                ));
+            }
+        };
+        Ok(())
+    }
+
     /// Each bound in words.
     pub fn words(&self) -> Vec<String> {
         let rows = |rows: u64| format!("{rows} row{}", if rows == 1 { "" } else { "s" });
@@ -75,6 +95,7 @@ impl Duties {
             self.bytes_max.map(|max| format!("at most {} a statement", print_bytes(max))),
             self.rows_per_hour.map(|max| format!("at most {} an hour", rows(max))),
             self.bytes_per_hour.map(|max| format!("at most {} an hour", print_bytes(max))),
+            self.keep_rows.then(|| "its rows are recorded".to_owned()),
         ];
         parts.into_iter().flatten().collect()
     }
@@ -122,6 +143,8 @@ mod tests {
             ("bytes_max", "1.5 GiB", None),
             ("bytes_max", "99999999999 TiB", None),
             ("cost_max", "1", None),
+            ("record", "rows", Some("its rows are recorded")),
+            ("record", "all", None),
         ] {
             let mut duties = Duties::default();
             let done = duties.set(annotation, text);
@@ -136,11 +159,13 @@ mod tests {
         let mut one = Duties { rows_max: Some(5), bytes_max: Some(7), ..Duties::default() };
         one.tighten(&Duties { rows_max: Some(9), bytes_max: Some(3), ..Duties::default() });
         one.tighten(&Duties { rows_per_hour: Some(1), ..Duties::default() });
+        one.tighten(&Duties { keep_rows: true, ..Duties::default() });
         let expected = Duties {
             rows_max: Some(5),
             bytes_max: Some(3),
             rows_per_hour: Some(1),
             bytes_per_hour: None,
+            keep_rows: true,
         };
         assert_eq!(one, expected);
     }

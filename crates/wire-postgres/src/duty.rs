@@ -7,10 +7,24 @@ use std::sync::{Arc, OnceLock};
 
 use tidegate_event::{Masked, Rows};
 use tidegate_mask::{Field, Order, Plan, Withheld};
+use tidegate_recording::How;
 
 use crate::Duties;
 use crate::message::row::in_formats;
 use crate::names::Weigh;
+
+/// How the result of an operation under these duties is recorded.
+pub(crate) fn how(duties: &Duties) -> How {
+    let order = duties.order.as_ref();
+    let key = order.and_then(|order| order.protection.digest_key());
+    How { keep: duties.keep_rows, secret: shows_clear(duties), key }
+}
+
+/// Whether the client may see what is protected.
+fn shows_clear(duties: &Duties) -> bool {
+    let order = duties.order.as_ref();
+    order.is_some_and(|order| order.shows_clear() || (duties.shadow && order.concerns()))
+}
 
 /// Columns that the server describes, once it has.
 pub(crate) type Described = Arc<OnceLock<Vec<Field>>>;
@@ -74,6 +88,12 @@ impl Duty {
             return theirs.plan_told(told.statement, fields);
         }
         order.plan_rows(rows, fields)
+    }
+
+    /// Whether a cursor or prepared statement that it reads may show what is protected: that was decided
+    /// when it was named.
+    pub fn told_is_clear(&self) -> bool {
+        self.told.iter().any(|(_, told)| shows_clear(&told.duties))
     }
 
     /// The columns of a portal's result, where they were described.

@@ -8,18 +8,19 @@
 //! Promises of [`rewrite`]: the same for the rewriters of rows and COPY data; what passes is the same byte
 //! for byte. Input: one byte for the format, one for where it is cut, then the data.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use bytes::BytesMut;
 use tidegate_event::{
-    Action as Does, Analysis, ColumnRef, Effect, Later, Lineage, Operation, Output, Relation, Rows,
-    Shown, Sources, StatementKind, Unknown,
+    Action as Does, Analysis, ColumnRef, Effect, Later, Lineage, Operation, Outcome, Output,
+    Recorded, Relation, Rows, Shown, Sources, StatementKind, Status, Unknown,
 };
 use tidegate_mask::{
     CopyFormat, CopyStyle, Detectors, Field, Mask, Order, Plan, ProtectedColumn, Protection,
     Treatment, Unresolved,
 };
+use tidegate_recording::{Joined, digest};
 use tidegate_sql::Settings;
 
 use crate::copy_out::Copier;
@@ -139,7 +140,8 @@ fn duties(analysis: &Arc<Analysis>) -> Duties {
         cleared: BTreeSet::new(),
         catalogue: None,
     });
-    Duties { order, rows_max: Some(3), bytes_max: None, shadow: false }
+    let (rows_max, keep_rows) = (Some(3), true);
+    Duties { order, rows_max, keep_rows, bytes_max: None, shadow: false }
 }
 
 /// Rewrites `data` as rows or COPY data of three columns: one passes, one is looked into, one is masked.
@@ -216,6 +218,8 @@ struct Run {
     client: BytesMut,
     server: BytesMut,
     open: BTreeSet<AskId>,
+    /// What is kept of the results under way.
+    kept: BTreeMap<AskId, Joined>,
     asked: u64,
     refuse: bool,
     order: bool,
@@ -236,6 +240,7 @@ pub fn run(start: Start, data: &[u8]) -> Result<(), String> {
         client: BytesMut::new(),
         server: BytesMut::new(),
         open: BTreeSet::new(),
+        kept: BTreeMap::new(),
         asked: 0,
         refuse: false,
         order: false,
@@ -339,10 +344,19 @@ impl Run {
         match action {
             Action::Ask { id, .. } if self.hold.is_some() => self.hold = Some(*id),
             Action::Ask { id, .. } => self.reply(*id),
-            Action::Outcome { id, .. } => {
+            Action::Rows { id, offset, data } => {
+                if !self.open.contains(id) {
+                    return Err(format!("rows of what is not under way: {id:?}"));
+                }
+                let kept = self.kept.entry(*id).or_default();
+                kept.push(*offset, data).map_err(|error| format!("{id:?}: {error}"))?;
+            }
+            Action::Outcome { id, outcome } => {
                 if !self.open.remove(id) {
                     return Err(format!("an outcome too many: {id:?}"));
                 }
+                let kept = self.kept.remove(id).unwrap_or_default();
+                check_result(outcome, kept.bytes()).map_err(|why| format!("{id:?}: {why}"))?;
             }
             Action::ToServer { authority: Authority::Receipt(receipt), .. }
                 if *receipt >= self.asked =>
@@ -379,5 +393,26 @@ impl Run {
             Some(id) => Err(format!("no outcome for {id:?}")),
             None => Ok(()),
         }
+    }
+}
+
+/// What was kept of a result is its beginning, and all of it has its digest.
+fn check_result(outcome: &Outcome, kept: &[u8]) -> Result<(), String> {
+    let none = Recorded::default();
+    let result = outcome.result.as_deref().unwrap_or(&none);
+    let whole = result.kept == result.bytes && !result.keyed;
+    if usize::try_from(result.kept) != Ok(kept.len()) {
+        return Err(format!("{} bytes kept, and {} said to be", kept.len(), result.kept));
+    }
+    if whole && outcome.result.is_some() && result.digest != Some(digest(kept)) {
+        return Err("the digest is not that of what was kept".to_owned());
+    }
+    match tidegate_recording::messages(kept) {
+        // What the server sends need not read.
+        Ok((_, true)) | Err(_) => Ok(()),
+        Ok((_, false)) if whole && matches!(outcome.status, Status::Ok) => {
+            Err("a message is kept in part".to_owned())
+        }
+        Ok((_, false)) => Ok(()),
     }
 }

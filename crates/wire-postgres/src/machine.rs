@@ -30,6 +30,7 @@ use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
 use tidegate_event::{Analysis, Ending, Status};
+use tidegate_recording::Chunk;
 use tidegate_sql::Settings;
 use tidegate_wire::{Fault, Whose};
 
@@ -42,7 +43,7 @@ use crate::message::error::{Severity, notice, response};
 use crate::message::query::substitute_query;
 use crate::message::status::Transaction;
 use crate::names::{Fate, Names};
-use crate::replies::{Copy, Op, Replies};
+use crate::replies::{Copy, Op, Replies, columns};
 use crate::{Action, Analyze, Answer, AskId, Authority, Config, Duties, Exempt};
 use answer::Asking;
 use client::{ClientEnd, ClientSide};
@@ -377,7 +378,20 @@ impl<R: Clone> Machine<R> {
     /// Reports what became of `op`.
     fn finish(&mut self, now_ns: u64, op: &Op<R>, status: Status) {
         let duration_ns = now_ns.saturating_sub(op.released_ns);
-        let outcome = self.session.replies.progress.outcome(status, duration_ns);
+        let recorder = self.session.replies.progress.recorder.take();
+        let mut outcome = self.session.replies.progress.outcome(status, duration_ns);
+        outcome.result = recorder.map(|recorder| {
+            let (last, mut recorded) = recorder.finish();
+            if let Some(Chunk { offset, data }) = last {
+                self.out.push_back(Action::Rows { id: op.id, offset, data });
+            }
+            if recorded.columns.is_empty()
+                && let Some(fields) = op.fields()
+            {
+                recorded.columns = columns(&fields);
+            }
+            Box::new(recorded)
+        });
         self.out.push_back(Action::Outcome { id: op.id, outcome });
     }
 

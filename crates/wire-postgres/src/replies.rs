@@ -13,13 +13,16 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use tidegate_event::{Copied, Outcome, Status};
+use tidegate_event::{Column, Copied, Outcome, Status};
+use tidegate_mask::{Field, Format};
+use tidegate_recording::{Chunk, How, Recorder};
 
-use crate::AskId;
 use crate::config::TAGS_BYTES_MAX;
 use crate::duty::{Delivery, Described, Duty};
 use crate::machine::{Portal, Prepared};
+use crate::message::row::in_formats;
 use crate::message::status;
+use crate::{Action, AskId};
 
 /// A permitted operation under way.
 #[derive(Clone)]
@@ -29,6 +32,40 @@ pub(crate) struct Op<R> {
     pub receipt: R,
     /// What its results are subject to, where they are.
     pub duty: Option<Arc<Duty>>,
+    /// What an Execute executes, where the gate saw it bound: it knows the columns once they are described.
+    pub portal: Option<Arc<Portal<R>>>,
+    /// How its result is recorded.
+    pub how: How,
+}
+
+impl<R> Op<R> {
+    /// An operation that brings no duties, and whose columns, if it has some, come with its rows.
+    pub const fn new(id: AskId, released_ns: u64, receipt: R) -> Self {
+        Self {
+            id,
+            released_ns,
+            receipt,
+            duty: None,
+            portal: None,
+            how: How { keep: false, secret: false, key: None },
+        }
+    }
+
+    /// What its results are subject to.
+    pub fn under(&mut self, duty: Arc<Duty>) {
+        self.how.secret |= duty.told_is_clear();
+        self.duty = Some(duty);
+    }
+
+    /// The columns of an Execute's result, where they were described.
+    pub fn fields(&self) -> Option<Vec<Field>> {
+        let portal = self.portal.as_ref()?;
+        let statement = || {
+            let columns = portal.statement.as_ref()?.columns.get()?;
+            Some(in_formats(columns, &portal.results))
+        };
+        portal.columns.get().cloned().or_else(statement)
+    }
 }
 
 /// What stands for a refused message.
@@ -117,6 +154,8 @@ pub(crate) struct Progress {
     pub tags: String,
     pub failure: Option<(String, String)>,
     pub delivery: Delivery,
+    /// Takes the result as it leaves; there from its first bytes on.
+    pub recorder: Option<Box<Recorder>>,
 }
 
 impl Progress {
@@ -152,7 +191,8 @@ impl Progress {
         let rows = done.rows.saturating_add(done.data_rows);
         let tags = done.tags;
         let masked = done.delivery.outcome();
-        Outcome { status, rows, bytes_out: done.bytes_out, copied, duration_ns, tags, masked }
+        let bytes_out = done.bytes_out;
+        Outcome { status, rows, bytes_out, copied, duration_ns, tags, masked, result: None }
     }
 }
 
@@ -222,6 +262,24 @@ impl<R> Replies<R> {
         self.queue.iter().skip(1).any(|(_, expect)| expect.op().is_some())
     }
 
+    /// Takes what of the front operation's result goes to the client.
+    pub fn record(&mut self, bytes: &[u8], out: &mut VecDeque<Action<R>>) {
+        let Some(op) = self.queue.front().and_then(|(_, expect)| expect.op()) else { return };
+        let id = op.id;
+        let new = || Box::new(Recorder::new(op.how));
+        let recorder = self.progress.recorder.get_or_insert_with(new);
+        recorder.take(bytes, |Chunk { offset, data }| {
+            out.push_back(Action::Rows { id, offset, data });
+        });
+    }
+
+    /// The columns of the next result of the front operation.
+    pub fn describe(&mut self, fields: &[Field]) {
+        let Some(op) = self.queue.front().and_then(|(_, expect)| expect.op()) else { return };
+        let new = || Box::new(Recorder::new(op.how));
+        self.progress.recorder.get_or_insert_with(new).described(|| columns(fields));
+    }
+
     /// Takes it: its last reply has come.
     pub fn pop(&mut self) -> Option<(u64, Expect<R>)> {
         let popped = self.queue.pop_front();
@@ -287,6 +345,16 @@ impl<R> Replies<R> {
     }
 }
 
+/// Columns as they are recorded.
+pub(crate) fn columns(fields: &[Field]) -> Vec<Column> {
+    let name = |field: &Field| String::from_utf8_lossy(&field.name).into_owned();
+    let column = |field: &Field| {
+        let binary = field.format == Format::Binary;
+        Column { name: name(field), type_oid: field.type_oid, binary }
+    };
+    fields.iter().map(column).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -295,12 +363,7 @@ mod tests {
     fn a_copy_swallows_the_syncs_before_its_end() {
         for (failed, ends, left) in [(false, true, 2), (true, true, 2), (true, false, 1)] {
             let mut replies = Replies::<u8>::default();
-            replies.push(Expect::Query(Op {
-                id: AskId(0),
-                released_ns: 0,
-                receipt: 0,
-                duty: None,
-            }));
+            replies.push(Expect::Query(Op::new(AskId(0), 0, 0)));
             replies.push(Expect::Sync);
             if ends {
                 replies.push(Expect::CopyEnd);

@@ -39,6 +39,7 @@ pub fn outcome(end: &End, bytes_in: u64, bytes_out: u64, duration_ns: u64) -> Ou
         duration_ns,
         tags,
         masked: None,
+        result: None,
     }
 }
 

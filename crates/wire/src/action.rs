@@ -36,6 +36,16 @@ pub enum Action<R> {
         /// What became of it.
         outcome: Outcome,
     },
+    /// A part of the result of a permitted operation, as it goes to the client: to be kept. Comes before the
+    /// operation's outcome.
+    Rows {
+        /// The id of its question.
+        id: AskId,
+        /// Where in the result it begins, in bytes.
+        offset: u64,
+        /// The bytes.
+        data: Bytes,
+    },
     /// Connect to the server, without TLS, then say `server_connected`. Only of a protocol in which
     /// the server speaks first; no byte goes to it before the login is permitted.
     Dial,

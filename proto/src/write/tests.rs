@@ -15,6 +15,29 @@ use super::*;
 use crate::audit::v1::AuditRecord;
 use crate::record;
 
+fn result() -> impl Strategy<Value = Recorded> {
+    let column = (any_text(), any::<u32>(), any::<bool>())
+        .prop_map(|(name, type_oid, binary)| Column { name, type_oid, binary });
+    let not_kept = prop_oneof![Just(NotKept::Limit), Just(NotKept::Protected)];
+    (
+        prop::option::of(any::<[u8; 32]>()),
+        any::<bool>(),
+        any::<[u64; 2]>(),
+        any::<u32>(),
+        prop::collection::vec(column, 0..4),
+        prop::option::of(not_kept),
+    )
+        .prop_map(|(digest, keyed, [bytes, kept], results, columns, not_kept)| Recorded {
+            digest,
+            keyed,
+            bytes,
+            results,
+            columns,
+            kept,
+            not_kept,
+        })
+}
+
 fn masked() -> impl Strategy<Value = Masked> {
     let stopped = prop::option::of(prop_oneof![Just(Stopped::Withheld), Just(Stopped::Cut)]);
     (any::<u32>(), any::<[u64; 2]>(), any::<bool>(), stopped).prop_map(
@@ -200,6 +223,7 @@ proptest! {
         copied in prop::option::of(any::<[u64; 2]>()),
         tags in any_text(),
         masked in prop::option::of(masked()),
+        result in prop::option::of(result()),
     ) {
         let outcome = Outcome {
             status: failed
@@ -210,6 +234,7 @@ proptest! {
             copied: copied.map(|[bytes_in, bytes_out]| Copied { bytes_in, bytes_out }),
             tags,
             masked,
+            result: result.map(Box::new),
         };
         let mut ours = Vec::new();
         super::outcome(&mut ours, &outcome);
@@ -268,4 +293,18 @@ fn the_largest_statement_fits_and_says_what_was_cut() {
     };
     assert_eq!(statement.text_sha256[..], sha2::Sha256::digest(text.as_bytes())[..]);
     assert_eq!((statement.parameters_total, statement.kinds_total), (65_535, 4096));
+}
+
+#[test]
+fn kept_rows_have_the_bytes_that_prost_writes() {
+    for (offset, data) in [(0, &b""[..]), (49_152, b"D\0\0\0\x06\0\0")] {
+        let mut ours = Vec::new();
+        super::result_rows(&mut ours, offset, data);
+        let message = v1::ResultRows { offset, data: bytes::Bytes::copy_from_slice(data) };
+        let record = AuditRecord {
+            body: Some(audit_record::Body::ResultRows(message)),
+            ..AuditRecord::default()
+        };
+        assert_eq!(ours, record.encode_to_vec());
+    }
 }

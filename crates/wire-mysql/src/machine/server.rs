@@ -105,7 +105,7 @@ impl Progress {
         let done = std::mem::take(self);
         let rows = done.rows.saturating_add(done.rows_here);
         let (bytes_out, copied, tags) = (done.bytes_out, done.copied, done.tags);
-        Outcome { status, rows, bytes_out, copied, duration_ns, tags, masked: None }
+        Outcome { status, rows, bytes_out, copied, duration_ns, tags, masked: None, result: None }
     }
 
     /// How an operation ended whose connection did.

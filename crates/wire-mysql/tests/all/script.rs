@@ -277,6 +277,7 @@ impl Driver {
             Action::Outcome { id, outcome } => {
                 self.note(format!("outcome {} {}", id.0, outcome_text(&outcome)), &[]);
             }
+            Action::Rows { id, .. } => self.note(format!("rows of {}", id.0), &[]),
             Action::StartClientTls => self.note("start client TLS".into(), &[]),
             Action::StartServerTls => self.note("start server TLS".into(), &[]),
             Action::Dial => self.note("dial".into(), &[]),

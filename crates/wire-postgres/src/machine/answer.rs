@@ -127,7 +127,7 @@ impl<R: Clone> Machine<R> {
         let Asking { id, asked } = asking;
         match answer {
             Answer::Permit(receipt) => {
-                let op = Op { id, released_ns: now_ns, receipt, duty: None };
+                let op = Op::new(id, now_ns, receipt);
                 self.permitted(op, asked, None);
             }
             Answer::Refuse { sqlstate, message, hint } => {
@@ -157,7 +157,7 @@ impl<R: Clone> Machine<R> {
         duties: &Arc<Duties>,
     ) {
         let Asking { id, asked } = asking;
-        let op = Op { id, released_ns: now_ns, receipt, duty: None };
+        let op = Op::new(id, now_ns, receipt);
         self.permitted(op, asked, Some(duties));
     }
 
@@ -205,17 +205,24 @@ impl<R: Clone> Machine<R> {
         self.ordered(duties);
         // What asks for nothing now still says what a cursor or prepared statement may show later.
         let busy = duties.filter(|duties| !duties.is_idle());
+        if let Some(duties) = duties {
+            op.how = crate::duty::how(duties);
+        }
         let receipt = op.receipt.clone();
         let segment = self.session.segment;
         let message = match asked {
             Asked::Query { message, known, .. } => {
-                op.duty = busy.map(|duties| self.duty_of_query(duties, &known));
+                if let Some(duties) = busy {
+                    op.under(self.duty_of_query(duties, &known));
+                }
                 let seq = self.session.replies.push(Expect::Query(op));
                 self.touch(seq, &known.touches, duties);
                 message
             }
             Asked::Call { message, .. } => {
-                op.duty = busy.map(|duties| self.duty_of_call(duties));
+                if let Some(duties) = busy {
+                    op.under(self.duty_of_call(duties));
+                }
                 let seq = self.session.replies.push(Expect::Call(op));
                 // A function may set anything.
                 self.session.doubt = Some(seq);
@@ -232,12 +239,13 @@ impl<R: Clone> Machine<R> {
             }
             Asked::Execute { message, at, portal_name, portal, known, .. } => {
                 let mut message = message;
+                op.portal.clone_from(&portal);
                 if let Some(duties) = busy {
                     let (duty, unknown) = self.duty_of_execute(duties, &known, portal.as_ref());
                     if let Some(columns) = unknown {
                         message = self.describe_before(&message, at, &portal_name, columns);
                     }
-                    op.duty = Some(duty);
+                    op.under(duty);
                 }
                 let seq = self.session.replies.push(Expect::Execute(op));
                 self.touch(seq, &known.touches, duties);

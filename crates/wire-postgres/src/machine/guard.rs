@@ -201,9 +201,11 @@ impl<R: Clone> Machine<R> {
         }
         self.client.waiting = false;
         if duty.duties.shadow {
+            self.record(bytes.get(*scan..end).unwrap_or_default());
             *scan = end;
             return;
         }
+        self.record(&out);
         let masked = end - *scan;
         self.tell_client(bytes.split_to(*scan).freeze());
         bytes.advance(masked.min(bytes.len()));
@@ -223,6 +225,9 @@ impl<R: Clone> Machine<R> {
             return self.muted_reply(now_ns, header, body);
         }
         if self.session.guard.protection.is_none() && self.front_duty().is_none() {
+            if header.kind == b'T' && body.len() >= header.body_bytes() {
+                self.shape(body);
+            }
             return self.session_reply(now_ns, header, body);
         }
         let duty = self.front_duty().cloned();
@@ -278,8 +283,10 @@ impl<R: Clone> Machine<R> {
         let bad = |Malformed| Fault::server("a 'T' does not read");
         let fields = row::description(body).map_err(bad)?;
         let Some(duty) = self.front_duty().cloned() else {
+            self.session.replies.describe(&fields);
             return Ok(self.described(Some(fields)));
         };
+        self.session.replies.describe(&fields);
         let delivery = &mut self.session.replies.progress.delivery;
         let again = std::mem::replace(&mut delivery.described, true);
         Ok(match duty.plan(delivery.statement, again, &fields) {
@@ -289,6 +296,13 @@ impl<R: Clone> Machine<R> {
             }
             Err(withheld) => self.withhold(&duty, &withheld.why),
         })
+    }
+
+    /// The columns of a result under no duty: only for its record.
+    fn shape(&mut self, body: &[u8]) {
+        let Ok(fields) = row::description(body) else { return };
+        self.session.replies.describe(&fields);
+        self.described(Some(fields));
     }
 
     /// Keeps the columns that a Describe was answered with.

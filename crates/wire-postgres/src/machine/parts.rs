@@ -144,6 +144,7 @@ impl<R: Clone> Machine<R> {
                 return Err(bad());
             }
         }
+        self.record(&out);
         self.tell_client(out.into());
         Ok(self.read_on(left, |left| Reading::Row { left }))
     }
@@ -160,12 +161,14 @@ impl<R: Clone> Machine<R> {
                 self.tell_client(error);
                 self.reading = drop_rest(left);
             } else {
+                self.record(&part);
                 self.tell_client(part.freeze());
-                self.read_on(left, |left| Reading::Pass { left });
+                self.read_on(left, |left| Reading::Pass { left, recorded: true });
             }
             return;
         }
         if duty.duties.shadow {
+            self.record(&part);
             self.tell_client(part.freeze());
         }
         self.read_on(left, |left| Reading::Copy { left });
@@ -184,7 +187,9 @@ impl<R: Clone> Machine<R> {
         progress.copied(bytes);
         add(&mut progress.delivery.masked, counts);
         if !out.is_empty() && !duty.duties.shadow {
-            self.tell_client(message(b'd', &[&out]));
+            let data = message(b'd', &[&out]);
+            self.record(&data);
+            self.tell_client(data);
         }
     }
 }

@@ -25,7 +25,7 @@ pub(super) enum Reading {
     /// A message's beginning.
     Message,
     /// The rest of one that passes.
-    Pass { left: usize },
+    Pass { left: usize, recorded: bool },
     /// The rest of one that does not.
     Drop { left: usize },
     /// The rest of COPY data that goes by a plan.
@@ -71,8 +71,9 @@ impl<R: Clone> Machine<R> {
     /// Rows are most of what a server sends: whole ones in a run are counted here, with no more than
     /// their lengths looked at. What is left is read by [`Self::server_step`] as any other message.
     pub(super) fn pass_rows(&mut self, bytes: &[u8], scan: &mut usize) {
+        let start = *scan;
         let replies = &mut self.session.replies;
-        let mut rest = bytes.get(*scan..).unwrap_or_default();
+        let mut rest = bytes.get(start..).unwrap_or_default();
         while let Some(([b'D', length @ ..], _)) = rest.split_first_chunk::<HEADER_BYTES>() {
             // The length counts itself and not the kind byte before it.
             let counted = usize::try_from(i32::from_be_bytes(*length)).unwrap_or(0);
@@ -83,6 +84,14 @@ impl<R: Clone> Machine<R> {
             replies.progress.row(u64::try_from(whole - HEADER_BYTES).unwrap_or(u64::MAX));
             self.client.waiting = false;
         }
+        if let Some(run) = bytes.get(start..*scan).filter(|run| !run.is_empty()) {
+            self.record(run);
+        }
+    }
+
+    /// Takes what of the front operation's result goes to the client.
+    pub(super) fn record(&mut self, bytes: &[u8]) {
+        self.session.replies.record(bytes, &mut self.out);
     }
 
     fn server_step(
@@ -94,10 +103,14 @@ impl<R: Clone> Machine<R> {
         let there = bytes.len() - *scan;
         match self.reading {
             Reading::Message => {}
-            Reading::Pass { left } => {
+            Reading::Pass { left, recorded } => {
                 let now = left.min(there);
-                *scan += now;
-                return Ok(self.read_on(left - now, |left| Reading::Pass { left }));
+                let end = *scan + now;
+                if recorded {
+                    self.record(bytes.get(*scan..end).unwrap_or_default());
+                }
+                *scan = end;
+                return Ok(self.read_on(left - now, |left| Reading::Pass { left, recorded }));
             }
             Reading::Drop { left } => {
                 let now = left.min(there);
@@ -117,21 +130,30 @@ impl<R: Clone> Machine<R> {
         let Some(header) = header(rest).map_err(bad)? else {
             return Ok(Step::Stop);
         };
-        let wanted = wanted_bytes(header)?.max(self.guard_wants(header));
+        let wanted = wanted_bytes(header)?.max(self.guard_wants(header)).max(shape_wants(header));
         let Some(held) = rest.get(..wanted) else {
             return Ok(Step::Stop);
         };
         let body = held.get(HEADER_BYTES..).unwrap_or_default();
         self.client.waiting = false;
+        let recorded = is_of_result(header.kind)
+            && matches!(
+                self.session.replies.front(),
+                Some(Expect::Query(_) | Expect::Execute(_) | Expect::Call(_))
+            );
         let disposition = match self.phase {
             Phase::Login(_) => self.login_reply(now_ns, header, body)?,
             _ => self.guarded_reply(now_ns, header, held)?,
         };
         match disposition {
-            Disposition::Pass => self.reading = Reading::Pass { left: header.total },
+            Disposition::Pass => self.reading = Reading::Pass { left: header.total, recorded },
             Disposition::Replace(instead) => {
                 self.tell_client(bytes.split_to(*scan).freeze());
                 *scan = 0;
+                // What stands for a part of a result is one, or an error.
+                if recorded && instead.first().is_some_and(|kind| is_of_result(*kind)) {
+                    self.record(&instead);
+                }
                 self.tell_client(instead);
                 self.reading = Reading::Drop { left: header.total };
             }
@@ -140,6 +162,7 @@ impl<R: Clone> Machine<R> {
                 self.tell_client(bytes.split_to(*scan).freeze());
                 *scan = 0;
                 bytes.advance(HEADER_BYTES.min(bytes.len()));
+                self.record(&instead);
                 self.tell_client(instead);
                 self.reading = reading;
             }
@@ -371,6 +394,17 @@ impl<R: Clone> Machine<R> {
         }
         Ok(())
     }
+}
+
+/// Whether a message of that kind is a part of a result: RowDescription, DataRow, CopyData,
+/// FunctionCallResponse.
+const fn is_of_result(kind: u8) -> bool {
+    matches!(kind, b'T' | b'D' | b'd' | b'V')
+}
+
+/// The columns of a result are recorded; a description beyond the limit passes unread.
+fn shape_wants(header: Header) -> usize {
+    if header.kind == b'T' && header.total <= SERVER_LOOK_BYTES_MAX { header.total } else { 0 }
 }
 
 /// Whether a message of that kind answers one of the client's.

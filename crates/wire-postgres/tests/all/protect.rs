@@ -74,7 +74,7 @@ impl Protect {
         };
         let (rows_max, bytes_max) = (self.rows_max, self.bytes_max);
         let order = Some(order).filter(|_| !self.budget_only);
-        Duties { order, rows_max, bytes_max, shadow: self.shadow }
+        Duties { order, rows_max, bytes_max, shadow: self.shadow, ..Duties::default() }
     }
 }
 

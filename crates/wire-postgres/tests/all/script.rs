@@ -311,6 +311,7 @@ impl Driver {
                 self.note("cancel".into(), &bytes);
                 self.machine.cancel_ended();
             }
+            Action::Rows { id, data, .. } => self.note(format!("rows of {}:", id.0), &data),
             Action::StartClientTls => self.note("start client TLS".into(), &[]),
             Action::Dial | Action::StartServerTls => self.note("dials".into(), &[]),
             Action::Close { ending } => self.note(format!("close: {ending:?}"), &[]),
