@@ -126,6 +126,7 @@ fn outcome() -> Outcome {
         duration_ns: 100_000,
         tags: "SELECT 1".to_owned(),
         masked: None,
+        result: None,
     }
 }
 

@@ -96,11 +96,11 @@ impl Kept {
                 *types = columns.iter().map(|(_, oid, binary)| (*oid, *binary)).collect();
             }
             Message::Row(row) => {
-                let value = |(at, value): (usize, &Option<&[u8]>)| {
+                let value = |(at, value): (usize, Option<&[u8]>)| {
                     let (oid, binary) = types.get(at).copied().unwrap_or_default();
                     value.map(|value| text(value, oid, binary))
                 };
-                self.rows.push(row.iter().enumerate().map(value).collect());
+                self.rows.push(row.into_iter().enumerate().map(value).collect());
             }
             Message::Copy(data) => self.copied.push_str(&text(data, 0, false)),
             Message::Value(value) => self.rows.push(vec![value.map(|value| text(value, 0, true))]),

@@ -122,7 +122,6 @@ fn row(body: &[u8]) -> Option<Row<'_>> {
     rest.is_empty().then_some(found)
 }
 
-#[expect(clippy::type_complexity, reason = "a value, which may be NULL, and the rest")]
 fn value(bytes: &[u8]) -> Option<(Option<&[u8]>, &[u8])> {
     let (length, rest) = bytes.split_first_chunk::<4>()?;
     let length = i32::from_be_bytes(*length);

@@ -378,19 +378,19 @@ impl<R: Clone> Machine<R> {
     /// Reports what became of `op`.
     fn finish(&mut self, now_ns: u64, op: &Op<R>, status: Status) {
         let duration_ns = now_ns.saturating_sub(op.released_ns);
-        let recorder = self.session.replies.progress.recorder.take();
+        let taken = self.session.replies.progress.recorder.take();
         let mut outcome = self.session.replies.progress.outcome(status, duration_ns);
-        outcome.result = recorder.map(|recorder| {
-            let (last, mut recorded) = recorder.finish();
+        outcome.result = taken.map(|recorder| {
+            let (last, mut result) = recorder.finish();
             if let Some(Chunk { offset, data }) = last {
                 self.out.push_back(Action::Rows { id: op.id, offset, data });
             }
-            if recorded.columns.is_empty()
+            if result.columns.is_empty()
                 && let Some(fields) = op.fields()
             {
-                recorded.columns = columns(&fields);
+                result.columns = columns(&fields);
             }
-            Box::new(recorded)
+            Box::new(result)
         });
         self.out.push_back(Action::Outcome { id: op.id, outcome });
     }

@@ -7,12 +7,12 @@ use prost::Message as _;
 use sha2::Digest as _;
 use tidegate_event::limits::{RECORD_BYTES_MAX, STATEMENT_TEXT_BYTES_MAX};
 use tidegate_event::{
-    Action, Analysis, Cancel, Copied, FunctionCall, Masked, Parameter, Relation, SshKind,
+    Action, Analysis, Cancel, Column, Copied, FunctionCall, Masked, Parameter, Relation, SshKind,
     SshRequest, StatementKind, Unknown, Via,
 };
 
 use super::*;
-use crate::audit::v1::AuditRecord;
+use crate::audit::v1::{self, AuditRecord};
 use crate::record;
 
 fn result() -> impl Strategy<Value = Recorded> {

@@ -16,6 +16,7 @@ use tidegate_ledger::{
 };
 use tidegate_proto::audit::v1::{self, audit_record::Body, collector_entry::Kind, decision};
 use tidegate_proto::{entry, write};
+use tidegate_recording::{How, Recorder, messages};
 
 const WALL_NS: u64 = 1_767_225_600_000_000_000;
 
@@ -100,7 +101,8 @@ fn genesis(public: &[u8; 32], boot_id: [u8; 16], nonce: [u8; 16]) -> Body {
     })
 }
 
-fn chain_text() -> String {
+/// A chain with its Genesis, whose bytes are given, too.
+fn begun() -> (Golden, Vec<u8>) {
     let key = SigningKey::from_bytes(&[0x11; 32]);
     let public = key.verifying_key().to_bytes();
     let (boot_id, nonce) = ([0x22; 16], [0x33; 16]);
@@ -112,8 +114,14 @@ fn chain_text() -> String {
     let mut body = Vec::new();
     write::body(&mut body, &genesis(&public, boot_id, nonce), false);
     let genesis = golden.record("genesis", None, None, &body);
+    (golden, genesis)
+}
+
+fn chain_text() -> String {
+    let (mut golden, genesis) = begun();
+    let (id, public) = (golden.chain.id(), golden.key.verifying_key().to_bytes());
+    let mut body = Vec::new();
     let session = SessionId([0x77; 16]);
-    body.clear();
     write::operation(
         &mut body,
         &statement(),
@@ -140,6 +148,7 @@ fn chain_text() -> String {
             duration_ns: 1_500_000,
             tags: String::new(),
             masked: None,
+            result: None,
         },
     );
     golden.record("outcome", Some(&session), Some(Seq(1)), &body);
@@ -156,6 +165,51 @@ fn chain_text() -> String {
     golden.line("seal", &seal);
     golden.line("entry.genesis", &entry::encode(Kind::Record, &id, WALL_NS, &genesis));
     assert_eq!(ZERO, [0; 32]);
+    golden.text
+}
+
+/// A result of two columns and one row, kept whole: its messages, digests, and the two records about it.
+fn recording_text() -> String {
+    let stream = [
+        &b"T\0\0\0\x31\0\x02id\0\0\0\x40\0\0\x01\0\0\0\x17\0\x04\xff\xff\xff\xff\0\0"[..],
+        b"ssn\0\0\0\x40\0\0\x02\0\0\0\x19\xff\xff\xff\xff\xff\xff\0\0",
+        b"D\0\0\0\x13\0\x02\0\0\0\x017\0\0\0\x04****",
+    ]
+    .concat();
+    assert!(matches!(messages(&stream), Ok((read, true)) if read.len() == 2));
+    let how = How { keep: true, ..How::default() };
+    let mut taking = Recorder::new(how);
+    let column = |name: &str, type_oid| Column { name: name.to_owned(), type_oid, binary: false };
+    taking.described(|| vec![column("id", 23), column("ssn", 25)]);
+    taking.take(&stream, |_| unreachable!("it is less than a chunk"));
+    let (chunk, recorded) = taking.finish();
+    let chunk = chunk.unwrap();
+    let keyed = Recorder::new(How { secret: true, key: Some([0xcc; 32]), ..how });
+    let keyed = {
+        let mut keyed = keyed;
+        keyed.take(&stream, |_| unreachable!("it is not kept"));
+        keyed.finish().1
+    };
+    let (mut golden, _) = begun();
+    golden.line("result", &stream);
+    golden.line("result.digest", &recorded.digest.unwrap());
+    golden.line("key", &[0xcc; 32]);
+    golden.line("result.keyed_digest", &keyed.digest.unwrap());
+    let session = SessionId([0x77; 16]);
+    let mut body = Vec::new();
+    write::result_rows(&mut body, chunk.offset, &chunk.data);
+    golden.record("result_rows", Some(&session), Some(Seq(1)), &body);
+    body.clear();
+    let outcome = Outcome {
+        rows: 1,
+        bytes_out: 19,
+        duration_ns: 1_500_000,
+        tags: "SELECT 1".to_owned(),
+        result: Some(Box::new(recorded)),
+        ..Outcome::without_result(Status::Ok)
+    };
+    write::outcome(&mut body, &outcome);
+    golden.record("outcome", Some(&session), Some(Seq(1)), &body);
     golden.text
 }
 
@@ -207,4 +261,5 @@ fn check(name: &str, text: &str) {
 fn the_formats_are_those_of_the_golden_files() {
     check("chain.txt", &chain_text());
     check("checkpoint.txt", &checkpoint_text());
+    check("recording.txt", &recording_text());
 }

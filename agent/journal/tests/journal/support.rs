@@ -172,6 +172,7 @@ pub fn ok() -> Outcome {
         duration_ns: 1000,
         tags: "SELECT 1".to_owned(),
         masked: None,
+        result: None,
     }
 }
 

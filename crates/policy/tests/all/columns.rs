@@ -302,6 +302,7 @@ fn of_several_permits_the_tightest_bounds_hold() {
         bytes_max: Some(10 << 20),
         rows_per_hour: None,
         bytes_per_hour: Some(1 << 30),
+        keep_rows: false,
     };
     for (touches, expected) in [
         ("", bounds),
