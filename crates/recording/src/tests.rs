@@ -5,12 +5,12 @@ use proptest::prelude::*;
 use super::*;
 
 fn record(how: How, parts: &[&[u8]]) -> (Vec<Chunk>, Recorded) {
-    let mut recorder = Recorder::new(how);
+    let mut taking = Recorder::new(how);
     let mut chunks = Vec::new();
     for part in parts {
-        recorder.take(part, |chunk| chunks.push(chunk));
+        taking.take(part, |chunk| chunks.push(chunk));
     }
-    let (last, recorded) = recorder.finish();
+    let (last, recorded) = taking.finish();
     chunks.extend(last);
     (chunks, recorded)
 }
@@ -51,7 +51,8 @@ proptest! {
 #[test]
 fn what_is_beyond_the_limit_is_in_the_digest_and_said() {
     let most = usize::try_from(KEPT_BYTES_MAX).unwrap();
-    let result: Vec<u8> = (0..most + 3 * CHUNK_BYTES).map(|at| (at % 251) as u8).collect();
+    let result: Vec<u8> =
+        (0..most + 3 * CHUNK_BYTES).map(|at| u8::try_from(at % 251).unwrap()).collect();
     let parts: Vec<&[u8]> = result.chunks(10_007).collect();
     let (chunks, recorded) = record(KEEP, &parts);
     assert!(chunks.iter().all(|chunk| chunk.data.len() <= CHUNK_BYTES));
@@ -77,10 +78,10 @@ fn a_result_that_shows_what_is_protected_is_not_kept_and_its_digest_is_keyed() {
 #[test]
 fn the_first_results_columns_are_recorded_and_all_are_counted() {
     let column = |name: &str| vec![Column { name: name.to_owned(), type_oid: 25, binary: false }];
-    let mut recorder = Recorder::new(How::default());
-    recorder.described(|| column("one"));
-    recorder.described(|| column("two"));
-    let (_, recorded) = recorder.finish();
+    let mut taking = Recorder::new(How::default());
+    taking.described(|| column("one"));
+    taking.described(|| column("two"));
+    let (_, recorded) = taking.finish();
     assert_eq!((recorded.results, recorded.columns), (2, column("one")));
 }
 
