@@ -141,7 +141,8 @@ fn utility(node: &N, to: &mut Collector) {
         N::CheckPointStmt(_) => to.add(Action::Maintain),
         N::NotifyStmt(stmt) => to.add_on(Action::Notify, named(&stmt.conditionname)),
         N::ListenStmt(stmt) => to.add_on(Action::Notify, named(&stmt.conditionname)),
-        N::UnlistenStmt(stmt) => to.add_on(Action::Notify, named(&stmt.conditionname)),
+        // It hears less; a pool says it with each reset of a connection.
+        N::UnlistenStmt(stmt) => to.add_on(Action::Session, named(&stmt.conditionname)),
         N::DoStmt(stmt) => do_block(stmt, to),
         N::CallStmt(stmt) => call(stmt, to),
         N::LoadStmt(_) => to.add(Action::ServerFile),

@@ -68,20 +68,27 @@ impl<R: Clone> Machine<R> {
         }
     }
 
-    /// Rows are most of what a server sends: whole ones in a run are counted here, with no more than
+    /// Rows and COPY data are most of what a server sends: whole ones in a run are counted here, with no more than
     /// their lengths looked at. What is left is read by [`Self::server_step`] as any other message.
     pub(super) fn pass_rows(&mut self, bytes: &[u8], scan: &mut usize) {
         let start = *scan;
         let replies = &mut self.session.replies;
         let mut rest = bytes.get(start..).unwrap_or_default();
-        while let Some(([b'D', length @ ..], _)) = rest.split_first_chunk::<HEADER_BYTES>() {
+        while let Some(([kind @ (b'D' | b'd'), length @ ..], _)) =
+            rest.split_first_chunk::<HEADER_BYTES>()
+        {
             // The length counts itself and not the kind byte before it.
             let counted = usize::try_from(i32::from_be_bytes(*length)).unwrap_or(0);
             let whole = counted.saturating_add(1);
             let Some(behind) = rest.get(whole..).filter(|_| whole >= HEADER_BYTES) else { break };
             rest = behind;
             *scan += whole;
-            replies.progress.row(u64::try_from(whole - HEADER_BYTES).unwrap_or(u64::MAX));
+            let data = u64::try_from(whole - HEADER_BYTES).unwrap_or(u64::MAX);
+            if *kind == b'D' {
+                replies.progress.row(data);
+            } else {
+                replies.progress.copied(data);
+            }
             self.client.waiting = false;
         }
         if let Some(run) = bytes.get(start..*scan).filter(|run| !run.is_empty()) {
