@@ -13,11 +13,14 @@
 //! - **restarts**: the agent's hooks are left by SIGKILL and taken over 200 times while clients connect
 //!   without pause; nobody goes past, and nothing is left over.
 //!
+//! - **bulk**: 10 GB of rows and of COPY data pass the gate, masked, in the memory that a twentieth takes.
+//!
 //! Each has a short form (`--short`), which `cargo xtask test` runs too, and a seed, which is printed
 //! and gives the same schedule again. docs/TESTING.md says when the long form last ran.
 //!
 //! Limits: the moments of the kills are random by the seed, what they meet is the machine's doing.
 
+mod bulk;
 mod kills;
 mod outage;
 
@@ -93,6 +96,8 @@ pub enum Proof {
     Walk,
     /// Hooks are left and taken over again and again under churn.
     Restarts,
+    /// A large result passes, masked.
+    Bulk,
 }
 
 /// Runs `cargo xtask soak`.
@@ -100,8 +105,15 @@ pub fn run(args: Args) -> anyhow::Result<()> {
     setup::ensure(setup::Purpose::Soak)?;
     places::build_our_programs()?;
     let seed = args.seed.map_or_else(random::u64, Ok)?;
-    let all =
-        [Proof::Kills, Proof::Outage, Proof::Disk, Proof::Evidence, Proof::Walk, Proof::Restarts];
+    let all = [
+        Proof::Kills,
+        Proof::Outage,
+        Proof::Disk,
+        Proof::Evidence,
+        Proof::Walk,
+        Proof::Restarts,
+        Proof::Bulk,
+    ];
     for proof in all {
         if args.proof.is_none_or(|wanted| wanted == proof) {
             prove(proof, args.short, seed)?;
@@ -134,6 +146,7 @@ pub fn prove(proof: Proof, short: bool, seed: u64) -> anyhow::Result<()> {
             capture("restarts::", &[(RESTARTS_ENV, count.into())])?;
             format!("{count} restarts")
         }
+        Proof::Bulk => bulk::prove(if short { bulk::BYTES_SHORT } else { bulk::BYTES })?,
     };
     let seconds = start.elapsed().as_secs();
     term::line(&format!("soak: {proof:?}, {form} form, seed {seed}: {shown} ({seconds} s)"));

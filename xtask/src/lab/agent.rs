@@ -224,6 +224,12 @@ impl Agent {
         status_bytes(self.pid()?, "VmHWM:")
     }
 
+    /// Lets the most begin anew from what it holds now (`clear_refs`, proc(5)).
+    pub fn forget_memory_max(&self) -> anyhow::Result<()> {
+        let file = format!("/proc/{}/clear_refs", self.pid()?);
+        fs::write(&file, "5").with_context(|| format!("writing {file}"))
+    }
+
     /// The memory that it holds now (`VmRSS`), in bytes.
     pub fn memory_bytes(&self) -> anyhow::Result<u64> {
         status_bytes(self.pid()?, "VmRSS:")
