@@ -21,7 +21,7 @@ const GROWTH_MAX: u64 = 8 << 20;
 
 /// Rows of the table, and what one is long in PostgreSQL's messages, at least.
 const ROWS: u64 = 10_000;
-const ROW_BYTES: u64 = 1000;
+const ROW_BYTES: u64 = 970;
 
 const PROTECT: &str = r#"
 [[protect]]
