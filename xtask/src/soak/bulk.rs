@@ -100,7 +100,8 @@ struct Passed {
 
 fn select(bytes: u64) -> (String, u64) {
     let times = bytes.div_ceil(ROWS * ROW_BYTES);
-    let text = format!("SELECT p.id, p.ssn, p.card, p.note FROM people p, generate_series(1, {times}) g");
+    let text =
+        format!("SELECT p.id, p.ssn, p.card, p.note FROM people p, generate_series(1, {times}) g");
     (text, times * ROWS)
 }
 
