@@ -52,10 +52,12 @@ fn catalogue() -> Catalogue {
     Catalogue::new(1, (1..).zip(tables).map(table).collect(), Vec::new())
 }
 
-/// The statements of a corpus with their mark.
+/// The statements of a corpus with their mark; `TIDEGATE_CORPORA` names another directory with files
+/// of the same names, to try statements that aren't in ours.
 fn corpus(name: &str) -> Vec<(String, String)> {
-    let path = root().join("../crates/sql/tests/data").join(name);
-    let text = std::fs::read_to_string(path).unwrap();
+    let directory = std::env::var_os("TIDEGATE_CORPORA");
+    let directory = directory.map_or_else(|| root().join("../crates/sql/tests/data"), Into::into);
+    let text = std::fs::read_to_string(directory.join(name)).unwrap();
     let lines = text.lines().filter(|line| !line.is_empty() && !line.starts_with('#'));
     lines
         .map(|line| {
@@ -113,7 +115,8 @@ fn no_evasion_gets_through() {
                 continue;
             }
             let Fate { decision, covered } = fate(&bench, text, known);
-            let stopped = decision.verdict == Verdict::Deny || (goal != "write" && covered);
+            let masked = covered && matches!(goal.as_str(), "read" | "read by catalogue");
+            let stopped = decision.verdict == Verdict::Deny || masked;
             if !stopped {
                 through.push(format!("{goal}, catalogue {}: {text}", known.is_some()));
             }
