@@ -90,7 +90,11 @@ impl Collector {
             && self.touched_for == Action::Select
             && self.scopes.iter().any(|scope| scope.contains(&named.relname));
         if !is_cte {
-            self.add_on(self.touched_for, Some(relation_of(named)));
+            let relation = relation_of(named);
+            if self.touched_for == Action::Select && function::shows_server_files(&relation) {
+                self.add_on(Action::ServerFile, Some(relation.clone()));
+            }
+            self.add_on(self.touched_for, Some(relation));
         }
     }
 
@@ -277,14 +281,21 @@ pub(crate) fn names(parts: &[p::Node]) -> Option<Relation> {
     Some(Relation { schema: parts.next().map(str::to_owned), name })
 }
 
-/// The value of a string constant, seen through casts.
+/// The value of a string constant, seen through casts that leave it as it is: one to `varchar(4)` or
+/// `name` cuts it, one to `bpchar` takes blanks away.
 pub(crate) fn constant(node: &p::Node) -> Option<&str> {
     match &node.node {
         Some(N::AConst(constant)) => match &constant.val {
             Some(p::a_const::Val::Sval(text)) => Some(&text.sval),
             _ => None,
         },
-        Some(N::TypeCast(cast)) => cast.arg.as_deref().and_then(constant),
+        Some(N::TypeCast(cast)) => {
+            let to = cast.type_name.as_ref().filter(|to| to.typmods.is_empty())?;
+            let to = names(&to.names)?;
+            let keeps = ["text", "varchar", "regclass", "tsquery", "unknown"];
+            let keeps = keeps.contains(&to.name.as_str()) && function::is_harmless_type(&to);
+            cast.arg.as_deref().filter(|_| keeps).and_then(constant)
+        }
         _ => None,
     }
 }

@@ -9,8 +9,10 @@
 //! Operators and types are judged the same way: a cast to a type that isn't PostgreSQL's own, or an
 //! operator that isn't, is `execute` of its name.
 //!
-//! Known gaps: see the crate's page: names only, no overloads, no `search_path`. `nextval` counts
-//! as harmless: it changes nothing but the sequence.
+//! A sequence that `nextval` moves on is updated: for good, and for everybody.
+//!
+//! Known gaps: see the crate's page: names only, no overloads, no `search_path` but for one that puts
+//! another schema before `pg_catalog`, which is unknown.
 
 use std::collections::HashSet;
 use std::sync::LazyLock;
@@ -109,7 +111,8 @@ pub(crate) fn judge(call: &p::FuncCall, to: &mut Collector) {
         return relation_in_string(&function, first, to);
     }
     match name {
-        "set_config" => set_config(first, to),
+        "set_config" => set_config(&call.args, to),
+        "nextval" => nextval(first, to),
         "pg_notify" => to.add(Action::Notify),
         _ if matches(name, &["pg_advisory_*", "pg_try_advisory_*"]) => to.add(Action::Lock),
         _ if matches(name, &SERVER_FILE) => to.add_on(Action::ServerFile, Some(function)),
@@ -176,13 +179,54 @@ fn relation_in_string(function: &Relation, at: Option<&p::Node>, to: &mut Collec
 }
 
 /// `set_config(name, value, is_local)` is `SET`, also of the role.
-fn set_config(name: Option<&p::Node>, to: &mut Collector) {
+fn set_config(arguments: &[p::Node], to: &mut Collector) {
     to.literals_matter = true;
-    if let Some(name) = name.and_then(constant) {
-        return set(&name.to_ascii_lowercase(), to);
+    if let Some(name) = arguments.first().and_then(constant) {
+        let name = name.to_ascii_lowercase();
+        if name == "search_path" {
+            match arguments.get(1).and_then(constant) {
+                Some(path) => search_path(path.split(','), to),
+                None => to.unknown("set_config() sets a search_path that is not a constant"),
+            }
+        }
+        return set(&name, to);
     }
     to.add(Action::Set);
     to.add(Action::SetRole);
+}
+
+/// Notes a search path under which names of built-in functions, operators and types may mean others.
+pub(crate) fn search_path<'a>(schemas: impl Iterator<Item = &'a str>, to: &mut Collector) {
+    let schema = |schema: &str| schema.trim().trim_matches('"').to_ascii_lowercase();
+    let at = schemas.map(schema).position(|schema| schema == BUILT_IN_SCHEMA);
+    if at.is_some_and(|at| at > 0) {
+        to.unknown("a search_path that puts another schema before pg_catalog");
+    }
+}
+
+/// The sequence is updated, under the name that a constant gives.
+fn nextval(sequence: Option<&p::Node>, to: &mut Collector) {
+    to.literals_matter = true;
+    let plain = |part: &&str| {
+        let mut bytes = part.bytes();
+        bytes.next().is_some_and(|first| first.is_ascii_lowercase() || first == b'_')
+            && bytes.all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_')
+    };
+    let parts: Vec<&str> = sequence.and_then(constant).unwrap_or_default().split('.').collect();
+    let relation = match parts.as_slice() {
+        [name] if plain(name) => Some(bare(name)),
+        [schema, name] if plain(schema) && plain(name) => {
+            Some(Relation { schema: Some((*schema).to_owned()), name: (*name).to_owned() })
+        }
+        _ => None,
+    };
+    to.add_on(Action::Update, relation);
+}
+
+/// Whether a relation is a view of the system's that shows the server's files.
+pub(crate) fn shows_server_files(relation: &Relation) -> bool {
+    let views = ["pg_hba_file_rules", "pg_file_settings", "pg_ident_file_mappings"];
+    is_built_in(relation) && views.contains(&relation.name.as_str())
 }
 
 /// Notes the effect of setting `name`, which is in lower case.

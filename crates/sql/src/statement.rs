@@ -107,6 +107,7 @@ fn utility(node: &N, to: &mut Collector) {
         N::ExplainStmt(stmt) => explain(stmt, to),
         N::PrepareStmt(stmt) => {
             to.add_on(Action::Session, Some(bare(&stmt.name)));
+            stmt.argtypes.walk(to);
             stmt.query.walk(to);
         }
         N::ExecuteStmt(stmt) => execute(stmt, to),
@@ -123,7 +124,8 @@ fn utility(node: &N, to: &mut Collector) {
             to.add(Action::Set);
             to.add(Action::Session);
         }
-        N::TransactionStmt(_) | N::ConstraintsSetStmt(_) => to.add(Action::Transaction),
+        N::TransactionStmt(stmt) => transaction(stmt, to),
+        N::ConstraintsSetStmt(_) => to.add(Action::Transaction),
         N::TruncateStmt(stmt) => to.touching(Action::Truncate, |to| stmt.relations.walk(to)),
         N::LockStmt(stmt) => to.touching(Action::Lock, |to| stmt.relations.walk(to)),
         N::VacuumStmt(stmt) if stmt.rels.is_empty() => to.add(Action::Maintain),
@@ -224,8 +226,27 @@ pub(super) fn variable_set(stmt: &p::VariableSetStmt, to: &mut Collector) {
             let value = stmt.args.first().and_then(constant);
             to.add_on(Action::SetRole, Some(bare(value.unwrap_or(name))));
         }
-        name => function::set(name, to),
+        name => {
+            if name == "search_path" {
+                function::search_path(stmt.args.iter().filter_map(constant), to);
+            }
+            function::set(name, to);
+        }
     }
+}
+
+/// What is prepared outlives its session, and anybody of the same role may commit it or take it back:
+/// that is `execute` of what the statement is called.
+fn transaction(stmt: &p::TransactionStmt, to: &mut Collector) {
+    use p::TransactionStmtKind as K;
+    to.add(Action::Transaction);
+    let name = match K::try_from(stmt.kind) {
+        Ok(K::TransStmtPrepare) => "prepare_transaction",
+        Ok(K::TransStmtCommitPrepared) => "commit_prepared",
+        Ok(K::TransStmtRollbackPrepared) => "rollback_prepared",
+        _ => return,
+    };
+    to.add_on(Action::Execute, Some(bare(name)));
 }
 
 fn do_block(stmt: &p::DoStmt, to: &mut Collector) {

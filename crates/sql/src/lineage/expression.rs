@@ -46,21 +46,24 @@ impl Tracer<'_> {
             N::SubLink(link) => self.sublink(link),
             N::CaseExpr(case) => self.case(case),
             N::CoalesceExpr(coalesce) => {
+                let varies = self.may_vary(coalesce.args.iter());
                 let flow = self.union_of(&coalesce.args);
-                self.conditional(flow)
+                self.conditional(flow).varying(varies)
             }
             N::FuncCall(call) => self.call(call),
             N::TypeCast(cast) => self.cast(cast),
             N::AIndirection(indirection) => self.indirection(indirection),
             N::MinMaxExpr(all) => {
                 let flow = self.union_of(&all.args);
-                self.combine(flow, false)
+                // Rows of different lengths can't be compared.
+                let fails = flow.varies;
+                self.combine(flow, fails)
             }
             N::List(list) => self.union_of(&list.items).computed(),
             N::RowExpr(row) => self.union_of(&row.args).computed(),
             N::AArrayExpr(array) => self.union_of(&array.elements).computed(),
-            N::NullTest(test) => self.optional(test.arg.as_deref()).computed(),
-            N::BooleanTest(test) => self.optional(test.arg.as_deref()).computed(),
+            N::NullTest(test) => self.optional(test.arg.as_deref()).scalar(),
+            N::BooleanTest(test) => self.optional(test.arg.as_deref()).scalar(),
             N::CollateClause(clause) => self.optional(clause.arg.as_deref()).computed(),
             N::NamedArgExpr(named) => self.optional(named.arg.as_deref()),
             N::ResTarget(target) => self.optional(target.val.as_deref()).computed(),
@@ -116,7 +119,12 @@ impl Tracer<'_> {
             Ok(K::AexprLike | K::AexprIlike) => right.columns.is_empty() && right.opaque.is_none(),
             _ => false,
         };
-        self.combine(union([left, right]), !total)
+        let both = union([left, right]);
+        // Rows of different lengths can't be compared, nor arrays be put together.
+        let fails = !total || both.varies;
+        let whole = self.combine(both, fails);
+        let joins = names(&operation.name).is_some_and(|name| name.name == "||");
+        if joins || matches!(kind, Ok(K::AexprNullif)) { whole } else { whole.scalar() }
     }
 
     /// Parts of which some are worked out only if others say so.
@@ -126,7 +134,7 @@ impl Tracer<'_> {
     }
 
     fn connected(&mut self, all: &p::BoolExpr) -> Flow {
-        let flow = self.union_of(&all.args).computed();
+        let flow = self.union_of(&all.args).scalar();
         if flow.fails {
             self.filter(&flow);
         }
@@ -143,10 +151,16 @@ impl Tracer<'_> {
             }
         }
         results.add(self.optional(case.defresult.as_deref()));
+        let chosen = case.args.iter().filter_map(|when| match &when.node {
+            Some(N::CaseWhen(when)) => when.result.as_deref(),
+            _ => None,
+        });
+        results.varies |= self.may_vary(chosen.chain(case.defresult.as_deref()));
         if case.arg.is_some() {
             self.meet(&tested);
         }
-        let fails = tested.fails || results.fails;
+        let fails = tested.fails || results.fails || tested.varies;
+        tested.varies = false;
         // What is tested isn't handed on: only which result.
         tested.values.clear();
         tested.add(results);
@@ -154,6 +168,33 @@ impl Tracer<'_> {
             self.filter(&tested);
         }
         tested.computed()
+    }
+
+    /// Whether one of several alternatives may be an array or row of another shape than the next. One
+    /// that surely is neither makes all of them neither.
+    fn may_vary<'n>(&mut self, all: impl Iterator<Item = &'n p::Node>) -> bool {
+        let mut texts = false;
+        for node in all {
+            match &node.node {
+                Some(N::AConst(constant)) => match &constant.val {
+                    Some(p::a_const::Val::Sval(text)) => {
+                        texts |= !text.sval.trim_start().starts_with(['{', '[', '(']);
+                    }
+                    Some(_) => return false,
+                    None => {}
+                },
+                Some(N::FuncCall(call))
+                    if names(&call.funcname).is_some_and(|name| total::plain(&name.name)) =>
+                {
+                    return false;
+                }
+                Some(N::TypeCast(cast)) if is_of_text(cast) => return false,
+                Some(N::BoolExpr(_) | N::NullTest(_) | N::BooleanTest(_)) => return false,
+                _ => {}
+            }
+        }
+        self.literals_matter |= texts;
+        !texts
     }
 
     fn sublink(&mut self, link: &p::SubLink) -> Flow {
@@ -225,7 +266,10 @@ impl Tracer<'_> {
                     self.filter(&flow);
                     flow.fails = true;
                 }
-                _ => flow.add(self.expression(step)),
+                other => {
+                    flow.add(self.expression(step));
+                    flow.varies |= matches!(other, Some(N::AIndices(indices)) if indices.is_slice);
+                }
             }
         }
         self.combine(flow, false)
@@ -312,6 +356,12 @@ impl Tracer<'_> {
         }
         flow
     }
+}
+
+/// Whether it is a cast to a text type.
+fn is_of_text(cast: &p::TypeCast) -> bool {
+    let to = cast.type_name.as_ref().filter(|to| to.array_bounds.is_empty());
+    to.and_then(|to| names(&to.names)).is_some_and(|to| total::cast(&to))
 }
 
 fn parameter_value(number: i32) -> Flow {

@@ -14,6 +14,9 @@ pub(crate) struct Flow {
     pub(crate) stored: bool,
     /// Working it out can fail, so that whether it is worked out can be told.
     pub(crate) fails: bool,
+    /// It may be an array or row whose shape, or a text whose size, differs from row to row without
+    /// bounds.
+    pub(crate) varies: bool,
     pub(crate) values: BTreeSet<ValueAt>,
 }
 
@@ -49,12 +52,24 @@ impl Flow {
         }
         self.opaque = self.opaque.take().or(other.opaque);
         self.fails |= other.fails;
+        self.varies |= other.varies;
         self.values.extend(other.values);
     }
 
     /// The same, no longer as it is stored.
     pub(crate) fn computed(self) -> Self {
         Self { stored: false, ..self }
+    }
+
+    /// The same, as a truth value or number.
+    pub(crate) fn scalar(self) -> Self {
+        Self { stored: false, varies: false, ..self }
+    }
+
+    /// The same, of any shape and size where `varies`.
+    pub(crate) fn varying(mut self, varies: bool) -> Self {
+        self.varies |= varies;
+        self
     }
 
     /// How much of the budget a copy takes.

@@ -37,7 +37,16 @@ impl Tracer<'_> {
                 Flow::opaque(format!("{function}() may return more than its arguments"))
             }));
         }
-        self.combine(flow, !(known && total::function(&function.name)))
+        let name = function.name.as_str();
+        let total = known
+            && total::function(name)
+            // Its second argument is the name of an encoding.
+            && (name != "length" || call.args.len() == 1)
+            // Arrays of different dimensions make no array, and a large text may be too large.
+            && (!flow.varies || total::scalar(name));
+        let varies = total::sizes(name) || (call.args.len() > 1 && matches!(name, "lag" | "lead"));
+        let whole = self.combine(flow, !total);
+        if total::scalar(name) { whole.scalar() } else { whole.varying(varies) }
     }
 }
 

@@ -270,6 +270,7 @@ impl Tracer<'_> {
         }
         for (at, cte) in all.enumerate() {
             let items = if with.recursive { self.recursive(cte) } else { self.plain_cte(cte) };
+            self.meets_again(cte, &items);
             let items = with_search_columns(cte, items);
             if with.recursive
                 && let Some(known) = self.ctes.get_mut(outer.saturating_add(at))
@@ -277,6 +278,17 @@ impl Tracer<'_> {
                 known.items = Rc::new(items);
             } else {
                 self.name_cte(&cte.ctename, items);
+            }
+        }
+    }
+
+    /// `CYCLE` compares its columns with those that were met before.
+    fn meets_again(&mut self, cte: &p::CommonTableExpr, items: &[Item]) {
+        let Some(cycle) = &cte.cycle_clause else { return };
+        let compared = strings(&cycle.cycle_col_list);
+        for item in items {
+            if !matches!(item, Item::One(Some(name), _) if !compared.contains(name)) {
+                self.filter(&item.flow());
             }
         }
     }

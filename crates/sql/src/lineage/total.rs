@@ -90,6 +90,46 @@ const TOTAL: &[&str] = &[
     "upper",
 ];
 
+/// Those of [`TOTAL`] that return a number, a truth value or a short text, whatever they are given.
+const SCALAR: &[&str] = &[
+    "array_length",
+    "array_ndims",
+    "ascii",
+    "bit_length",
+    "bool_and",
+    "bool_or",
+    "cardinality",
+    "ceil",
+    "char_length",
+    "character_length",
+    "count",
+    "every",
+    "floor",
+    "hashtext",
+    "json_typeof",
+    "jsonb_typeof",
+    "length",
+    "md5",
+    "num_nonnulls",
+    "num_nulls",
+    "octet_length",
+    "pg_column_size",
+    "pg_typeof",
+    "position",
+    "row_number",
+    "sha224",
+    "sha256",
+    "sha384",
+    "sha512",
+    "sign",
+    "starts_with",
+    "strpos",
+    "to_hex",
+];
+
+/// Functions whose result may be as large as their arguments say.
+const SIZES: &[&str] = &["array_fill", "lpad", "repeat", "rpad"];
+
 /// Operators that give a result for every value of the built-in types.
 const TOTAL_OPERATORS: &[&str] = &[
     "=", "<>", "!=", "<", "<=", ">", ">=", "||", "->", "->>", "#>", "#>>", "@>", "<@", "?", "?|",
@@ -110,9 +150,11 @@ const ANY_ARGUMENT: &[&str] = &[
     "json_agg",
     "json_agg_strict",
     "json_build_array",
+    "json_build_object",
     "jsonb_agg",
     "jsonb_agg_strict",
     "jsonb_build_array",
+    "jsonb_build_object",
     "lag",
     "last_value",
     "lead",
@@ -121,6 +163,7 @@ const ANY_ARGUMENT: &[&str] = &[
     "mode",
     "num_nonnulls",
     "num_nulls",
+    "pg_column_size",
     "pg_typeof",
     "quote_literal",
     "quote_nullable",
@@ -169,6 +212,32 @@ const ELSEWHERE_COLUMNS: &[(&str, &[&str])] = &[
 /// Whether a built-in function of that name can't fail.
 pub(crate) fn function(name: &str) -> bool {
     TOTAL.contains(&name)
+}
+
+/// Whether a built-in function of that name returns a number, a truth value or a short text.
+pub(crate) fn scalar(name: &str) -> bool {
+    SCALAR.contains(&name)
+}
+
+/// Whether a built-in function of that name returns neither an array nor a row.
+pub(crate) fn plain(name: &str) -> bool {
+    let hands_on = [
+        "any_value",
+        "array_agg",
+        "first_value",
+        "lag",
+        "last_value",
+        "lead",
+        "max",
+        "min",
+        "mode",
+    ];
+    function(name) && !hands_on.contains(&name)
+}
+
+/// Whether the size of what a built-in function of that name returns is an argument of it.
+pub(crate) fn sizes(name: &str) -> bool {
+    SIZES.contains(&name)
 }
 
 /// Whether an operator of that name can't fail.
