@@ -316,6 +316,12 @@ fn describe_outcome(log: &mut LogRecord, outcome: &Outcome, cause_seq: Option<u6
         text(out, "db.response.status_code", outcome.code.as_str());
         text(out, "error.type", outcome.code.as_str());
     }
+    if let Some(result) = &outcome.result {
+        if !result.digest.is_empty() {
+            text(out, "audit.result.digest", hex::encode(&result.digest));
+        }
+        number(out, "audit.result.kept_bytes", count(result.kept));
+    }
     let said = format!("{} {} {}", outcome.status, outcome.tags, outcome.message);
     log.body = Some(AnyValue { value: Some(Value::StringValue(said.trim_end().to_owned())) });
     "audit.db.outcome".clone_into(&mut log.event_name);

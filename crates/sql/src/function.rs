@@ -117,6 +117,10 @@ pub(crate) fn judge(call: &p::FuncCall, to: &mut Collector) {
         _ if matches(name, &["pg_advisory_*", "pg_try_advisory_*"]) => to.add(Action::Lock),
         _ if matches(name, &SERVER_FILE) => to.add_on(Action::ServerFile, Some(function)),
         _ if matches(name, &REPLICATE) => to.add_on(Action::Replicate, Some(function)),
+        // With three arguments it only computes; with two it runs one of them.
+        "ts_rewrite" if call.args.len() == 3 => {}
+        // A cast to a type, written as a call of it (manual, "Type Casts").
+        _ if call.args.len() == 1 && TYPES.contains(name) => {}
         _ if HARMLESS.contains(name) => {}
         _ => to.add_on(Action::Execute, Some(function)),
     }
@@ -142,12 +146,16 @@ fn is_built_in(named: &Relation) -> bool {
 
 /// Whether a function is one of PostgreSQL's own that returns nothing but what it makes of its
 /// arguments and of the server's own state, whatever else it does.
-pub(crate) fn returns_its_arguments(function: &Relation) -> bool {
+pub(crate) fn returns_its_arguments(function: &Relation, arguments: usize) -> bool {
     let name = function.name.as_str();
     let has_effect =
         ["set_config", "pg_notify", "pg_advisory_*", "pg_try_advisory_*", "setval", "pg_sleep*"];
     of_information_schema(function)
-        || is_built_in(function) && (HARMLESS.contains(name) || matches(name, &has_effect))
+        || is_built_in(function)
+            && (HARMLESS.contains(name)
+                || TYPES.contains(name)
+                || matches(name, &has_effect)
+                || (name == "ts_rewrite" && arguments == 3))
 }
 
 /// The information schema's own helpers.

@@ -27,7 +27,7 @@ impl Tracer<'_> {
         }
         self.filter(&deciding);
         flow.add(deciding);
-        let known = returns_its_arguments(&function) && !self.shadowed(&function);
+        let known = returns_its_arguments(&function, call.args.len()) && !self.shadowed(&function);
         if function.name == "set_config" && !sets_one_of_the_servers(call) {
             self.values_are_opaque("a setting of the client's own may hold anything");
         }
