@@ -107,7 +107,8 @@ fn fate(bench: &Bench, text: &str, catalogue: Option<&Catalogue>) -> Fate {
 fn no_evasion_gets_through() {
     let (bench, catalogue) = (bench(), catalogue());
     let corpus = corpus("bypass.txt");
-    assert!(corpus.len() >= 300, "{} lines", corpus.len());
+    let ours = std::env::var_os("TIDEGATE_CORPORA").is_none();
+    assert!(!ours || corpus.len() >= 1_300, "{} lines", corpus.len());
     let mut through = Vec::new();
     for (text, goal) in &corpus {
         for known in [None, Some(&catalogue)] {
@@ -128,8 +129,11 @@ fn no_evasion_gets_through() {
 #[test]
 fn nothing_harmless_is_refused_or_masked() {
     let bench = bench();
-    let corpus = corpus("benign.txt");
-    assert!(corpus.len() >= 300, "{} lines", corpus.len());
+    let mut corpus = corpus("benign.txt");
+    let ours = std::env::var_os("TIDEGATE_CORPORA").is_none();
+    if ours {
+        corpus.extend(self::corpus("benign_mappers.txt"));
+    }
     let mut wrong = Vec::new();
     let mut harmless = 0_usize;
     for (text, marks) in &corpus {
@@ -142,6 +146,6 @@ fn nothing_harmless_is_refused_or_masked() {
             wrong.push(format!("{marks}: {}, {text}", decision.reason));
         }
     }
-    assert!(harmless >= 300, "only {harmless} are harmless");
+    assert!(!ours || harmless >= 800, "only {harmless} are harmless");
     assert!(wrong.is_empty(), "{} are mistaken:\n{}", wrong.len(), wrong.join("\n"));
 }
