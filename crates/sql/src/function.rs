@@ -117,9 +117,16 @@ pub(crate) fn judge(call: &p::FuncCall, to: &mut Collector) {
         _ if matches(name, &["pg_advisory_*", "pg_try_advisory_*"]) => to.add(Action::Lock),
         _ if matches(name, &SERVER_FILE) => to.add_on(Action::ServerFile, Some(function)),
         _ if matches(name, &REPLICATE) => to.add_on(Action::Replicate, Some(function)),
-        _ if HARMLESS.contains(name) => {}
+        _ if HARMLESS.contains(name) || is_cast(call) => {}
         _ => to.add_on(Action::Execute, Some(function)),
     }
+}
+
+/// Whether a call may be a cast to a type of PostgreSQL's own, as `regtype('int4')` is.
+pub(crate) fn is_cast(call: &p::FuncCall) -> bool {
+    let function = names(&call.funcname).filter(|_| call.args.len() == 1);
+    function
+        .is_some_and(|function| is_built_in(&function) && TYPES.contains(function.name.as_str()))
 }
 
 /// Whether an operator is one of PostgreSQL's own.

@@ -145,7 +145,8 @@ fn no_benign_statement_is_mistaken() {
     let analyzer = Analyzer::new();
     let mut lines = lines(include_str!("data/benign.txt"));
     lines.extend(self::lines(include_str!("data/benign_mappers.txt")));
-    assert!(lines.len() >= 1_000, "{} lines", lines.len());
+    lines.extend(self::lines(include_str!("data/benign_regress.txt")));
+    assert!(lines.len() >= 4_000, "{} lines", lines.len());
     let mut wrong = Vec::new();
     for (text, marks, _) in lines {
         let analysis = analyzer.analyze(text.as_bytes(), Settings::default());

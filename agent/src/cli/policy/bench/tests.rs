@@ -133,6 +133,7 @@ fn nothing_harmless_is_refused_or_masked() {
     let ours = std::env::var_os("TIDEGATE_CORPORA").is_none();
     if ours {
         corpus.extend(self::corpus("benign_mappers.txt"));
+        corpus.extend(self::corpus("benign_regress.txt"));
     }
     let mut wrong = Vec::new();
     let mut harmless = 0_usize;
@@ -146,6 +147,6 @@ fn nothing_harmless_is_refused_or_masked() {
             wrong.push(format!("{marks}: {}, {text}", decision.reason));
         }
     }
-    assert!(!ours || harmless >= 800, "only {harmless} are harmless");
+    assert!(!ours || harmless >= 3_900, "only {harmless} are harmless");
     assert!(wrong.is_empty(), "{} are mistaken:\n{}", wrong.len(), wrong.join("\n"));
 }
