@@ -6,7 +6,7 @@ use std::path::Path;
 use tidegate_event::Rows;
 use tidegate_mask::Mask;
 use tidegate_policy::{Decision, Verdict};
-use tidegate_sql::{KnownColumn, KnownRelation, RelationKind};
+use tidegate_sql::{KnownColumn, KnownRelation, RelationKind, mysql};
 
 use super::*;
 use crate::config::masking::ProtectedColumn as Column;
@@ -124,6 +124,60 @@ fn no_evasion_gets_through() {
         }
     }
     assert!(through.is_empty(), "{} get through:\n{}", through.len(), through.join("\n"));
+}
+
+/// The settings that a line of MySQL's corpora is read under.
+fn mysql_settings(name: &str) -> mysql::Settings {
+    let plain = mysql::Settings {
+        charset: mysql::Charset::Utf8,
+        server: mysql::Server { mariadb: true, version: Some(101_106) },
+        ..mysql::Settings::default()
+    };
+    match name {
+        "mariadb" => plain,
+        "mysql" => mysql::Settings {
+            server: mysql::Server { mariadb: false, version: Some(80_039) },
+            ..plain
+        },
+        "ansi" => mysql::Settings { ansi_quotes: true, ..plain },
+        "noescape" => mysql::Settings { no_backslash_escapes: true, ..plain },
+        "gbk" => mysql::Settings { charset: mysql::Charset::Other, ..plain },
+        _ => panic!("{name} are no settings"),
+    }
+}
+
+/// Those of a corpus in MySQL's dialect whose verdict isn't as `denied` says, under the same policy.
+fn judged_otherwise(name: &str, denied: bool, least: usize) -> Vec<String> {
+    let (bench, analyzer) = (bench(), mysql::Analyzer::new());
+    let corpus = corpus(name);
+    assert!(corpus.len() >= least, "{} lines", corpus.len());
+    let names = ("analyst".to_owned(), "bank".to_owned());
+    let principal = Principal { name: "analyst".to_owned(), uid: 991 };
+    let target = TargetName("ledger".to_owned());
+    let mut subject = subject(principal, target, Mode::Enforce, names);
+    subject.protocol = Protocol::Mysql;
+    let decider = Decider::new(Arc::clone(&bench.set), subject);
+    let verdict = |text: &str, settings: &str| {
+        let mut operation = bench.statement(text, Via::Simple);
+        let Operation::Statement(statement) = &mut operation else { panic!("a statement") };
+        statement.analysis = analyzer.analyze(text.as_bytes(), mysql_settings(settings));
+        decider.explain(&operation, None).decision.verdict
+    };
+    let corpus = corpus.into_iter();
+    let wrong = corpus.filter(|(text, how)| (verdict(text, how) == Verdict::Deny) != denied);
+    wrong.map(|(text, how)| format!("{how}: {text}")).collect()
+}
+
+#[test]
+fn no_evasion_in_mysql_gets_through() {
+    let through = judged_otherwise("bypass_mysql.txt", true, 200);
+    assert!(through.is_empty(), "{} get through:\n{}", through.len(), through.join("\n"));
+}
+
+#[test]
+fn nothing_harmless_in_mysql_is_refused() {
+    let refused = judged_otherwise("benign_mysql.txt", false, 100);
+    assert!(refused.is_empty(), "{} are refused:\n{}", refused.len(), refused.join("\n"));
 }
 
 #[test]
