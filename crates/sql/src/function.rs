@@ -119,11 +119,16 @@ pub(crate) fn judge(call: &p::FuncCall, to: &mut Collector) {
         _ if matches(name, &REPLICATE) => to.add_on(Action::Replicate, Some(function)),
         // With three arguments it only computes; with two it runs one of them.
         "ts_rewrite" if call.args.len() == 3 => {}
-        // A cast to a type, written as a call of it (manual, "Type Casts").
-        _ if call.args.len() == 1 && TYPES.contains(name) => {}
-        _ if HARMLESS.contains(name) => {}
+        _ if HARMLESS.contains(name) || is_cast(call) => {}
         _ => to.add_on(Action::Execute, Some(function)),
     }
+}
+
+/// Whether a call may be a cast to a type of PostgreSQL's own, as `regtype('int4')` is.
+pub(crate) fn is_cast(call: &p::FuncCall) -> bool {
+    let function = names(&call.funcname).filter(|_| call.args.len() == 1);
+    function
+        .is_some_and(|function| is_built_in(&function) && TYPES.contains(function.name.as_str()))
 }
 
 /// Whether an operator is one of PostgreSQL's own.
@@ -153,7 +158,6 @@ pub(crate) fn returns_its_arguments(function: &Relation, arguments: usize) -> bo
     of_information_schema(function)
         || is_built_in(function)
             && (HARMLESS.contains(name)
-                || TYPES.contains(name)
                 || matches(name, &has_effect)
                 || (name == "ts_rewrite" && arguments == 3))
 }

@@ -143,8 +143,10 @@ fn no_bypass_looks_harmless() {
 #[test]
 fn no_benign_statement_is_mistaken() {
     let analyzer = Analyzer::new();
-    let lines = lines(include_str!("data/benign.txt"));
-    assert!(lines.len() >= 300, "{} lines", lines.len());
+    let mut lines = lines(include_str!("data/benign.txt"));
+    lines.extend(self::lines(include_str!("data/benign_mappers.txt")));
+    lines.extend(self::lines(include_str!("data/benign_regress.txt")));
+    assert!(lines.len() >= 4_000, "{} lines", lines.len());
     let mut wrong = Vec::new();
     for (text, marks, _) in lines {
         let analysis = analyzer.analyze(text.as_bytes(), Settings::default());

@@ -6,7 +6,7 @@ use tidegate_event::Relation;
 use super::flow::Flow;
 use super::{Tracer, total};
 use crate::collect::{constant, names};
-use crate::function::returns_its_arguments;
+use crate::function::{is_cast, returns_its_arguments};
 
 impl Tracer<'_> {
     /// What a call is made of. What can fail filters by its arguments; what isn't known to compute
@@ -27,7 +27,8 @@ impl Tracer<'_> {
         }
         self.filter(&deciding);
         flow.add(deciding);
-        let known = returns_its_arguments(&function, call.args.len()) && !self.shadowed(&function);
+        let computes = returns_its_arguments(&function, call.args.len()) || is_cast(call);
+        let known = computes && !self.shadowed(&function);
         if function.name == "set_config" && !sets_one_of_the_servers(call) {
             self.values_are_opaque("a setting of the client's own may hold anything");
         }

@@ -1,5 +1,6 @@
 //! SELECT, VALUES, set operations and WITH.
 
+use std::collections::BTreeSet;
 use std::rc::Rc;
 
 use pg_query::NodeEnum as N;
@@ -10,6 +11,12 @@ use super::from::strings;
 use super::names::output_name;
 use super::scope::{Cte, Level, Name, name};
 use super::{ITEMS_MAX, Tracer};
+use crate::Settings;
+use crate::collect::Collector;
+use crate::walk::Walk;
+
+/// Items of one `WITH` that are put in order; more are taken as they stand.
+const TURNS_MAX: usize = 64;
 
 impl Tracer<'_> {
     /// The columns of a query in whatever node it stands.
@@ -268,7 +275,7 @@ impl Tracer<'_> {
                 self.name_cte(&cte.ctename, vec![Item::Several(unseen)]);
             }
         }
-        for (at, cte) in all.enumerate() {
+        for (at, cte) in in_turn(all.collect(), with.recursive) {
             let items = if with.recursive { self.recursive(cte) } else { self.plain_cte(cte) };
             self.meets_again(cte, &items);
             let items = with_search_columns(cte, items);
@@ -316,7 +323,7 @@ impl Tracer<'_> {
         let scope = self.ctes.len();
         let first = self.in_query(select.with_clause.as_ref(), |to| to.select(first));
         let first = flow::rename(first, &names);
-        self.name_cte(&cte.ctename, first.clone());
+        self.name_cte(&cte.ctename, with_own_columns(cte, first.clone()));
         let once = flow::rename(self.select(select), &names);
         self.ctes.truncate(scope);
         if once.iter().zip(&first).all(|(once, first)| grew_not(once, first)) {
@@ -331,7 +338,7 @@ impl Tracer<'_> {
                 _ => Item::Several(any.clone()),
             })
             .collect();
-        self.name_cte(&cte.ctename, mixed.clone());
+        self.name_cte(&cte.ctename, with_own_columns(cte, mixed.clone()));
         let _ = self.select(select);
         self.ctes.truncate(scope);
         self.limited(mixed)
@@ -341,6 +348,47 @@ impl Tracer<'_> {
 fn grew_not(once: &Item, first: &Item) -> bool {
     let (once, first) = (once.flow(), first.flow());
     once.columns == first.columns && once.values == first.values && once.opaque == first.opaque
+}
+
+/// Items of `WITH` with their places, in an order in which each comes after those that it reads, where
+/// there is one.
+fn in_turn(items: Vec<&p::CommonTableExpr>, recursive: bool) -> Vec<(usize, &p::CommonTableExpr)> {
+    let mut left: Vec<_> = items.into_iter().enumerate().collect();
+    if !recursive || !(2..=TURNS_MAX).contains(&left.len()) {
+        return left;
+    }
+    let read: Vec<_> = left.iter().map(|(_, cte)| reads(cte)).collect();
+    let mut ordered = Vec::with_capacity(left.len());
+    while !left.is_empty() {
+        let waits = |at: usize| {
+            let others = left.iter().filter(|(other, _)| *other != at);
+            read.get(at)
+                .is_some_and(|read| others.into_iter().any(|(_, o)| read.contains(&o.ctename)))
+        };
+        let next = left.iter().position(|(at, _)| !waits(*at)).unwrap_or_default();
+        ordered.push(left.remove(next));
+    }
+    ordered
+}
+
+/// The names that a query reads without a schema.
+fn reads(cte: &p::CommonTableExpr) -> BTreeSet<String> {
+    let mut found = Collector::new(Settings::default(), 0);
+    cte.ctequery.walk(&mut found);
+    let relations = found.effects.into_iter().filter_map(|effect| effect.relation);
+    relations.filter(|relation| relation.schema.is_none()).map(|relation| relation.name).collect()
+}
+
+/// Inside the recursion the columns that `SEARCH` and `CYCLE` add have names, and no place in a star.
+fn with_own_columns(cte: &p::CommonTableExpr, mut items: Vec<Item>) -> Vec<Item> {
+    let spelt = items.len();
+    let all = with_search_columns(cte, items.clone());
+    let added = all.into_iter().skip(spelt).filter_map(|item| match item {
+        Item::One(Some(name), flow) => Some(Item::Loose(name, flow)),
+        _ => None,
+    });
+    items.extend(added);
+    items
 }
 
 /// `SEARCH` and `CYCLE` add columns made of the others.

@@ -187,7 +187,6 @@ const ELSEWHERE: &[&str] = &[
     "pg_mcv_list_items",
     "current_query",
     "pg_stats_ext_mcvlist_items",
-    "ts_debug",
 ];
 
 /// Columns of system relations that hold other columns' values or other sessions' statements; `*`

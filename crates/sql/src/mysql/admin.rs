@@ -97,6 +97,11 @@ fn other(verb: &str, mut tokens: Tokens<'_>, to: &mut Found) {
         "BEGIN" | "COMMIT" | "ROLLBACK" | "SAVEPOINT" | "RELEASE" | "XA" => {
             to.kind(verb.to_ascii_lowercase());
             to.add(Action::Transaction);
+            // What is prepared outlives its session, and another may commit it or take it back.
+            let lasts = matches!(second.as_str(), "PREPARE" | "COMMIT" | "ROLLBACK");
+            if verb == "XA" && lasts && !tokens.has("PHASE") {
+                to.add_word(Action::Execute, &format!("xa_{}", second.to_ascii_lowercase()));
+            }
         }
         "START" | "STOP"
             if matches!(&*second, "SLAVE" | "REPLICA" | "ALL" | "GROUP_REPLICATION") =>

@@ -5,8 +5,9 @@
 //! both for what it leaves out, reviewed). An unqualified name means the native function where there is
 //! one (manual, "Function Name Parsing and Resolution"). All others are `execute`.
 //!
-//! Known gaps: a loadable function that shadows none has any effect it likes: it is `execute`. `nextval`
-//! counts as harmless, as in PostgreSQL.
+//! A sequence that `nextval` moves on is updated, as in PostgreSQL.
+//!
+//! Known gaps: a loadable function that shadows none has any effect it likes: it is `execute`.
 
 use std::collections::HashSet;
 use std::sync::LazyLock;
@@ -34,6 +35,7 @@ pub(super) fn judge(function: Relation, to: &mut Found) {
     if function.schema.is_none() {
         match name.as_str() {
             "load_file" => return to.add_on(Action::ServerFile, Relation { schema: None, name }),
+            "nextval" => return to.add(Action::Update),
             "get_lock" | "release_lock" | "release_all_locks" => return to.add(Action::Lock),
             "master_pos_wait"
             | "master_gtid_wait"
