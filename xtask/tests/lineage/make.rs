@@ -56,7 +56,7 @@ impl Make {
         self.aliases = 0;
         let (query, _) = self.select(&[], 3, None);
         match self.below(18) {
-            14..18 => self.further(query),
+            14..18 => self.further(&query),
             10 => self.change(),
             11 => format!("select {query_names} from ({query}) as q", query_names = "q, q.*"),
             0 => {
@@ -78,7 +78,7 @@ impl Make {
 
     /// Statements of further kinds: recursions, several items of WITH, grouping sets, DISTINCT ON, natural
     /// joins, rows from VALUES, MERGE and ON CONFLICT.
-    fn further(&mut self, query: String) -> String {
+    fn further(&mut self, query: &str) -> String {
         let (from, ranges) = self.from(&[], 1);
         let (column, other) = (self.column(&ranges), self.column(&ranges));
         let condition = self.condition(&ranges, 1);
@@ -111,9 +111,8 @@ impl Make {
             5 => format!(
                 "select distinct on ({column}) {other} as x from {from} where {condition} order by {column}"
             ),
-            6 => format!(
-                "select v.a, customers.ssn from customers natural join orders as o(id), lateral (values (o.ref, customers.card)) as v(a, b) where v.b = o.status"
-            ),
+            6 => "select v.a, customers.ssn from customers natural join orders as o(id), lateral (values (o.ref, customers.card)) as v(a, b) where v.b = o.status"
+                .to_owned(),
             7 => format!(
                 "merge into orders as m using (select ({column})::text as a, {} as k from {from}) as s on m.id = s.k when matched and s.a = m.status then update set ref = s.a when not matched then insert (id, ref) values (s.k, s.a)",
                 self.number(&ranges)
