@@ -19,8 +19,8 @@
 //! Depth is that of the decoded tree, and [`NESTING_MAX`] with the definitions behind it.
 //!
 //! Known gaps: what a trigger, rule or `DEFAULT` of a table does with a value isn't seen. That a
-//! plain `INSERT` violates a unique constraint tells that a value exists. Array operators that fail
-//! by dimension count as total. A cast to a type of one's own is taken to hold no more than what is
+//! plain `INSERT` violates a unique constraint tells that a value exists. Arrays that fail to fit where
+//! their columns hold others of other dimensions count as total. A cast to a type of one's own is taken to hold no more than what is
 //! cast (it is `execute`, too).
 
 mod change;

@@ -55,7 +55,8 @@ impl Make {
     pub fn query(&mut self) -> String {
         self.aliases = 0;
         let (query, _) = self.select(&[], 3, None);
-        match self.below(14) {
+        match self.below(18) {
+            14..18 => self.further(&query),
             10 => self.change(),
             11 => format!("select {query_names} from ({query}) as q", query_names = "q, q.*"),
             0 => {
@@ -72,6 +73,57 @@ impl Make {
             }
             2 => format!("({query}) order by 1"),
             _ => query,
+        }
+    }
+
+    /// Statements of further kinds: recursions, several items of WITH, grouping sets, DISTINCT ON, natural
+    /// joins, rows from VALUES, MERGE and ON CONFLICT.
+    fn further(&mut self, query: &str) -> String {
+        let (from, ranges) = self.from(&[], 1);
+        let (column, other) = (self.column(&ranges), self.column(&ranges));
+        let condition = self.condition(&ranges, 1);
+        match self.below(10) {
+            0 => {
+                let seed =
+                    format!("select 1 as n, ({column})::text as s from {from} where {condition}");
+                let step = "select n + 1, left(r.s, n) from r where n < 4";
+                let rest = ["select s from r", "select max(n) from r group by s", "table r"]
+                    [self.below(3)];
+                format!("with recursive r as ({seed} union all {step}) {rest}")
+            }
+            1 => {
+                let seed =
+                    format!("select ({column})::text as s, ({other})::text as t from {from}");
+                let turn = "select t, s from r";
+                format!(
+                    "with recursive r(s, t) as ({seed} union {turn}) select r.t from r order by r.s"
+                )
+            }
+            2 => format!(
+                "with a as ({query}), b as (select * from a) select b.*, (select count(*) from a) as n from b"
+            ),
+            3 => format!(
+                "select {column}, grouping({column}) as g, count({other}) as n from {from} group by grouping sets (({column}), ())"
+            ),
+            4 => format!(
+                "select {column}, {other}, max({column}) as m from {from} where {condition} group by rollup ({column}, {other})"
+            ),
+            5 => format!(
+                "select distinct on ({column}) {other} as x from {from} where {condition} order by {column}"
+            ),
+            6 => "select v.a, customers.ssn from customers natural join orders as o(id), lateral (values (o.ref, customers.card)) as v(a, b) where v.b = o.status"
+                .to_owned(),
+            7 => format!(
+                "merge into orders as m using (select ({column})::text as a, {} as k from {from}) as s on m.id = s.k when matched and s.a = m.status then update set ref = s.a when not matched then insert (id, ref) values (s.k, s.a)",
+                self.number(&ranges)
+            ),
+            8 => format!(
+                "insert into orders as m (id, ref) select {}, ({column})::text from {from} where {condition} on conflict (id) do update set ref = excluded.ref || m.status where m.total > excluded.id returning m.ref, m.*",
+                self.number(&ranges)
+            ),
+            _ => format!(
+                "with d as (delete from items as m using {from} where {condition} returning m.sku, {column} as x) select d.x, d.sku from d order by d.sku"
+            ),
         }
     }
 
@@ -262,7 +314,12 @@ impl Make {
 
     fn aggregate(&mut self, ranges: &[Range]) -> String {
         let column = self.column(ranges);
-        match self.below(5) {
+        match self.below(8) {
+            5 => format!("mode() within group (order by {column})"),
+            6 => format!("percentile_disc(0.5) within group (order by {column} desc)"),
+            7 => {
+                format!("jsonb_object_agg(coalesce({column}::text, 'x'), {})", self.column(ranges))
+            }
             0 => "count(*)".to_owned(),
             1 => format!("max({column})"),
             2 => format!("string_agg({column}::text, ',' order by {})", self.column(ranges)),
@@ -274,7 +331,19 @@ impl Make {
     fn expression(&mut self, ranges: &[Range], deep: usize) -> String {
         let column = self.column(ranges);
         let other = self.column(ranges);
-        match self.below(18) {
+        match self.below(28) {
+            18 => format!("({column} is distinct from {column})"),
+            19 => format!("(row({column}, {other}) = row({column}, {other}))"),
+            20 => format!("jsonb_build_object('a', {column}, 'b', {other}) -> 'a'"),
+            21 => format!("nullif({column}::text, {other}::text)"),
+            22 => format!(
+                "sum(length({column}::text)) over (partition by {other} rows between 1 preceding and current row)"
+            ),
+            23 => format!("greatest({column}::text, {other}::text)"),
+            24 => format!("format('%s-%s', {column}, {other})"),
+            25 => format!("(xpath('/a/text()', xmlelement(name a, {column})))[1]::text"),
+            26 => format!("(array[{column}::text, {other}::text])[1:1]"),
+            27 => format!("({column}::text in ('a', {other}::text) or {other} is null)"),
             0 => format!("upper({column}::text)"),
             1 => format!("{column}::text || {other}::text"),
             2 => format!("coalesce({column}::text, {other}::text, 'x')"),
@@ -310,7 +379,14 @@ impl Make {
 
     fn condition(&mut self, ranges: &[Range], deep: usize) -> String {
         let column = self.column(ranges);
-        match self.below(10) {
+        match self.below(14) {
+            10 => format!("({column}::text, {}::text) > ('a', 'b')", self.column(ranges)),
+            11 => format!("{column} is not distinct from {column}"),
+            12 => format!(
+                "case when {column}::text < 'm' then {} = 1 else true end",
+                self.number(ranges)
+            ),
+            13 => format!("{column}::text = any (array['a', {}::text])", self.column(ranges)),
             0 => format!("{column} is not null"),
             1 => format!("{column}::text like 'a%'"),
             2 => format!("{} between 1 and 5", self.number(ranges)),

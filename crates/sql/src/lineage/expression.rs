@@ -218,7 +218,8 @@ impl Tracer<'_> {
             return flow.computed();
         }
         flow.add(tested);
-        let mut flow = self.combine(flow, !total);
+        let fails = !total || flow.varies;
+        let mut flow = self.combine(flow, fails).scalar();
         flow.fails = true;
         flow
     }
