@@ -49,7 +49,7 @@ const RELATIONS: &str = "SELECT c.oid, n.nspname::text, c.relname::text, c.relki
     FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace \
     WHERE c.relkind IN ('r', 'p', 'v', 'm', 'f') ORDER BY c.oid";
 
-const COLUMNS: &str = "SELECT a.attrelid, a.attnum, a.attname::text, a.atttypid \
+const COLUMNS: &str = "SELECT a.attrelid, a.attnum, a.attname::text, a.atttypid, a.attgenerated <> '' \
     FROM pg_catalog.pg_attribute a JOIN pg_catalog.pg_class c ON c.oid = a.attrelid \
     WHERE c.relkind IN ('r', 'p', 'v', 'm', 'f') AND a.attnum > 0 AND NOT a.attisdropped \
     ORDER BY a.attrelid, a.attnum";
@@ -221,6 +221,7 @@ async fn columns(
             number: row.try_get(1)?,
             name: row.try_get(2)?,
             type_oid: row.try_get(3)?,
+            generated: row.try_get(4)?,
         };
         let relation: u32 = row.try_get(0)?;
         note(state, &(relation, &column));

@@ -173,7 +173,7 @@ mod tests {
             (b"\0\0\0\0\0\0\0\x07", 20, true, "7"),
             (b"\x3f\xf8\0\0\0\0\0\0", 701, true, "1.5"),
             (b"\0\0", 23, true, "\\x0000"),
-            (b"caf\xc3\xa9", 1043, true, "caf\u{e9}"),
+            (b"Z\xc3\xbcrich", 1043, true, "Z\u{fc}rich"),
         ] {
             assert_eq!(text(value, oid, binary), expected);
         }

@@ -35,6 +35,9 @@ pub struct KnownColumn {
     pub name: String,
     /// `pg_type.oid` of its type.
     pub type_oid: u32,
+    /// Whether it is computed from others (`GENERATED ALWAYS AS`): COPY leaves it out where no columns are
+    /// named.
+    pub generated: bool,
 }
 
 /// One relation.

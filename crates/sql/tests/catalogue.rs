@@ -20,7 +20,11 @@ fn relation(oid: u32, of: &str, columns: &str, definition: Option<&str>) -> Know
     let kind = if definition.is_some() { RelationKind::View } else { RelationKind::Table };
     let columns = (1..).zip(columns.split_whitespace());
     let columns = columns
-        .map(|(number, name)| KnownColumn { number, name: name.to_owned(), type_oid: 25 })
+        .map(|(number, name)| {
+            let (name, generated) =
+                name.strip_suffix('*').map_or((name, false), |name| (name, true));
+            KnownColumn { number, name: name.to_owned(), type_oid: 25, generated }
+        })
         .collect();
     KnownRelation { oid, name: name(of), kind, columns, definition: definition.map(str::to_owned) }
 }
@@ -35,6 +39,7 @@ fn catalogue(version: u64) -> Catalogue {
         relation(1, "customers", "id name ssn city", None),
         relation(2, "orders", "id customer_id total", None),
         relation(3, "audit.customers", "at who", None),
+        relation(4, "totals", "id sum twice* note", None),
         relation(
             10,
             "people",

@@ -87,7 +87,12 @@ fn catalogue() -> Catalogue {
         kind: RelationKind::Table,
         columns: (1..)
             .zip(columns.split(' '))
-            .map(|(number, name)| KnownColumn { number, name: name.to_owned(), type_oid: 25 })
+            .map(|(number, name)| KnownColumn {
+                number,
+                name: name.to_owned(),
+                type_oid: 25,
+                generated: false,
+            })
             .collect(),
         definition: None,
     };

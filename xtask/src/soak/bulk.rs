@@ -43,14 +43,14 @@ const TABLE: &str = "CREATE TABLE people (id int, ssn text, card text, note text
     GRANT ALL ON people TO PUBLIC";
 
 /// Reads row by row, and prints how many there were and the first one's second and third value.
-const STREAM: &str = r#"
+const STREAM: &str = r"
 import sys, psycopg
 with psycopg.connect(sys.argv[1]) as conn, conn.cursor() as cursor:
     first, count = None, 0
     for row in cursor.stream(sys.argv[2]):
         first, count = first or row, count + 1
     print(first[1], first[2], count)
-"#;
+";
 
 /// Sends results of `bytes` through the gate; gives what was shown.
 pub fn prove(bytes: u64) -> anyhow::Result<String> {
@@ -130,9 +130,10 @@ fn passed(lab: &Lab, what: &'static str, text: &str, bytes: u64) -> anyhow::Resu
     let memory = lab.agent()?.memory_bytes_max()?;
     let evidence = lab.evidence()?;
     let event = evidence.finished(text).context("the statement has no outcome")?;
-    let recorded = event.json["result"]["bytes"].as_u64().unwrap_or(0);
+    let number = |pointer| event.json.pointer(pointer).and_then(serde_json::Value::as_u64);
+    let recorded = number("/result/bytes").unwrap_or(0);
     anyhow::ensure!(recorded >= bytes, "only {recorded} bytes are recorded: {}", event.json);
-    let masked = event.json["masked_columns"].as_u64();
+    let masked = number("/masked_columns");
     anyhow::ensure!(masked == Some(2), "{masked:?} columns were masked: {}", event.json);
     Ok(Passed { what, bytes: recorded, memory })
 }

@@ -39,7 +39,12 @@ pub async fn read(client: &Client) -> Catalogue {
         let types: Vec<u32> = row.get(7);
         let columns = names.into_iter().zip(numbers).zip(types);
         let columns = columns
-            .map(|((name, number), type_oid)| KnownColumn { number, name, type_oid })
+            .map(|((name, number), type_oid)| KnownColumn {
+                number,
+                name,
+                type_oid,
+                generated: false,
+            })
             .collect();
         KnownRelation {
             oid: row.get(0),

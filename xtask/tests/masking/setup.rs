@@ -47,7 +47,8 @@ const CATALOGUE_PASSWORD: &str = "known to the agent alone";
 
 const TABLES: &str = "CREATE TABLE customers (id int PRIMARY KEY, name text, ssn text UNIQUE, card text, \
     email varchar(60), iban text, account bigint); \
-    CREATE TABLE orders (id int PRIMARY KEY, customer int, words text); \
+    CREATE TABLE orders (id int PRIMARY KEY, customer int, words text, \
+    loud text GENERATED ALWAYS AS (upper(words)) STORED); \
     INSERT INTO orders SELECT n, n, 'order ' || n FROM generate_series(1, 200) n; \
     CREATE TABLE honey (id int, words text); INSERT INTO honey VALUES (1, 'sweet'); \
     GRANT ALL ON ALL TABLES IN SCHEMA public TO PUBLIC";

@@ -36,7 +36,12 @@ fn catalogue() -> Arc<Catalogue> {
         columns: columns
             .iter()
             .zip(1_i16..)
-            .map(|(name, number)| KnownColumn { number, name: (*name).to_owned(), type_oid: 25 })
+            .map(|(name, number)| KnownColumn {
+                number,
+                name: (*name).to_owned(),
+                type_oid: 25,
+                generated: false,
+            })
             .collect(),
         definition: None,
     };

@@ -10,8 +10,7 @@
 //! The system's own views stand for themselves.
 //!
 //! Known gaps: the conditions of a view count as filters of who uses it. Inherited tables and
-//! partitions stand for themselves. `COPY t TO` leaves generated columns out, which the catalogue
-//! doesn't tell apart: their number then differs from the result's.
+//! partitions stand for themselves.
 
 use std::rc::Rc;
 
@@ -47,6 +46,13 @@ impl<'a> Tracer<'a> {
             return Some(vec![Item::Several(row)]);
         }
         Some(self.of_known(known))
+    }
+
+    /// The generated columns of a relation, by name.
+    pub(super) fn generated(&self, relation: &Relation) -> Vec<&'a str> {
+        let known = self.names.and_then(|names| names.relation(relation));
+        let columns = known.into_iter().flat_map(|known| &known.columns);
+        columns.filter(|column| column.generated).map(|column| column.name.as_str()).collect()
     }
 
     fn of_known(&mut self, known: &'a KnownRelation) -> Vec<Item> {

@@ -94,8 +94,16 @@ impl Tracer<'_> {
         self.add_relation(named, false);
         let condition = self.optional(stmt.where_clause.as_deref());
         self.filter(&condition);
-        let mut items = match stmt.attlist.as_slice() {
-            [] => self.levels.last().map(|level| level.columns.clone()).unwrap_or_default(),
+        let mut items: Vec<Item> = match stmt.attlist.as_slice() {
+            [] => {
+                let left_out = self.generated(&crate::collect::relation_of(named));
+                let goes = |item: &Item| match item {
+                    Item::One(Some(name), _) => !left_out.contains(&name.as_str()),
+                    _ => true,
+                };
+                let columns = self.levels.last().map(|level| level.columns.as_slice());
+                columns.unwrap_or_default().iter().filter(|item| goes(item)).cloned().collect()
+            }
             columns => {
                 let columns = strings(columns).into_iter();
                 let name = &named.relname;

@@ -100,6 +100,7 @@ fn catalogue() -> Arc<Catalogue> {
             number,
             name: (*name).to_owned(),
             type_oid: *type_oid,
+            generated: false,
         })
         .collect();
     let relation = |oid, name: &str, kind| KnownRelation {
