@@ -74,6 +74,7 @@ struct Run {
 pub fn run(args: Args) -> anyhow::Result<()> {
     let Args { rounds, seconds, short, force, path: wanted, load, no_build } = args;
     setup::ensure(setup::Purpose::Bench)?;
+    places::take_optimised_programs();
     if !no_build {
         build()?;
     }

@@ -1,7 +1,7 @@
 //! How far the collector has acknowledged: one file, two slots of 512 bytes written in turn.
 //!
 //! Promises: a torn write spoils the slot being written only, never the other; after a failed write or sync the file is
-//! replaced by a new one, not synced again. If both slots are bad the cursor is lost: then all that is kept counts as
+//! replaced by a new one, not synced again; what was read at the start is durable before it is used. If both slots are bad the cursor is lost: then all that is kept counts as
 //! not acknowledged, and the collector drops what it has already.
 
 use std::io;
@@ -48,7 +48,21 @@ impl<F: Files> Cursor<F> {
             }
         }
         cursor.file = Some(file);
+        if matches!(found, Found::Acknowledged) {
+            cursor.renew(files);
+        }
         Ok((cursor, found))
+    }
+
+    /// Makes durable what was read: the run before may have ended between its write and its sync, or behind a
+    /// sync that failed, and then it was read out of the page cache only. A new file, since a sync of these
+    /// pages may say that all is well although they never reached the disk. Where there is no room for it, the
+    /// old one stays on the disk: what a power cut takes back then is acknowledged once more.
+    fn renew(&mut self, files: &F) {
+        let acknowledged = self.acknowledged;
+        self.file = None;
+        // A failure leaves no file at hand, so that the next acknowledgement makes one.
+        let _ = self.store(files, acknowledged);
     }
 
     pub fn acknowledged(&self) -> u64 {

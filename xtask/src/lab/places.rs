@@ -6,6 +6,7 @@
 use std::net::{Ipv4Addr, Ipv6Addr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use anyhow::Context as _;
 
@@ -29,6 +30,14 @@ pub fn cache(name: &str) -> anyhow::Result<PathBuf> {
     Ok(dir)
 }
 
+/// Only `target/release` counts.
+static OPTIMISED: AtomicBool = AtomicBool::new(false);
+
+/// From now on, only programs built with optimisation count: for measurements.
+pub fn take_optimised_programs() {
+    OPTIMISED.store(true, Ordering::Relaxed);
+}
+
 /// A program of ours: from `TIDEGATE_BIN_DIR`, else the newest of `target/debug` and `target/release`.
 pub fn our_program(name: &str) -> anyhow::Result<PathBuf> {
     if let Some(dir) = std::env::var_os(BIN_DIR_ENV) {
@@ -41,7 +50,9 @@ pub fn our_program(name: &str) -> anyhow::Result<PathBuf> {
         let when = path.metadata().and_then(|meta| meta.modified()).ok()?;
         Some((when, path))
     };
-    let newest = ["debug", "release"].into_iter().filter_map(built).max();
+    let profiles: &[&str] =
+        if OPTIMISED.load(Ordering::Relaxed) { &["release"] } else { &["debug", "release"] };
+    let newest = profiles.iter().copied().filter_map(built).max();
     newest.map(|(_, path)| path).with_context(|| {
         format!("{name} is not built: run `cargo build -p {name}` (or set {BIN_DIR_ENV})")
     })
