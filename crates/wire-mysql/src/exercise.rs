@@ -21,7 +21,7 @@ use crate::{
 pub struct FirstWord;
 
 impl Analyze for FirstWord {
-    fn analyze(&self, text: &[u8], settings: Settings) -> Arc<Analysis> {
+    fn analyze(&self, text: &[u8], settings: Settings, _: Option<&str>) -> Arc<Analysis> {
         let first = text.trim_ascii_start().split(|byte| !byte.is_ascii_alphabetic()).next();
         let word = String::from_utf8_lossy(first.unwrap_or_default()).to_ascii_uppercase();
         let action = match word.as_str() {
@@ -50,7 +50,7 @@ impl Analyze for FirstWord {
     }
 
     fn too_long(&self, _bytes: u64) -> Arc<Analysis> {
-        self.analyze(b"", Settings::default())
+        self.analyze(b"", Settings::default(), None)
     }
 }
 

@@ -157,10 +157,11 @@ impl<R: Clone> Machine<R> {
     /// A text that is there as a whole.
     pub(super) fn known(&self, text: &[u8]) -> Known {
         let settings = self.settings();
-        let mut analysis = self.analyzer.analyze(text, settings);
+        let database = self.session.database.as_deref();
+        let mut analysis = self.analyzer.analyze(text, settings, database);
         if !self.tells_quotes() && text.contains(&b'"') {
             let other = Settings { ansi_quotes: !settings.ansi_quotes, ..settings };
-            let other = self.analyzer.analyze(text, other);
+            let other = self.analyzer.analyze(text, other, database);
             if other.effects != analysis.effects || other.unknown != analysis.unknown {
                 analysis = Arc::clone(&QUOTES_IN_DOUBT);
             }
