@@ -61,7 +61,7 @@ const PAIRS_MAX: usize = 200_000;
 
 /// Columns that the outputs of one statement are made of, counted for each; beyond them its rows are
 /// opaque.
-const SOURCES_MAX: usize = 50_000;
+pub(crate) const SOURCES_MAX: usize = 50_000;
 
 /// Columns of one result or range; PostgreSQL allows 1,664 in a result.
 const ITEMS_MAX: usize = 1_664;
