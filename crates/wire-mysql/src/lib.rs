@@ -24,11 +24,13 @@ mod analyze;
 pub mod capability;
 mod charset;
 mod config;
+mod delivery;
 mod driven;
 pub mod exercise;
 mod frame;
 mod machine;
 mod message;
+mod rows;
 mod statements;
 
 pub use analyze::Analyze;

@@ -2,7 +2,8 @@
 //!
 //! Promises: see the crate. How the work is split: `login` up to the end of the authentication, also
 //! that of COM_CHANGE_USER; `client` and `statement` for what the client sends then, `answer` for
-//! decisions, `server` for what the server sends, `infile` for LOCAL INFILE.
+//! decisions, `server` for what the server sends, `guard` for results under duties, `infile` for LOCAL
+//! INFILE.
 //!
 //! The driver's part is that of [`tidegate_wire::Machine`]. The first action is [`Action::Dial`].
 //!
@@ -17,6 +18,7 @@
 
 mod answer;
 mod client;
+mod guard;
 mod infile;
 mod login;
 mod server;
@@ -27,6 +29,8 @@ use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
 use tidegate_event::{Analysis, Ending, Status};
+use tidegate_mask::Duties;
+use tidegate_recording::Chunk;
 use tidegate_sql::mysql::{Charset, Settings};
 use tidegate_wire::{Fault, Whose};
 
@@ -70,11 +74,13 @@ enum Step {
 }
 
 /// A permitted operation under way.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 struct Op<R> {
     id: AskId,
     released_ns: u64,
     receipt: R,
+    /// What its results are subject to.
+    duties: Option<Arc<Duties>>,
 }
 
 /// What was prepared in SQL: what it does, in which database, read in which way.
@@ -116,6 +122,8 @@ pub struct Machine<R> {
     out_bytes: usize,
     phase: Phase<R>,
     asking: Option<Asking>,
+    /// What is to be done to the results of what is being permitted.
+    duties: Option<Arc<Duties>>,
     next_ask: u64,
     client: ClientSide<R>,
     reading: Reading,
@@ -152,6 +160,7 @@ impl<R: Clone> Machine<R> {
             out_bytes: 0,
             phase: Phase::Dialling,
             asking: None,
+            duties: None,
             next_ask: 0,
             client: ClientSide::default(),
             reading: Reading::Packet,
@@ -274,6 +283,13 @@ impl<R: Clone> Machine<R> {
         }
     }
 
+    /// Answers a question with a permit, and what is to be done to the results.
+    pub fn permit_with(&mut self, now_ns: u64, id: AskId, receipt: R, duties: Arc<Duties>) {
+        self.duties = Some(duties);
+        self.answer(now_ns, id, Answer::Permit(receipt));
+        self.duties = None;
+    }
+
     /// Ends the session over something that is not the protocol's: the client is told by an error,
     /// every operation that waits gets its outcome, and both legs close.
     pub fn abort(&mut self, now_ns: u64, sqlstate: &'static str, message: &str, hint: &str) {
@@ -323,7 +339,9 @@ impl<R: Clone> Machine<R> {
     /// two buffers, of which it never needs more than its limits.
     pub fn held_bytes(&self) -> usize {
         let asking = self.asking.as_ref().map_or(0, Asking::held_bytes);
-        [asking, self.session.statements.held_bytes(), self.out_bytes]
+        let running = self.session.running.as_ref();
+        let delivery = running.map_or(0, |running| running.delivery.held_bytes());
+        [asking, self.session.statements.held_bytes(), self.out_bytes, delivery]
             .into_iter()
             .fold(0, usize::saturating_add)
     }
@@ -355,7 +373,15 @@ impl<R: Clone> Machine<R> {
     /// Reports what became of `op`.
     fn finish(&mut self, now_ns: u64, op: &Op<R>, status: Status) {
         let duration_ns = now_ns.saturating_sub(op.released_ns);
-        let outcome = self.session.progress.outcome(status, duration_ns);
+        let taken = self.session.progress.recorder.take();
+        let mut outcome = self.session.progress.outcome(status, duration_ns);
+        outcome.result = taken.map(|recorder| {
+            let (last, result) = recorder.finish();
+            if let Some(Chunk { offset, data }) = last {
+                self.out.push_back(Action::Rows { id: op.id, offset, data });
+            }
+            Box::new(result)
+        });
         self.out.push_back(Action::Outcome { id: op.id, outcome });
     }
 

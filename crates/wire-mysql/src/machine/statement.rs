@@ -88,6 +88,7 @@ pub(super) fn unknown(reason: &str) -> Arc<Analysis> {
 fn opaque(reason: &str) -> Lineage {
     Lineage {
         rows: vec![Rows::Opaque(reason.to_owned())],
+        filters_opaque: Some(reason.to_owned()),
         values_opaque: Some(reason.to_owned()),
         ..Lineage::default()
     }
@@ -98,12 +99,19 @@ pub(super) fn command(kind: &str, action: Does, relation: Option<Relation>) -> A
     if action == Does::Unknown {
         return unknown(&format!("what {kind} does is not followed"));
     }
+    let of_others = relation.as_ref().is_some_and(|relation| relation.name == "processlist");
     Arc::new(Analysis {
         kinds: vec![StatementKind(kind.to_owned())],
         effects: vec![Effect { action, relation, bounded: true }],
         unknown: None,
         fingerprint: None,
-        lineage: opaque("a command of the protocol"),
+        lineage: match action {
+            // What other sessions run, and the server's log of changes.
+            Does::Show | Does::Replicate if of_others || action == Does::Replicate => {
+                opaque("it may show values, or texts of statements")
+            }
+            _ => Lineage { rows: vec![Rows::None], ..Lineage::default() },
+        },
     })
 }
 
@@ -145,6 +153,12 @@ impl<R: Clone> Machine<R> {
                 if !failed && plain && session.named.len() < NAMED_MAX {
                     let mut analysis = (*known.analysis).clone();
                     analysis.kinds = vec![StatementKind("execute".to_owned())];
+                    let later = std::mem::take(&mut analysis.lineage.later);
+                    analysis.lineage.rows = later.into_iter().map(|later| later.rows).collect();
+                    // Its values stand in the text that prepared it.
+                    analysis.lineage.values.clear();
+                    let reason = "its values were prepared by another text";
+                    analysis.lineage.values_opaque = Some(reason.to_owned());
                     let analysis = Arc::new(analysis);
                     session.named.insert(name.clone(), ByName { analysis, database, settings });
                 }
@@ -164,6 +178,9 @@ impl<R: Clone> Machine<R> {
             let other = self.analyzer.analyze(text, other, database);
             if other.effects != analysis.effects || other.unknown != analysis.unknown {
                 analysis = Arc::clone(&QUOTES_IN_DOUBT);
+            } else if other.lineage != analysis.lineage {
+                let lineage = opaque("it depends on ANSI_QUOTES, which this server does not tell");
+                analysis = Arc::new(Analysis { lineage, ..(*analysis).clone() });
             }
         }
         let touches = Self::touched(text, settings, &analysis);

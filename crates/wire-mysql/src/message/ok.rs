@@ -76,6 +76,24 @@ pub(crate) fn read_eof(payload: &[u8]) -> Result<Ok, Malformed> {
     Result::Ok(Ok { warnings, status: reader.u16()?, ..Ok::default() })
 }
 
+/// Takes the number of warnings out of an OK or EOF packet.
+pub(crate) fn without_warnings(payload: &mut [u8]) {
+    let at = if payload.first() == Some(&EOF) && payload.len() < EOF_BYTES_MAX && payload.len() == 5
+    {
+        1
+    } else {
+        let mut reader = Reader::new(payload);
+        let read = reader.u8().and_then(|_| reader.lenenc()).and_then(|_| reader.lenenc());
+        if read.and_then(|_| reader.u16()).is_err() {
+            return;
+        }
+        payload.len() - reader.rest().len()
+    };
+    if let Some(warnings) = payload.get_mut(at..at + 2) {
+        warnings.fill(0);
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -93,6 +111,12 @@ mod tests {
         assert_eq!(read(&packet, 0).unwrap().database, None);
         let cut = &packet[..packet.len() - 1];
         assert_eq!(read(cut, SESSION_TRACK), Err(Malformed));
+        let mut bytes = *b"\0\x05\0\x02\0\x01\0";
+        without_warnings(&mut bytes);
+        assert_eq!(&bytes, b"\0\x05\0\x02\0\0\0");
+        let mut bytes = *b"\xfe\x02\0\x08\0";
+        without_warnings(&mut bytes);
+        assert_eq!(&bytes, b"\xfe\0\0\x08\0");
         let eof = read_eof(b"\xfe\x02\0\x08\0").unwrap();
         assert_eq!((eof.warnings, eof.status), (2, MORE_RESULTS));
     }
