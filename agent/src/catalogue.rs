@@ -11,13 +11,15 @@
 //! - What can't be read is an error in the log and a count; sessions go on without.
 //!
 //! Limits: [`DATABASES_MAX`] readers; beyond that sessions go without a catalogue. The bounds of one
-//! reading stand in `catalogue/read.rs`.
+//! reading stand in `catalogue/reader.rs`.
 //!
 //! Known gaps: DDL that does not pass the gate, and DDL inside of functions, is seen at the next
 //! regular reading only (`catalogue.refresh_seconds`).
 
+mod mysql;
 mod paths;
-mod read;
+mod postgres;
+mod reader;
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
@@ -26,6 +28,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
+use tidegate_event::Protocol;
 use tidegate_sql::Catalogue;
 use tokio::sync::{Notify, watch};
 
@@ -35,7 +38,7 @@ use crate::masking::Views;
 use crate::telemetry::Metrics;
 use crate::tls::ServerVerification;
 pub use paths::Paths;
-use read::Login;
+use reader::Login;
 
 /// Most databases whose catalogues are kept.
 pub const DATABASES_MAX: usize = 256;
@@ -59,11 +62,13 @@ const IDLE_READINGS: u32 = 10;
 /// Which database of which server.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Place {
+    /// How the server is asked.
+    pub protocol: Protocol,
     /// The target's name.
     pub target: String,
     /// The server's own address: another server of the same target has other OIDs.
     pub server: SocketAddr,
-    /// The database.
+    /// The database; empty where one catalogue is the whole server's, as in MySQL.
     pub database: String,
 }
 
@@ -81,6 +86,8 @@ pub struct Reading {
     pub catalogue: Arc<Catalogue>,
     /// Child and parent of each partition and each inheriting table, by OID.
     pub parents: Vec<(u32, u32)>,
+    /// Views whose definitions the catalogue's account may not read.
+    unread_views: usize,
     /// How names are looked up in it.
     pub paths: Arc<Paths>,
     state: [u8; 32],
@@ -226,13 +233,15 @@ impl Source {
     }
 
     /// A reading that began after change number `after` found this. Where that is what was known before,
-    /// it stays what it was, so that nothing that was made of it has to be made anew.
-    fn publish(&self, reading: Reading, after: u64) {
+    /// it stays what it was, so that nothing that was made of it has to be made anew. Otherwise it is
+    /// given back.
+    fn publish(&self, reading: Reading, after: u64) -> Option<Arc<Reading>> {
         let mut state = self.state();
         let was_fresh = state.after >= state.changed;
         let same = state.reading.as_ref().is_some_and(|known| known.state == reading.state);
-        if !same {
-            state.reading = Some(Arc::new(reading));
+        let new = (!same).then(|| Arc::new(reading));
+        if let Some(new) = &new {
+            state.reading = Some(Arc::clone(new));
         }
         state.after = after;
         drop(state);
@@ -240,6 +249,7 @@ impl Source {
             self.changes.fetch_add(1, Ordering::AcqRel);
         }
         self.attempted();
+        new
     }
 
     fn attempted(&self) {
@@ -276,7 +286,9 @@ impl Reader {
             let wait = match self.read().await {
                 Ok(reading) => {
                     failing = false;
-                    self.source.publish(reading, after);
+                    if let Some(new) = self.source.publish(reading, after) {
+                        self.told(&new);
+                    }
                     self.config.refresh_ms
                 }
                 Err(why) => {
@@ -307,22 +319,46 @@ impl Reader {
         // Two: one for what is read, one for what may be made of it.
         let version = self.versions.fetch_add(2, Ordering::Relaxed);
         let login = Login {
+            protocol: self.source.place.protocol,
             server: self.source.place.server,
             verification: self.verification.as_deref(),
             database: &self.source.place.database,
             user: &self.config.user,
             password: password.as_deref(),
         };
-        let found = read::read(login, version).await.map_err(|error| error.to_string())?;
+        let found = reader::read(login, version).await.map_err(|error| error.to_string())?;
         let paths = Paths::new(&found.catalogue, found.path, found.paths);
         Ok(Reading {
             catalogue: Arc::new(found.catalogue),
             parents: found.parents,
+            unread_views: found.unread_views,
             paths: Arc::new(paths),
             state: found.state,
             other: version + 1,
             views: Views::default(),
         })
+    }
+
+    /// Said of each reading that found something else than the one before.
+    fn told(&self, reading: &Reading) {
+        let place = &self.source.place;
+        tracing::info!(
+            target_name = place.target,
+            server = %place.server,
+            database = place.database,
+            relations = reading.catalogue.relations().count(),
+            "a catalogue was read"
+        );
+        if reading.unread_views > 0 {
+            tracing::warn!(
+                target_name = place.target,
+                server = %place.server,
+                user = self.config.user,
+                views = reading.unread_views,
+                "the catalogue's account may not read the definitions of some views: what shows them \
+                 counts as unresolved"
+            );
+        }
     }
 
     /// Said once for a row of failures, counted each time. An old reading is as good as it was, until
@@ -354,13 +390,19 @@ mod tests {
 
     fn source() -> Arc<Source> {
         let server = SocketAddr::from(([127, 0, 0, 1], 1));
-        Arc::new(Source::new(Place { target: "t".to_owned(), server, database: "d".to_owned() }))
+        Arc::new(Source::new(Place {
+            protocol: Protocol::Postgres,
+            target: "t".to_owned(),
+            server,
+            database: "d".to_owned(),
+        }))
     }
 
     fn reading(state: u8) -> Reading {
         Reading {
             catalogue: Arc::default(),
             parents: Vec::new(),
+            unread_views: 0,
             paths: Arc::default(),
             state: [state; 32],
             other: 0,

@@ -15,7 +15,9 @@ use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use tidegate_event::{Action, Analysis, Effect, Lineage, Login, Operation, Rows, Statement, Via};
+use tidegate_event::{
+    Action, Analysis, Effect, Lineage, Login, Operation, Protocol, Rows, Statement, Via,
+};
 use tidegate_sql::{Analyzer, Settings};
 use tidegate_wire_postgres::Analyze;
 
@@ -98,6 +100,7 @@ impl Sight {
         state.any_path = login.options.iter().any(|(name, value)| moves_at_login(name, value));
         let Some(config) = &self.site.masking.catalogue else { return };
         let place = Place {
+            protocol: Protocol::Postgres,
             target: self.site.target.clone(),
             server: self.site.server,
             database: login.database.clone(),
