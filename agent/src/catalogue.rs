@@ -268,6 +268,31 @@ impl Drop for Change {
     }
 }
 
+#[cfg(test)]
+impl Source {
+    /// One that nobody reads.
+    pub fn unread(protocol: Protocol) -> Arc<Self> {
+        let server = SocketAddr::from(([127, 0, 0, 1], 1));
+        let (target, database) = ("t".to_owned(), String::new());
+        Arc::new(Self::new(Place { protocol, target, server, database }))
+    }
+
+    /// This was read just now; `state` stands for it.
+    pub fn read_now(&self, catalogue: Catalogue, state: u8) {
+        let after = self.state().changed;
+        let reading = Reading {
+            catalogue: Arc::new(catalogue),
+            parents: Vec::new(),
+            unread_views: 0,
+            paths: Arc::default(),
+            state: [state; 32],
+            other: 0,
+            views: Views::default(),
+        };
+        self.publish(reading, after);
+    }
+}
+
 /// Reads one database again and again.
 struct Reader {
     source: Arc<Source>,
@@ -389,13 +414,7 @@ mod tests {
     use super::*;
 
     fn source() -> Arc<Source> {
-        let server = SocketAddr::from(([127, 0, 0, 1], 1));
-        Arc::new(Source::new(Place {
-            protocol: Protocol::Postgres,
-            target: "t".to_owned(),
-            server,
-            database: "d".to_owned(),
-        }))
+        Source::unread(Protocol::Postgres)
     }
 
     fn reading(state: u8) -> Reading {
@@ -411,8 +430,7 @@ mod tests {
     }
 
     fn read_now(source: &Source) {
-        let after = source.state().changed;
-        source.publish(reading(1), after);
+        source.read_now(Catalogue::default(), 1);
     }
 
     #[track_caller]

@@ -19,8 +19,8 @@ mod auth;
 mod client;
 mod packet;
 
-use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
+use std::collections::{BTreeMap, HashMap};
 
 use sha2::{Digest as _, Sha256};
 use tidegate_event::Relation;
@@ -132,7 +132,7 @@ async fn gather<S: Stream>(client: &mut Client<S>, version: u64) -> Result<Found
         catalogue: Catalogue::new(version, relations, functions),
         parents: Vec::new(),
         path: String::new(),
-        paths: Default::default(),
+        paths: HashMap::new(),
         unread_views,
         state: state.finalize().into(),
     })

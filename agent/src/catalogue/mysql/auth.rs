@@ -108,7 +108,7 @@ fn xor(one: &[u8], other: &[u8]) -> Vec<u8> {
 #[cfg(test)]
 mod tests {
     use rsa::RsaPrivateKey;
-    use rsa::pkcs8::EncodePublicKey as _;
+    use rsa::pkcs8::{EncodePublicKey as _, LineEnding};
 
     use super::*;
 
@@ -133,7 +133,7 @@ mod tests {
     #[test]
     fn the_servers_key_opens_what_was_encrypted_with_it() {
         let private = RsaPrivateKey::new(&mut UnwrapErr(getrandom::SysRng), 1024).unwrap();
-        let pem = private.to_public_key().to_public_key_pem(Default::default()).unwrap();
+        let pem = private.to_public_key().to_public_key_pem(LineEnding::default()).unwrap();
         let scramble: Vec<u8> = (1..=21).collect();
         let long = b"a password that is longer than a scramble";
         let sealed = encrypted(long, &scramble, pem.as_bytes()).unwrap();

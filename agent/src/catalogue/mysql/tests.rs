@@ -70,7 +70,7 @@ async fn each_method_answers_what_the_server_asks() {
     let says = [hello("caching_sha2_password"), vec![1, 3]];
     let (ended, _) = logs_in(says.to_vec()).await;
     assert!(ended.unwrap_err().contains("the connection broke"), "without an OK no login");
-    let (ended, heard) = logs_in([&says[..], &[ok.clone()]].concat()).await;
+    let (ended, heard) = logs_in([&says[..], std::slice::from_ref(&ok)].concat()).await;
     assert_eq!(ended, Ok(()));
     let response = &heard[0];
     let proof = auth::Method::CachingSha2.answer(b"secret", SCRAMBLE).unwrap();
