@@ -3,7 +3,8 @@
 //! Promises:
 //! - One reader for each target, server address and database that a session goes to, shared by its
 //!   sessions; readers run on the agent's own threads, so that no lane waits for a reading. A session's
-//!   login waits for the first reading, at most [`FIRST_READING_SECONDS_MAX`].
+//!   login (in MySQL its first statement) waits for the first reading, at most
+//!   [`FIRST_READING_SECONDS_MAX`].
 //! - A catalogue that may be out of date is not given out for a true one. From the moment when a session
 //!   sends something that may be DDL, until its transaction has ended and a reading that began after
 //!   that is there, [`Source::current`] says [`Fresh::No`] to every session of that database.
@@ -207,13 +208,18 @@ impl Source {
         if tokio::time::timeout(limit, ended).await.is_err() {
             tracing::warn!(
                 target_name = self.place.target,
-                "a login did not wait longer for the database's catalogue"
+                "a session did not wait longer for its database's catalogue"
             );
         }
     }
 
-    /// Waits until a reading is there that is as new as can be told, for a bounded time.
+    /// Waits until a reading is there that is as new as can be told, for a bounded time; after a first
+    /// reading that failed, not at all.
     pub async fn caught_up(&self) {
+        self.first_reading().await;
+        if self.current().is_none() {
+            return;
+        }
         let mut attempts = self.attempts.subscribe();
         let fresh = attempts.wait_for(|_| matches!(self.current(), Some((_, Fresh::Yes))));
         // What is not known by then counts as what it may be.

@@ -79,7 +79,7 @@ struct State {
     source: Option<Arc<Source>>,
     /// DDL of its own is under way.
     change: Option<Change>,
-    /// It has changed what its database holds, and not waited for the next reading.
+    /// It has changed what its database holds, or has just logged in, and not waited for the next reading.
     behind: bool,
     /// [`Source::changes`] when `seen` was made.
     changes: u64,
@@ -113,7 +113,7 @@ impl Sight {
         Self { analyzers, site, state: Mutex::new(state) }
     }
 
-    /// The session logs in.
+    /// The session logs in. In MySQL [`Self::sent`] says so.
     pub(super) fn logged_in(&self, login: &Login) {
         let mut state = self.state();
         state.user.clone_from(&login.user);
@@ -195,7 +195,16 @@ impl Sight {
 
     /// A permitted operation is about to be sent: what it changes counts from now on.
     pub(super) fn sent(&self, operation: &Operation) {
-        let Operation::Statement(statement) = operation else { return };
+        let statement = match operation {
+            // Its server is dialled already, and does not wait long: the first statement does.
+            Operation::Login(login) if self.site.protocol == Protocol::Mysql => {
+                self.logged_in(login);
+                self.state().behind = true;
+                return;
+            }
+            Operation::Statement(statement) => statement,
+            _ => return,
+        };
         if statement.via == Via::Parse {
             self.state().ways.keep(&statement.analysis);
             return;
@@ -232,7 +241,8 @@ impl Sight {
         self.refresh(&mut state);
     }
 
-    /// The catalogue, where this session has changed it and has not waited for it since.
+    /// The catalogue, where this session has changed it, or has just logged in, and has not waited for it
+    /// since.
     pub(super) fn behind(&self) -> Option<Arc<Source>> {
         let mut state = self.state();
         std::mem::take(&mut state.behind).then(|| state.source.clone()).flatten()
