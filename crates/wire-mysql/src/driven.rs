@@ -66,6 +66,10 @@ impl<R: Clone> tidegate_wire::Machine<R> for Machine<R> {
         Self::reads_server(self)
     }
 
+    fn is_idle(&self) -> bool {
+        Self::is_idle(self)
+    }
+
     fn database(&self) -> Option<&str> {
         Self::database(self)
     }

@@ -38,7 +38,7 @@ pub(crate) use statement::Known;
 
 use crate::frame::HEADER_BYTES;
 use crate::message::response::FIXED_BYTES;
-use crate::message::{error, greeting::Greeting};
+use crate::message::{error, greeting::Greeting, ok};
 use crate::statements::Statements;
 use crate::{Action, Analyze, Answer, AskId, Authority, Config, Exempt};
 use answer::Asking;
@@ -325,6 +325,16 @@ impl<R: Clone> Machine<R> {
             Phase::Session => !self.asking.as_ref().is_some_and(Asking::is_infile),
             _ => false,
         }
+    }
+
+    /// Whether nothing is under way and no transaction is open, as far as the server has said. An error
+    /// says nothing of a transaction, so that one that it has ended counts until the next answer.
+    pub fn is_idle(&self) -> bool {
+        matches!(self.phase, Phase::Session)
+            && self.asking.is_none()
+            && self.session.running.is_none()
+            && !self.client.is_within_message()
+            && self.session.status & ok::IN_TRANSACTION == 0
     }
 
     /// The database that statements are read in now; where it is not known, none.

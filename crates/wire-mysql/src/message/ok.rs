@@ -10,6 +10,8 @@ pub(crate) const EOF: u8 = 0xfe;
 /// An EOF packet is shorter than this; what is longer is a row, or an OK packet in its place.
 pub(crate) const EOF_BYTES_MAX: usize = 9;
 
+/// A transaction is open.
+pub(crate) const IN_TRANSACTION: u16 = 1;
 /// More results of the same command follow.
 pub(crate) const MORE_RESULTS: u16 = 1 << 3;
 /// The rows wait for COM_STMT_FETCH.

@@ -22,7 +22,7 @@ fn bench() -> Bench {
     let set = super::super::compile(&[root().join(POLICY)]).unwrap();
     let entry = |class: &str, column: &str| ProtectConfig {
         class: class.to_owned(),
-        columns: vec![Column::parse(column).unwrap()],
+        columns: vec![Column::parse(column, Protocol::Postgres).unwrap()],
         mask: Mask::Redact,
     };
     let protect =
