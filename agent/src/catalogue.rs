@@ -38,6 +38,7 @@ use crate::config::{CatalogueConfig, read_capped};
 use crate::masking::Views;
 use crate::telemetry::Metrics;
 use crate::tls::ServerVerification;
+pub use mysql::SYSTEM_DATABASES;
 pub use paths::Paths;
 use reader::Login;
 

@@ -224,7 +224,8 @@ impl Gate {
         known: Option<&Known>,
     ) -> Answer {
         let decision = Arc::clone(permit.decision());
-        let masked = known.and_then(|known| recorded::masked(operation, &known.values));
+        let masked =
+            known.and_then(|known| recorded::masked(operation, &known.values, known.protocol));
         let record = masked.as_ref().map_or_else(|| Recorded::from(operation), Recorded::masked);
         let record = match known.and_then(|known| recorded::masked_reason(operation, &known.values))
         {
@@ -276,7 +277,8 @@ impl Gate {
     }
 
     fn refused(&self, operation: &Operation, denial: &Denial, known: Option<&Known>) -> Answer {
-        let masked = known.and_then(|known| recorded::masked(operation, &known.values));
+        let masked =
+            known.and_then(|known| recorded::masked(operation, &known.values, known.protocol));
         let record = masked.as_ref().map_or_else(|| Recorded::from(operation), Recorded::masked);
         let record = match known.and_then(|known| recorded::masked_reason(operation, &known.values))
         {

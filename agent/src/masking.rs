@@ -21,7 +21,7 @@ use tidegate_mask::{Detectors, ProtectedColumn, Protection, Secret, Unresolved};
 use tidegate_policy::ProtectedColumn as PolicyColumn;
 use tidegate_sql::{Catalogue, KnownRelation, RelationKind};
 
-use crate::catalogue::{Paths, Reading};
+use crate::catalogue::{Paths, Reading, SYSTEM_DATABASES};
 use crate::config::masking::DetectorName;
 use crate::config::{CatalogueConfig, Config, TargetConfig};
 use crate::mask_key;
@@ -92,8 +92,11 @@ impl TargetMasking {
         let policy: Vec<PolicyColumn> = columns.iter().map(policy_column).collect();
         let protection = Arc::new(protection);
         let strict = unresolved == Unresolved::Withhold;
+        let mysql = target.protocol == Protocol::Mysql;
         let view = |relations: Vec<KnownRelation>| {
-            let catalogue = Catalogue::new(NAMED_VERSION, relations, Vec::new());
+            let system = if mysql { SYSTEM_DATABASES.as_slice() } else { &[] };
+            let catalogue = Catalogue::new(NAMED_VERSION, relations, Vec::new())
+                .with_system(system.iter().map(|name| (*name).to_owned()));
             Arc::new(View {
                 protection: Arc::clone(&protection),
                 catalogue: strict.then(|| Arc::new(catalogue)),

@@ -67,6 +67,10 @@ const ROUTINES: &str = "SELECT ROUTINE_SCHEMA, ROUTINE_NAME, ROUTINE_BODY, ROUTI
     FROM information_schema.ROUTINES WHERE ROUTINE_SCHEMA NOT IN \
     ('mysql', 'information_schema', 'performance_schema', 'sys')";
 
+/// Databases that hold what the server says of itself.
+pub const SYSTEM_DATABASES: [&str; 4] =
+    ["mysql", "information_schema", "performance_schema", "sys"];
+
 /// Why a server could not be asked.
 #[derive(Debug, thiserror::Error)]
 pub enum MysqlError {
@@ -129,7 +133,8 @@ async fn gather<S: Stream>(client: &mut Client<S>, version: u64) -> Result<Found
     }
     note(&mut state, &functions);
     Ok(Found {
-        catalogue: Catalogue::new(version, relations, functions),
+        catalogue: Catalogue::new(version, relations, functions)
+            .with_system(SYSTEM_DATABASES.map(str::to_owned)),
         parents: Vec::new(),
         path: String::new(),
         paths: HashMap::new(),

@@ -133,6 +133,11 @@ impl Sight {
         self.refresh(&mut state);
     }
 
+    /// What is spoken to its target.
+    pub(super) const fn protocol(&self) -> Protocol {
+        self.site.protocol
+    }
+
     /// Where its catalogue comes from.
     pub(super) fn source(&self) -> Option<Arc<Source>> {
         self.state().source.clone()
