@@ -1,5 +1,9 @@
 //! The client and the reader against a server that answers as it is told.
 
+use rsa::pkcs8::{EncodePublicKey as _, LineEnding};
+use rsa::rand_core::UnwrapErr;
+use rsa::{Oaep, RsaPrivateKey};
+use sha1::Sha1;
 use tidegate_event::Protocol;
 use tokio::io::{DuplexStream, duplex};
 
@@ -84,6 +88,15 @@ async fn each_method_answers_what_the_server_asks() {
     assert_eq!(heard[1], auth::Method::Ed25519.answer(b"secret", &[7; 32]).unwrap());
     let (ended, heard) =
         logs_in(vec![hello("caching_sha2_password"), vec![1, 4], b"\x01no key".to_vec()]).await;
+    let private = RsaPrivateKey::new(&mut UnwrapErr(getrandom::SysRng), 1024).unwrap();
+    let key = private.to_public_key().to_public_key_pem(LineEnding::LF).unwrap();
+    let key = [b"\x01", key.as_bytes()].concat();
+    let says = vec![hello("caching_sha2_password"), vec![1, 4], key, ok];
+    let (in_full, sealed) = logs_in(says).await;
+    assert_eq!(in_full, Ok(()));
+    let opened = private.decrypt(Oaep::<Sha1>::new(), &sealed[2]).unwrap();
+    let plain: Vec<u8> = opened.iter().zip(SCRAMBLE).map(|(byte, mask)| byte ^ mask).collect();
+    assert_eq!(plain, b"secret\0");
     assert_eq!(ended.unwrap_err(), "the server sent an RSA key that can't be read");
     assert_eq!(heard[1], [2]);
 }
