@@ -260,7 +260,7 @@ fn text(cell: Option<&[u8]>) -> Result<String, ReadError> {
 }
 
 fn folded(cell: Option<&[u8]>) -> Result<String, ReadError> {
-    Ok(text(cell)?.to_lowercase())
+    Ok(tidegate_sql::mysql::folded(&text(cell)?))
 }
 
 /// A text as it is; none where that can't be told.

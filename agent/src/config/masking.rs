@@ -190,7 +190,7 @@ fn mysql_identifier(text: &str) -> Option<(String, &str)> {
         Some('"') => quoted(text, '"')?,
         _ => identifier(text)?,
     };
-    Some((name.to_lowercase(), behind))
+    Some((tidegate_sql::mysql::folded(&name), behind))
 }
 
 /// What stands between two such quotes at the front of `text`, and what stands behind them.

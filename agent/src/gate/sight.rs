@@ -13,8 +13,7 @@
 //! the one in which it was prepared. Where that is not known it can't be told what it shows.
 //!
 //! Known gaps: a function that sets the search path for its session is not noticed. In MySQL, DDL inside
-//! of routines is seen at the next regular reading; what was prepared in SQL (`PREPARE`) can't be told
-//! where there is a catalogue.
+//! of routines is seen at the next regular reading.
 
 mod ways;
 
@@ -341,6 +340,21 @@ impl tidegate_wire_mysql::Analyze for Sight {
         let way = Way { settings, database: database.map(str::to_owned) };
         let analysis = self.read_mysql(&seen, text, &way);
         self.told(&seen, &analysis, Some(way));
+        analysis
+    }
+
+    /// Read anew each time: so does the server, where something has changed since.
+    fn executed(
+        &self,
+        text: &str,
+        settings: mysql::Settings,
+        database: Option<&str>,
+    ) -> Arc<Analysis> {
+        let seen = self.now();
+        let way = Way { settings, database: database.map(str::to_owned) };
+        let prepared = self.read_mysql(&seen, text.as_bytes(), &way);
+        let analysis = Arc::new(tidegate_wire_mysql::executed(&prepared));
+        self.told(&seen, &analysis, None);
         analysis
     }
 

@@ -52,7 +52,7 @@ use lexer::Lexed;
 use lineage::Place;
 
 pub use literals::literals;
-pub use names::charset_of_name;
+pub use names::{charset_of_name, folded};
 pub use query::CHAIN_MAX;
 pub use touches::{Named, Touch, Touches, touches};
 
@@ -130,7 +130,7 @@ impl Analyzer {
         catalogue: &Arc<Catalogue>,
         database: Option<&str>,
     ) -> Arc<Analysis> {
-        let database = database.map(str::to_lowercase);
+        let database = database.map(folded);
         self.answer(text, settings, Place { catalogue: Some(Arc::clone(catalogue)), database })
     }
 

@@ -33,7 +33,7 @@ mod message;
 mod rows;
 mod statements;
 
-pub use analyze::Analyze;
+pub use analyze::{Analyze, executed};
 pub use config::{ClientTls, Config, Limits, ServerTls};
 pub use machine::Machine;
 pub use tidegate_wire::{Action, Answer, AskId, Authority, Exempt};

@@ -83,9 +83,9 @@ struct Op<R> {
     duties: Option<Arc<Duties>>,
 }
 
-/// What was prepared in SQL: what it does, in which database, read in which way.
+/// What was prepared in SQL: by which text, in which database, read in which way.
 struct ByName {
-    analysis: Arc<Analysis>,
+    text: Arc<str>,
     database: String,
     settings: Settings,
 }

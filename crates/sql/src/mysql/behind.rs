@@ -9,6 +9,7 @@ use tidegate_event::{Action, Effect, Relation};
 
 use super::found::Found;
 use super::lineage::Place;
+use super::names::folded;
 use super::{Settings, lexer};
 use crate::{KnownRelation, RelationKind};
 
@@ -78,10 +79,8 @@ const fn on_rows(action: Action) -> bool {
 }
 
 fn view(named: &Relation, place: &Place) -> Option<KnownRelation> {
-    let folded = Relation {
-        schema: named.schema.as_ref().map(|schema| schema.to_lowercase()),
-        name: named.name.to_lowercase(),
-    };
+    let folded =
+        Relation { schema: named.schema.as_deref().map(folded), name: folded(&named.name) };
     let known = place.known(&folded)?;
     (known.kind == RelationKind::View).then(|| KnownRelation::clone(known))
 }

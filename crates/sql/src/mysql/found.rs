@@ -8,7 +8,7 @@ use sqlparser::tokenizer::Token;
 use tidegate_event::{Action, ColumnRef, Effect, Later, Output, Relation, Rows, Sources};
 
 use super::lexer::{self, Item, Lexed};
-use super::names::Tokens;
+use super::names::{Tokens, folded};
 use super::touches::{self, Touch};
 use super::{Settings, admin, lineage, routine};
 use crate::lineage::notes::Notes;
@@ -80,8 +80,8 @@ impl Found {
     /// server tells them apart is not known.
     pub fn add_bounded(&mut self, action: Action, relation: Relation, bounded: bool) {
         let lower = Relation {
-            schema: relation.schema.as_ref().map(|schema| schema.to_lowercase()),
-            name: relation.name.to_lowercase(),
+            schema: relation.schema.as_deref().map(folded),
+            name: folded(&relation.name),
         };
         if lower != relation {
             self.effects.insert(Effect { action, relation: Some(lower), bounded });
@@ -91,7 +91,7 @@ impl Found {
 
     /// Notes an effect on something that is no relation.
     pub fn add_word(&mut self, action: Action, word: &str) {
-        let relation = Some(Relation { schema: None, name: word.to_lowercase() });
+        let relation = Some(Relation { schema: None, name: folded(word) });
         self.effects.insert(Effect { action, relation, bounded: true });
     }
 
@@ -219,10 +219,10 @@ impl Found {
     pub fn filter_row(&mut self, relation: &Relation) {
         let relation =
             Relation {
-                schema: relation.schema.as_ref().map(|schema| schema.to_lowercase()).or_else(
-                    || self.place.database.clone().filter(|database| !database.is_empty()),
-                ),
-                name: relation.name.to_lowercase(),
+                schema: relation.schema.as_deref().map(folded).or_else(|| {
+                    self.place.database.clone().filter(|database| !database.is_empty())
+                }),
+                name: folded(&relation.name),
             };
         self.notes.filters.insert(Rc::new(ColumnRef { relation, column: None }));
     }

@@ -13,7 +13,8 @@
 //! - A plan may show values of rows that were read for it (`EXPLAIN FORMAT=JSON`), so it is made of all that
 //!   the statement reads.
 //! - An alias of the select list may be named in subqueries, `GROUP BY`, `HAVING` and `ORDER BY`.
-//! - A column name that is not ASCII may stand for any column: how the server folds it is not told.
+//! - A column name that is not ASCII may stand for any column: how the server folds it is not told. So may
+//!   `_rowid`, which is an integer key's other name.
 //! - Columns of a stored function's or procedure's result are opaque.
 //!
 //! Limits: those of [`crate::lineage`].
@@ -39,6 +40,7 @@ use tidegate_event::{Relation, Rows, ValueAt};
 
 use super::Settings;
 use super::lexer::Lexed;
+use super::names::folded;
 use crate::lineage::flow::{Flow, Item};
 use crate::lineage::notes::Notes;
 use crate::{Catalogue, KnownRelation};
@@ -231,9 +233,9 @@ impl<'a> Tracer<'a> {
 
     /// The same name in its database, in lower case.
     fn qualified_name(&self, mut relation: Relation) -> Relation {
-        relation.name = relation.name.to_lowercase();
+        relation.name = folded(&relation.name);
         relation.schema = match (relation.schema, self.within.last()) {
-            (Some(schema), _) => Some(schema.to_lowercase()),
+            (Some(schema), _) => Some(folded(&schema)),
             (None, Some(database)) => database.clone(),
             (None, None) => self.place.database.clone().filter(|database| !database.is_empty()),
         };

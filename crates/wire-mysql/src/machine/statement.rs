@@ -133,7 +133,8 @@ impl<R: Clone> Machine<R> {
             && self.session.database.as_ref() == Some(&held.database)
             && self.settings() == held.settings
         {
-            known.analysis = Arc::clone(&held.analysis);
+            let database = Some(held.database.as_str());
+            known.analysis = self.analyzer.executed(&held.text, held.settings, database);
         }
         known
     }
@@ -149,18 +150,12 @@ impl<R: Clone> Machine<R> {
             Named::Prepares(name) => {
                 session.named.remove(name);
                 let Some(database) = session.database.clone() else { return };
-                let plain = known.analysis.unknown.is_none() && !known.touches.prepares;
+                // What the record can't hold as it is, is not held here either.
+                let whole = known.text.sha256.is_none();
+                let plain = known.analysis.unknown.is_none() && !known.touches.prepares && whole;
                 if !failed && plain && session.named.len() < NAMED_MAX {
-                    let mut analysis = (*known.analysis).clone();
-                    analysis.kinds = vec![StatementKind("execute".to_owned())];
-                    let later = std::mem::take(&mut analysis.lineage.later);
-                    analysis.lineage.rows = later.into_iter().map(|later| later.rows).collect();
-                    // Its values stand in the text that prepared it.
-                    analysis.lineage.values.clear();
-                    let reason = "its values were prepared by another text";
-                    analysis.lineage.values_opaque = Some(reason.to_owned());
-                    let analysis = Arc::new(analysis);
-                    session.named.insert(name.clone(), ByName { analysis, database, settings });
+                    let text = Arc::clone(&known.text.head);
+                    session.named.insert(name.clone(), ByName { text, database, settings });
                 }
             }
         }

@@ -76,7 +76,7 @@ impl Definition {
 }
 
 fn folded(name: &[u8]) -> String {
-    String::from_utf8_lossy(name).to_lowercase()
+    tidegate_sql::mysql::folded(&String::from_utf8_lossy(name))
 }
 
 /// The stored column that the server names; `None` for what is computed.

@@ -6,9 +6,11 @@ use sqlparser::ast::{
 };
 use tidegate_event::Relation;
 
+use super::query::visible;
 use super::scope::Level;
 use super::{Tracer, parts, relation};
 use crate::lineage::flow::{self, Flow, Item, union};
+use crate::mysql::names::folded;
 
 impl Tracer<'_> {
     pub(super) fn insert(&mut self, insert: &Insert) -> Option<Vec<Item>> {
@@ -23,7 +25,7 @@ impl Tracer<'_> {
         let base = self.base(&target);
         let row = self.row(&target);
         let places: Vec<Flow> = if insert.columns.is_empty() {
-            base.iter().map(Item::flow).collect()
+            visible(base.clone()).iter().map(Item::flow).collect()
         } else {
             insert.columns.iter().map(|column| place(&row, &base, column)).collect()
         };
@@ -46,7 +48,7 @@ impl Tracer<'_> {
             }
             if let Some(alias) = &insert.insert_alias {
                 let names = alias.col_aliases.iter().flatten();
-                let names: Vec<_> = names.map(|name| name.value.to_lowercase()).collect();
+                let names: Vec<_> = names.map(|name| folded(&name.value)).collect();
                 let items = flow::rename(base.clone(), &names);
                 let name =
                     parts(&alias.row_alias).and_then(|parts| Some(parts.last()?.value.clone()));
@@ -165,7 +167,7 @@ fn place(row: &Flow, base: &[Item], name: &ObjectName) -> Flow {
     let Some(column) = column.filter(|column| column.value.is_ascii()) else {
         return row.clone();
     };
-    let found = flow::find(&column.value.to_lowercase(), base);
+    let found = flow::find(&folded(&column.value), base);
     let place = union(found.exact.into_iter().chain(found.maybe));
     if place.columns.is_empty() { row.clone() } else { place }
 }

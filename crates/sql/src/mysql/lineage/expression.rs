@@ -9,6 +9,7 @@ use sqlparser::ast::{
 use super::{Tracer, VARIABLE, relation, total};
 use crate::lineage::flow::{Flow, Item, union};
 use crate::mysql::function;
+use crate::mysql::names::folded;
 
 /// Words that stand for values and look like columns.
 const NO_COLUMNS: [&str; 12] = [
@@ -191,7 +192,7 @@ impl Tracer<'_> {
         let name = ident.value.as_str();
         if ident.quote_style.is_none() {
             if let Some(system) = name.strip_prefix("@@") {
-                let tells = total::tells_of_before(&system.to_lowercase());
+                let tells = total::tells_of_before(&folded(system));
                 let reason = "it tells of the statement before";
                 return if tells { Flow::opaque(reason) } else { Flow::default() };
             }
@@ -210,7 +211,7 @@ impl Tracer<'_> {
         match parts {
             [first, rest @ ..] if system(first) => {
                 let last = rest.last().unwrap_or(first);
-                let tells = total::tells_of_before(&last.value.to_lowercase());
+                let tells = total::tells_of_before(&folded(&last.value));
                 let reason = "it tells of the statement before";
                 if tells { Flow::opaque(reason) } else { Flow::default() }
             }
@@ -302,7 +303,7 @@ impl Tracer<'_> {
             self.notes.filters_are_opaque("a function of an odd name");
             return Flow::opaque("a function of an odd name");
         };
-        let name = named.name.to_lowercase();
+        let name = folded(&named.name);
         let mut flow = self.arguments(&call.args);
         flow.add(self.arguments(&call.parameters));
         let mut flow = flow.computed();
@@ -369,7 +370,7 @@ impl Tracer<'_> {
     }
 
     fn named_window(&self, name: &Ident) -> Flow {
-        let name = name.value.to_lowercase();
+        let name = folded(&name.value);
         let level = self.levels.last().map(|level| level.windows.as_slice()).unwrap_or_default();
         let found = level.iter().find(|(own, _)| *own == name).map(|(_, flow)| flow.clone());
         found.unwrap_or_else(|| Flow::opaque("a window that is not known"))

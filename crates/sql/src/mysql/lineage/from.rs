@@ -11,8 +11,9 @@ use tidegate_event::Relation;
 use super::scope::Level;
 use super::{DEEP_MAX, Tracer, parts, relation, total};
 use crate::lineage::flow::{self, Flow, Item, Star, union};
+use crate::mysql::names::folded;
 use crate::mysql::{Settings, query};
-use crate::{KnownRelation, RelationKind};
+use crate::{KnownColumn, KnownRelation, RelationKind};
 
 impl Tracer<'_> {
     pub(super) fn add_from(&mut self, from: &[TableWithJoins]) {
@@ -39,7 +40,7 @@ impl Tracer<'_> {
                 }
                 JoinConstraint::Using(names) | JoinConstraint::UsingAlias(names, _) => {
                     let names = names.iter().filter_map(|name| parts(name)?.last().copied());
-                    let names: Vec<String> = names.map(|name| name.value.to_lowercase()).collect();
+                    let names: Vec<String> = names.map(|name| folded(&name.value)).collect();
                     self.merge(begin, middle, Some(&names), right);
                 }
                 JoinConstraint::Natural => self.merge(begin, middle, None, right),
@@ -58,7 +59,9 @@ impl Tracer<'_> {
         let Some(level) = self.levels.last_mut() else { return };
         let right = level.columns.split_off(middle.min(level.columns.len()));
         let left = level.columns.split_off(begin.min(level.columns.len()));
-        let spelt = |items: &[Item]| items.iter().all(|item| matches!(item, Item::One(Some(_), _)));
+        let spelt = |items: &[Item]| {
+            items.iter().all(|item| matches!(item, Item::One(Some(_), _) | Item::Loose(..)))
+        };
         let is_spelt = spelt(&left) && spelt(&right);
         let name_of = |item: &Item| match item {
             Item::One(Some(name), _) => Some(name.clone()),
@@ -157,7 +160,7 @@ impl Tracer<'_> {
 
     fn push_aliased(&mut self, items: Vec<Item>, alias: Option<&TableAlias>) {
         let names = alias.map(|alias| &alias.columns[..]).unwrap_or_default();
-        let names: Vec<String> = names.iter().map(|one| one.name.value.to_lowercase()).collect();
+        let names: Vec<String> = names.iter().map(|one| folded(&one.name.value)).collect();
         let items = flow::rename(items, &names);
         let name = alias.map(|alias| alias.name.value.as_str()).unwrap_or_default();
         self.push_range(name, None, items);
@@ -219,9 +222,16 @@ impl Tracer<'_> {
             {
                 return self.view(&known, definition);
             }
-            let column =
-                |name: &String| Item::One(Some(name.clone()), Flow::column(&known.name, name));
-            return known.columns.iter().map(|one| column(&one.name)).collect();
+            let column = |one: &KnownColumn| {
+                let flow = Flow::column(&known.name, &one.name);
+                // An invisible column is in no star.
+                if one.number < 0 {
+                    Item::Loose(one.name.clone(), flow)
+                } else {
+                    Item::One(Some(one.name.clone()), flow)
+                }
+            };
+            return known.columns.iter().map(column).collect();
         }
         vec![Item::Star(Star { elsewhere, ..Star::of(relation) })]
     }
@@ -277,7 +287,7 @@ const fn constraint(operator: &JoinOperator) -> Option<(&JoinConstraint, bool)> 
 }
 
 fn json_names(columns: &[JsonTableColumn], to: &mut Vec<String>) {
-    let mut add = |name: &Ident| to.push(name.value.to_lowercase());
+    let mut add = |name: &Ident| to.push(folded(&name.value));
     for column in columns {
         match column {
             JsonTableColumn::Named(named) => add(&named.name),

@@ -12,6 +12,7 @@ use tidegate_event::Relation;
 use super::scope::{Cte, Level};
 use super::{Tracer, parts};
 use crate::lineage::flow::{self, Flow, Item, union};
+use crate::mysql::names::folded;
 
 impl Tracer<'_> {
     /// What a statement returns; `None` for one that returns no rows.
@@ -76,7 +77,7 @@ impl Tracer<'_> {
             SetExpr::Table(table) => match &table.table_name {
                 Some(name) => {
                     let schema = table.schema_name.as_ref().map(|one| one.value.clone());
-                    self.table(&Relation { schema, name: name.value.clone() })
+                    visible(self.table(&Relation { schema, name: name.value.clone() }))
                 }
                 None => vec![Item::Several(Flow::opaque("a TABLE without a name"))],
             },
@@ -139,7 +140,7 @@ impl Tracer<'_> {
                 NamedWindowExpr::NamedWindow(_) => Flow::opaque("a window by another's name"),
             };
             if let Some(level) = self.levels.last_mut() {
-                level.windows.push((window.0.value.to_lowercase(), flow));
+                level.windows.push((folded(&window.0.value), flow));
             }
         }
         let items = self.targets(&select.projection);
@@ -184,11 +185,11 @@ impl Tracer<'_> {
                 }
                 SelectItem::ExprWithAlias { expr, alias } => {
                     let flow = self.expression(expr);
-                    items.push(Item::One(Some(alias.value.to_lowercase()), flow));
+                    items.push(Item::One(Some(folded(&alias.value)), flow));
                 }
                 SelectItem::Wildcard(_) => {
                     let columns = self.levels.last().map(|level| level.columns.clone());
-                    items.extend(self.limited(columns.unwrap_or_default()));
+                    items.extend(self.limited(visible(columns.unwrap_or_default())));
                 }
                 SelectItem::QualifiedWildcard(
                     SelectItemQualifiedWildcardKind::ObjectName(name),
@@ -218,7 +219,7 @@ impl Tracer<'_> {
                 vec![Item::Several(all)]
             }
         };
-        self.limited(columns)
+        self.limited(visible(columns))
     }
 
     fn order(&mut self, order: &OrderBy, items: &[Item]) {
@@ -267,7 +268,7 @@ impl Tracer<'_> {
     fn with(&mut self, all: &[With], recursive: bool) {
         for with in all {
             let names = with.alias.columns.iter();
-            let names: Vec<String> = names.map(|one| one.name.value.to_lowercase()).collect();
+            let names: Vec<String> = names.map(|one| folded(&one.name.value)).collect();
             let name = with.alias.name.value.as_str();
             let items = match (&*with.query.body, recursive) {
                 (SetExpr::SetOperation { left, .. }, true) => {
@@ -318,6 +319,12 @@ impl Tracer<'_> {
     }
 }
 
+/// The columns that a star shows. Those that a right join has left without a place stand in one of the others.
+pub(super) fn visible(mut items: Vec<Item>) -> Vec<Item> {
+    items.retain(|item| !matches!(item, Item::Loose(..)));
+    items
+}
+
 /// Whether a body is a query's, and not a change of rows behind `WITH`.
 fn returns(body: &SetExpr) -> bool {
     match body {
@@ -339,8 +346,8 @@ fn grew_not(once: &Item, first: &Item) -> bool {
 /// The name of an output without an alias, where it is a column's.
 fn name_of(expr: &Expr) -> Option<String> {
     match expr {
-        Expr::Identifier(ident) => Some(ident.value.to_lowercase()),
-        Expr::CompoundIdentifier(parts) => parts.last().map(|ident| ident.value.to_lowercase()),
+        Expr::Identifier(ident) => Some(folded(&ident.value)),
+        Expr::CompoundIdentifier(parts) => parts.last().map(|ident| folded(&ident.value)),
         Expr::Nested(inner) => name_of(inner),
         _ => None,
     }

@@ -8,6 +8,7 @@ use tidegate_event::Relation;
 
 use super::Tracer;
 use crate::lineage::flow::{self, Flow, Item, union};
+use crate::mysql::names::folded;
 
 /// One query's FROM and select list.
 #[derive(Debug, Default)]
@@ -54,6 +55,11 @@ pub(super) struct Cte {
 const NOT_FOUND: &str = "a column of no relation that is known";
 const TOO_LONG: &str = "too long to follow";
 
+/// Whether a name may stand for a column of another: `_rowid` does for an integer key.
+fn may_be_any(name: &str) -> bool {
+    !name.is_ascii() || name.eq_ignore_ascii_case("_rowid")
+}
+
 impl Tracer<'_> {
     /// Brings a range into the innermost level, and its columns with it.
     pub(super) fn push_range(&mut self, name: &str, relation: Option<Relation>, items: Vec<Item>) {
@@ -67,7 +73,7 @@ impl Tracer<'_> {
     /// Brings a range into the innermost level that only qualified names mean.
     pub(super) fn push_hidden(&mut self, name: &str, relation: Option<Relation>, items: Vec<Item>) {
         if let Some(level) = self.levels.last_mut() {
-            let name = name.to_lowercase();
+            let name = folded(name);
             level.ranges.push(Table { name, relation, items: Rc::new(items) });
         }
     }
@@ -88,10 +94,10 @@ impl Tracer<'_> {
         if !self.notes.spend(looked / 8) {
             return Flow::opaque(TOO_LONG);
         }
-        if !ident.value.is_ascii() {
+        if may_be_any(&ident.value) {
             return self.any_column();
         }
-        let name = ident.value.to_lowercase();
+        let name = folded(&ident.value);
         let mut maybe = Vec::new();
         let innermost = self.levels.len().saturating_sub(1);
         for (at, level) in self.levels.iter().enumerate().rev() {
@@ -115,11 +121,11 @@ impl Tracer<'_> {
         let ranges = self.ranges(schema, table);
         let mut maybe = Vec::new();
         for items in ranges {
-            if !column.value.is_ascii() {
+            if may_be_any(&column.value) {
                 maybe.push(self.whole(&items));
                 continue;
             }
-            let found = flow::find(&column.value.to_lowercase(), &items);
+            let found = flow::find(&folded(&column.value), &items);
             maybe.extend(found.exact);
             maybe.extend(found.maybe);
         }
@@ -137,7 +143,7 @@ impl Tracer<'_> {
 
     /// The columns of the innermost ranges of that name.
     pub(super) fn ranges(&self, schema: Option<&str>, table: &str) -> Vec<Rc<Vec<Item>>> {
-        let (schema, table) = (schema.map(str::to_lowercase), table.to_lowercase());
+        let (schema, table) = (schema.map(folded), folded(table));
         for level in self.levels.iter().rev() {
             let named = level.ranges.iter().filter(|range| range.is(schema.as_deref(), &table));
             let found: Vec<_> = named.map(|range| Rc::clone(&range.items)).collect();
