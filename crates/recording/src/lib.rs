@@ -8,6 +8,7 @@
 //!
 //! Limits: [`KEPT_BYTES_MAX`] of a result are kept; what is beyond is in the digest, and the record says so.
 
+pub mod mysql;
 mod read;
 
 use bytes::Bytes;

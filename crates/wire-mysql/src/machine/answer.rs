@@ -162,8 +162,13 @@ impl<R: Clone> Machine<R> {
             // Where the gate has not seen the cursor opened, its rows are not told.
             if let Some(prepared) = self.session.statements.get(*id) {
                 delivery.stage = prepared.cursor.clone();
+                delivery.columns.clone_from(&prepared.columns);
             }
         }
+        let fetches = matches!(then, Then::Fetch(_));
         self.session.running = Some(Running::new(op, awaiting, then, delivery));
+        if fetches {
+            self.describe();
+        }
     }
 }

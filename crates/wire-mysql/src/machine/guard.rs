@@ -62,7 +62,7 @@ impl<R: Clone> Machine<R> {
         });
     }
 
-    fn describe(&mut self) {
+    pub(super) fn describe(&mut self) {
         let Some(running) = &self.session.running else { return };
         let Some(op) = running.op.as_ref().filter(|_| !running.is_muted()) else { return };
         let how = op.duties.as_ref().map(|duties| duties.how()).unwrap_or_default();
@@ -70,8 +70,8 @@ impl<R: Clone> Machine<R> {
         let recorder = recorder.get_or_insert_with(|| Box::new(Recorder::new(how)));
         let binary = running.is_binary();
         let column = |one: &Definition| Column {
-            name: String::from_utf8_lossy(&one.field.name).into_owned(),
-            type_oid: u32::from(one.kind),
+            name: String::from_utf8_lossy(&one.name).into_owned(),
+            type_oid: one.recorded,
             binary,
         };
         recorder.described(|| running.delivery.columns.iter().map(column).collect());
@@ -123,10 +123,7 @@ impl<R: Clone> Machine<R> {
         let Some(running) = &self.session.running else { return Ok(()) };
         let is_end = matches!(running.awaiting, Awaiting::ColumnsEnd);
         if !running.delivery.holds_heads() {
-            if is_end {
-                self.record(bytes, scan);
-            }
-            scan.take(head.total(), !is_end);
+            scan.take(head.total(), true);
             return Ok(());
         }
         self.pass(bytes, scan);
@@ -218,6 +215,7 @@ impl<R: Clone> Machine<R> {
             }
         }
         self.record_bytes(&head);
+        self.record_bytes(&end);
         self.tell_client(head.freeze());
         self.tell_client(end.freeze());
     }

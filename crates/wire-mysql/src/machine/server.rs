@@ -287,11 +287,15 @@ impl<R: Clone> Machine<R> {
         let Some(mut running) = self.session.running.take() else {
             return self.unasked(payload, header, scan);
         };
+        let awaits_rows = running.awaiting == Awaiting::Rows;
+        let first = payload.first().copied();
         let next = self.look(&mut running, payload, header);
         self.session.running = Some(running);
         let next = next?;
+        // What ends rows is a part of the result, too: without it the next one could not be told apart.
+        let ends_rows = awaits_rows && first != Some(ERR);
         let is_head = matches!(next, Next::Head(_));
-        if !is_head {
+        if !is_head && !ends_rows {
             self.record(bytes, scan);
         }
         let header = match next {
@@ -305,11 +309,11 @@ impl<R: Clone> Machine<R> {
                 Ok(self.goes_on(now_ns, bytes, awaiting, scan))
             }
             Next::Goes(awaiting) => {
-                scan.take(header.total(), false);
+                scan.take(header.total(), ends_rows);
                 Ok(self.goes_on(now_ns, bytes, awaiting, scan))
             }
             Next::Done(status) => {
-                scan.take(header.total(), false);
+                scan.take(header.total(), ends_rows);
                 self.pass(bytes, scan);
                 self.done(now_ns, status);
                 Ok(Step::More)
@@ -523,6 +527,9 @@ impl<R: Clone> Machine<R> {
             && let Some(prepared) = self.session.statements.get(*id)
         {
             prepared.cursor = running.delivery.stage.clone();
+            if running.delivery.columns.len() <= prepared.columns_total {
+                prepared.columns.clone_from(&running.delivery.columns);
+            }
         }
         // What the server says of a result that was stopped is not what became of it.
         let stopped = running.delivery.stopped.take();

@@ -21,6 +21,8 @@ use crate::capability::EXTENDED_METADATA;
 
 /// Flag of a column that is never NULL.
 const NOT_NULL: u16 = 1;
+/// Flag of a number without a sign.
+const UNSIGNED: u16 = 1 << 5;
 /// Flags of ENUM and SET, which come as strings.
 const ENUM_OR_SET: u16 = 1 << 8 | 1 << 11;
 /// The character set of what is no text.
@@ -31,8 +33,13 @@ const BINARY: u16 = 63;
 pub(crate) struct Definition {
     /// As the masks see it.
     pub field: Field,
+    /// Its name as the client is told it.
+    pub name: Vec<u8>,
     /// The type's number, which says how its values are laid out in a binary row.
     pub kind: u8,
+    /// What the record has of its type: that number, whether it is unsigned (bit 8), and whether it is no text
+    /// (bit 9).
+    pub recorded: u32,
     /// Where its flags stand in the payload.
     flags_at: usize,
 }
@@ -64,7 +71,10 @@ impl Definition {
             format,
             ..Field::default()
         };
-        Ok(Self { field, kind, flags_at })
+        let unsigned = u32::from(flags & UNSIGNED != 0) << 8;
+        let bytes = u32::from(charset == BINARY) << 9;
+        let recorded = u32::from(kind) | unsigned | bytes;
+        Ok(Self { field, name: name.to_vec(), kind, recorded, flags_at })
     }
 
     /// Says in the payload of the packet that a value may be NULL.
