@@ -90,6 +90,16 @@ struct ByName {
     settings: Settings,
 }
 
+/// Of what the server tells each change by session tracking, and nothing can have turned that off (manual,
+/// "Server Tracking of Client Session State").
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+struct Tracks {
+    /// It has told the database once.
+    database: bool,
+    /// It has told `character_set_client` once.
+    charset: bool,
+}
+
 /// What is known of the session's state.
 struct Session<R> {
     /// The flags that both sides agreed on.
@@ -108,6 +118,10 @@ struct Session<R> {
     database: Option<String>,
     /// Whether the server itself has said what the database is, in the command under way.
     told_database: bool,
+    /// Whether it says so of each change.
+    tracks: Tracks,
+    /// Session tracking is ours: the client has not agreed on it, and is told nothing of it.
+    strips: bool,
     running: Option<Running<R>>,
     progress: Progress,
     /// What is asked for a statement that the gate did not see prepared.
@@ -149,6 +163,8 @@ impl<R: Clone> Machine<R> {
             charset: Charset::Other,
             database: Some(String::new()),
             told_database: false,
+            tracks: Tracks::default(),
+            strips: false,
             running: None,
             progress: Progress::default(),
             unseen: None,

@@ -377,7 +377,8 @@ impl<R: Clone> Machine<R> {
         delivery.head_end.clear();
     }
 
-    /// Takes out of a packet that ends a result, or an error, what may tell of protected values.
+    /// Takes out of a packet that ends a result, or an error, what may tell of protected values, and what the
+    /// client has not agreed to be told. The packet's new header, where it has one.
     pub(super) fn tell_less(
         &mut self,
         bytes: &mut BytesMut,
@@ -386,20 +387,31 @@ impl<R: Clone> Machine<R> {
         scan: &mut Scan,
     ) -> Option<Header> {
         let running = self.session.running.as_ref()?;
-        if !running.delivery.concerns() || running.is_muted() {
+        let concerns = running.delivery.concerns();
+        if !(concerns || self.session.strips) || running.is_muted() {
             return None;
         }
         let payload = bytes.get_mut(begin..begin + head.payload)?;
-        match (payload.first(), running.awaiting) {
+        let told = match (payload.first(), running.awaiting) {
             (Some(&error::ERR), Awaiting::One) => return None,
-            (Some(&error::ERR), _) if error::number(payload) != Some(error::PROGRESS_REPORT) => {}
+            (Some(&error::ERR), _) => {
+                let progress = error::number(payload) == Some(error::PROGRESS_REPORT);
+                if progress || !concerns {
+                    return None;
+                }
+                error::without_message(payload, MESSAGE)
+            }
             (Some(&(ok::OK | ok::EOF)), Awaiting::First | Awaiting::Rows) => {
-                ok::without_warnings(payload);
-                return None;
+                if concerns {
+                    ok::without_warnings(payload);
+                }
+                if !self.session.strips || payload.len() == ok::EOF_BYTES {
+                    return None;
+                }
+                ok::without_tracking(payload)?
             }
             _ => return None,
-        }
-        let told = error::without_message(payload, MESSAGE);
+        };
         self.pass(bytes, scan);
         let rest = bytes.split_off(head.total().min(bytes.len()));
         *bytes = BytesMut::from(&packet(head.seq, &told)[..]);

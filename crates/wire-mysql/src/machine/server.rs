@@ -444,14 +444,15 @@ impl<R: Clone> Machine<R> {
     /// What ends definitions or rows: an EOF, or an OK in its place.
     fn end_of(&mut self, payload: &[u8]) -> Result<ok::Ok, Fault> {
         let short = payload.len() < ok::EOF_BYTES_MAX;
-        let said = if self.session.capabilities & DEPRECATE_EOF == 0 || payload.len() == 5 {
-            if payload.first() != Some(&ok::EOF) || !short {
-                return Err(Fault::server("something else in an EOF's place"));
-            }
-            ok::read_eof(payload)
-        } else {
-            ok::read(payload, self.session.capabilities)
-        };
+        let said =
+            if self.session.capabilities & DEPRECATE_EOF == 0 || payload.len() == ok::EOF_BYTES {
+                if payload.first() != Some(&ok::EOF) || !short {
+                    return Err(Fault::server("something else in an EOF's place"));
+                }
+                ok::read_eof(payload)
+            } else {
+                ok::read(payload, self.session.capabilities)
+            };
         let said = said.map_err(malformed("EOF"))?;
         self.state(&said);
         Ok(said)

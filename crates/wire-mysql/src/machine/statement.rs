@@ -19,7 +19,7 @@ use tidegate_sql::mysql::{
     Charset, Named, Server, Settings, Touch, Touches, charset_of_name, touches,
 };
 
-use super::{ByName, Machine};
+use super::{ByName, Machine, Tracks};
 use crate::message::ok;
 
 /// A text as it is recorded.
@@ -36,6 +36,8 @@ pub(crate) struct Known {
     text: Text,
     pub analysis: Arc<Analysis>,
     pub touches: Touches,
+    /// It may run SQL that does not stand in it, which may turn session tracking off.
+    hides: bool,
 }
 
 impl Text {
@@ -162,6 +164,15 @@ impl<R: Clone> Machine<R> {
     }
 }
 
+/// Whether a text may run SQL that does not stand in it, or itself changes what the server tells of the
+/// session. The words are looked for in its bytes: in every character set that a client may have, ASCII is
+/// ASCII.
+fn hides(text: &[u8], analysis: &Analysis, touches: &Touches) -> bool {
+    let has = |word: &[u8]| text.windows(word.len()).any(|here| here.eq_ignore_ascii_case(word));
+    let doubtful = analysis.unknown.is_some() || touches.prepares || touches.executes;
+    has(b"session_track") || (doubtful && (has(b"call") || has(b"execute")))
+}
+
 impl<R: Clone> Machine<R> {
     /// A text that is there as a whole.
     pub(super) fn known(&self, text: &[u8]) -> Known {
@@ -183,7 +194,8 @@ impl<R: Clone> Machine<R> {
         if self.session.database.is_none() && !moves {
             analysis = Arc::clone(&DATABASE_IN_DOUBT);
         }
-        Known { text: Text::whole(text), analysis, touches }
+        let hides = hides(text, &analysis, &touches);
+        Known { text: Text::whole(text), analysis, touches, hides }
     }
 
     fn touched(text: &[u8], settings: Settings, analysis: &Analysis) -> Touches {
@@ -204,7 +216,8 @@ impl<R: Clone> Machine<R> {
     pub(super) fn known_by_head(&self, head: &[u8], bytes: usize) -> Known {
         let bytes = u64::try_from(bytes).unwrap_or(u64::MAX);
         let text = Text { bytes, sha256: None, ..Text::whole(head) };
-        Known { text, analysis: self.analyzer.too_long(bytes), touches: Touches::ALL }
+        let analysis = self.analyzer.too_long(bytes);
+        Known { text, analysis, touches: Touches::ALL, hides: true }
     }
 
     /// What a statement that the gate did not see prepared does.
@@ -214,13 +227,14 @@ impl<R: Clone> Machine<R> {
             .unseen
             .get_or_insert_with(|| unknown("the gate did not see the text of what this executes"));
         let text = Text { head: Arc::from(""), bytes: 0, sha256: None };
-        Known { text, analysis: Arc::clone(analysis), touches: Touches::ALL }
+        Known { text, analysis: Arc::clone(analysis), touches: Touches::ALL, hides: true }
     }
 
     /// A command that is no SQL, with its name and argument for a text.
     pub(super) fn known_command(name: &str, argument: &str, analysis: Arc<Analysis>) -> Known {
         let text = if argument.is_empty() { name.to_owned() } else { format!("{name} {argument}") };
-        Known { text: Text::whole(text.as_bytes()), analysis, touches: Touches::default() }
+        let touches = Touches::default();
+        Known { text: Text::whole(text.as_bytes()), analysis, touches, hides: false }
     }
 
     fn server(&self) -> Server {
@@ -252,20 +266,31 @@ impl<R: Clone> Machine<R> {
         if failed && whole {
             return;
         }
+        if known.hides {
+            session.tracks = Tracks::default();
+        }
+        // A change of which the server would have told did not happen.
+        let told = Tracks {
+            database: session.tracks.database || session.told_database,
+            charset: session.tracks.charset,
+        };
         if known.touches.executes && session.prepared_in_doubt {
-            session.charset = Charset::Other;
-            if !session.told_database {
+            if !told.charset {
+                session.charset = Charset::Other;
+            }
+            if !told.database {
                 session.database = None;
             }
         }
         match &known.touches.database {
             Touch::Keeps => {}
-            _ if session.told_database => {}
+            _ if told.database => {}
             Touch::Sets(name) if !failed => session.database = Some(name.clone()),
             Touch::Sets(_) | Touch::Doubt => session.database = None,
         }
         match known.touches.charset {
             Touch::Keeps => {}
+            _ if told.charset => {}
             Touch::Sets(charset) if !failed => session.charset = charset,
             Touch::Sets(_) | Touch::Doubt => session.charset = Charset::Other,
         }
@@ -277,8 +302,10 @@ impl<R: Clone> Machine<R> {
         if let Some(database) = &said.database {
             self.session.database = Some(String::from_utf8_lossy(database).into_owned());
             self.session.told_database = true;
+            self.session.tracks.database = true;
         }
         if let Some(charset) = &said.charset {
+            self.session.tracks.charset = true;
             self.session.charset = charset_of_name(&String::from_utf8_lossy(charset));
         }
     }

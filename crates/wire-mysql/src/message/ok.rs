@@ -12,6 +12,9 @@ pub(crate) const EOF_BYTES_MAX: usize = 9;
 
 /// A transaction is open.
 pub(crate) const IN_TRANSACTION: u16 = 1;
+/// Length of an EOF packet.
+pub(crate) const EOF_BYTES: usize = 5;
+
 /// More results of the same command follow.
 pub(crate) const MORE_RESULTS: u16 = 1 << 3;
 /// The rows wait for COM_STMT_FETCH.
@@ -78,10 +81,27 @@ pub(crate) fn read_eof(payload: &[u8]) -> Result<Ok, Malformed> {
     Result::Ok(Ok { warnings, status: reader.u16()?, ..Ok::default() })
 }
 
+/// An OK packet as a client gets it that has not agreed on session tracking; `None` where it is the same.
+/// One that does not read stays as it is.
+pub(crate) fn without_tracking(payload: &[u8]) -> Option<Vec<u8>> {
+    let mut reader = Reader::new(payload);
+    reader.u8().ok()?;
+    reader.lenenc().ok()?;
+    reader.lenenc().ok()?;
+    let at = payload.len() - reader.rest().len();
+    let status = reader.u16().ok()? & !STATE_CHANGED;
+    reader.u16().ok()?;
+    if reader.is_empty() {
+        return None;
+    }
+    let warnings = payload.get(at + 2..at + 4)?;
+    let told = reader.lenenc_string().ok()?;
+    Some([payload.get(..at)?, &status.to_le_bytes(), warnings, told].concat())
+}
+
 /// Takes the number of warnings out of an OK or EOF packet.
 pub(crate) fn without_warnings(payload: &mut [u8]) {
-    let at = if payload.first() == Some(&EOF) && payload.len() < EOF_BYTES_MAX && payload.len() == 5
-    {
+    let at = if payload.first() == Some(&EOF) && payload.len() == EOF_BYTES {
         1
     } else {
         let mut reader = Reader::new(payload);
@@ -113,6 +133,11 @@ mod tests {
         assert_eq!(read(&packet, 0).unwrap().database, None);
         let cut = &packet[..packet.len() - 1];
         assert_eq!(read(cut, SESSION_TRACK), Err(Malformed));
+        let stripped = without_tracking(&packet).unwrap();
+        assert_eq!(stripped, b"\0\0\0\x02\0\0\0");
+        let told = b"\0\0\0\x02\0\0\0\x04done";
+        assert_eq!(without_tracking(told).unwrap(), b"\0\0\0\x02\0\0\0done");
+        assert_eq!(without_tracking(b"\0\x05\0\x02\0\x01\0"), None);
         let mut bytes = *b"\0\x05\0\x02\0\x01\0";
         without_warnings(&mut bytes);
         assert_eq!(&bytes, b"\0\x05\0\x02\0\0\0");
