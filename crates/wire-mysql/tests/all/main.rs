@@ -12,5 +12,6 @@
 
 mod golden;
 mod hostile;
+mod packed;
 mod script;
 mod splits;
