@@ -11,7 +11,7 @@
 //! were understood as they passed.
 //!
 //! Memory: zlib holds 32 KiB of window. zstd holds a window of as much as a frame claims, at most
-//! [`ZSTD_WINDOW_LOG_MAX`]: 16 MiB, which is let go of behind each frame of more than [`ZSTD_KEPT_BYTES`].
+//! [`ZSTD_WINDOW_LOG_MAX`]: 16 MiB, which is let go of behind each frame of more than [`KEPT_BYTES`].
 
 mod decoder;
 mod encoder;
@@ -25,12 +25,12 @@ use crate::capability::{COMPRESS, ZSTD};
 pub(crate) const HEADER_BYTES: usize = 7;
 /// What is shorter is not compressed, in bytes (manual: `MIN_COMPRESS_LENGTH`).
 pub const COMPRESS_BYTES_MIN: usize = 50;
-/// The most that one compressed packet of ours holds, in bytes, unpacked.
-pub(crate) const CONTENT_BYTES_MAX: usize = 256 * 1024;
+/// The most that a compressed packet can hold, in bytes, unpacked.
+pub const FULL_BYTES: usize = crate::frame::FULL_BYTES;
 /// The largest window that a zstd frame may ask for, as a power of two: the longest content.
 pub(crate) const ZSTD_WINDOW_LOG_MAX: u32 = 24;
-/// A zstd frame of more than that gives its memory back when it ends, in bytes.
-pub(crate) const ZSTD_KEPT_BYTES: usize = 1024 * 1024;
+/// What a packet of more than that needed is given back when it ends, in bytes.
+pub(crate) const KEPT_BYTES: usize = 1024 * 1024;
 /// The highest zstd level that is spent on behalf of a client: above, memory grows by the megabyte.
 const ZSTD_LEVEL_MAX: u8 = 9;
 /// What C clients and servers pack with.

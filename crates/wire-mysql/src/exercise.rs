@@ -13,7 +13,7 @@ use bytes::BytesMut;
 use tidegate_event::{Action as Does, Analysis, Effect, StatementKind, Unknown};
 use tidegate_sql::mysql::Settings;
 
-use crate::compress::{Algorithm, Decoder, Encoder, Packing, Read};
+use crate::compress::{Algorithm, Decoder, Encoder, FULL_BYTES, Packing, Read};
 use crate::config::SERVER_LOOK_BYTES_MAX;
 use crate::{
     Action, Analyze, Answer, AskId, Authority, ClientTls, Config, Limits, Machine, ServerTls,
@@ -78,9 +78,9 @@ pub enum Start {
 
 /// What the machine holds in the worst case under [`SMALL_LIMITS`], in bytes.
 const HELD_BYTES_MAX: usize = 128 * 1024;
-/// What waits in it more where it unpacks: a packet of the server's that is read whole, a step, and the
-/// answer that is not packed yet; in bytes.
-const UNPACKED_BYTES_MAX: usize = SERVER_LOOK_BYTES_MAX + 512 * 1024;
+/// What waits in it more where it unpacks: a packet of the server's that is read whole, a step, and a
+/// packet that is not packed yet; in bytes.
+const UNPACKED_BYTES_MAX: usize = SERVER_LOOK_BYTES_MAX + FULL_BYTES + 512 * 1024;
 
 /// A greeting of MariaDB 10.11 with all flags that there are.
 const GREETING: &[u8] =
@@ -185,7 +185,7 @@ impl Run {
         self.server_says(&framed(2, b"\0\0\0\x02\0\0\0"))?;
         if start == Start::Packed {
             self.ends = Some(Ends {
-                packer: Encoder::new(Packing { algorithm, level: 1 }),
+                packer: Encoder::new(Packing { algorithm, level: 1 }, FULL_BYTES),
                 seq: 0,
                 from_gate: [Decoder::new(algorithm), Decoder::new(algorithm)],
             });

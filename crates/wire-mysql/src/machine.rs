@@ -283,7 +283,7 @@ impl<R: Clone> Machine<R> {
     /// The next thing to do.
     pub fn poll(&mut self) -> Option<Action<R>> {
         if self.out.is_empty() {
-            self.flush_client();
+            self.flush_client(false);
         }
         let action = self.out.pop_front();
         if let Some(Action::ToClient(bytes) | Action::ToServer { bytes, .. }) = &action {
@@ -406,7 +406,7 @@ impl<R: Clone> Machine<R> {
         if let Some(running) = self.session.running.take() {
             self.lose(now_ns, running);
         }
-        self.flush_client();
+        self.flush_client(true);
         self.out.push_back(Action::Close { ending });
     }
 

@@ -4,7 +4,7 @@ use bytes::{Buf as _, BytesMut};
 use flate2::{Decompress, FlushDecompress, Status};
 use zstd::stream::raw::{DParameter, Decoder as Zstd, InBuffer, Operation as _, OutBuffer};
 
-use super::{Algorithm, Broken, HEADER_BYTES, ZSTD_KEPT_BYTES, ZSTD_WINDOW_LOG_MAX};
+use super::{Algorithm, Broken, HEADER_BYTES, KEPT_BYTES, ZSTD_WINDOW_LOG_MAX};
 
 /// Unpacks one direction of one leg.
 pub struct Decoder {
@@ -163,7 +163,7 @@ impl Decoder {
             Packed { owed: 1.., .. } => return Err(Broken::Short),
             Packed { left: 1.., .. } => return Err(Broken::Long),
             Packed { claimed, .. } => {
-                if claimed > ZSTD_KEPT_BYTES {
+                if claimed > KEPT_BYTES {
                     self.zstd = None;
                 }
             }

@@ -4,11 +4,12 @@ use bytes::BytesMut;
 use flate2::{Compress, Compression, FlushCompress, Status};
 use zstd::bulk::Compressor;
 
-use super::{Algorithm, COMPRESS_BYTES_MIN, CONTENT_BYTES_MAX, Packing};
+use super::{Algorithm, COMPRESS_BYTES_MIN, FULL_BYTES, KEPT_BYTES, Packing};
 
 /// Packs one direction of one leg.
 pub struct Encoder {
     packing: Packing,
+    content_bytes_max: usize,
     deflate: Option<Box<Compress>>,
     zstd: Option<Box<Compressor<'static>>>,
     /// Where content is packed.
@@ -16,15 +17,16 @@ pub struct Encoder {
 }
 
 impl Encoder {
-    /// An encoder before its first packet.
-    pub const fn new(packing: Packing) -> Self {
-        Self { packing, deflate: None, zstd: None, scratch: Vec::new() }
+    /// An encoder before its first packet, of packets that hold at most `content_bytes_max` (no more
+    /// than [`FULL_BYTES`](super::FULL_BYTES)), unpacked.
+    pub const fn new(packing: Packing, content_bytes_max: usize) -> Self {
+        Self { packing, content_bytes_max, deflate: None, zstd: None, scratch: Vec::new() }
     }
 
     /// Adds `plain` to `wire`, in as many packets as it takes, the first of which is numbered `seq`. Gives
     /// the number behind the last.
     pub fn write(&mut self, mut seq: u8, plain: &[u8], wire: &mut BytesMut) -> u8 {
-        for content in plain.chunks(CONTENT_BYTES_MAX) {
+        for content in plain.chunks(self.content_bytes_max.clamp(1, FULL_BYTES)) {
             match self.packed(content) {
                 Some(bytes) => {
                     let packed = self.scratch.get(..bytes).unwrap_or_default();
@@ -33,6 +35,9 @@ impl Encoder {
                 None => put(seq, content, 0, wire),
             }
             seq = seq.wrapping_add(1);
+        }
+        if self.scratch.capacity() > KEPT_BYTES {
+            self.scratch = Vec::new();
         }
         seq
     }

@@ -4,7 +4,10 @@ use bytes::BytesMut;
 use proptest::prelude::*;
 
 use super::decoder::Read;
-use super::{Algorithm, Broken, CONTENT_BYTES_MAX, Decoder, Encoder, HEADER_BYTES, Packing};
+use super::{Algorithm, Broken, Decoder, Encoder, FULL_BYTES, HEADER_BYTES, Packing};
+
+/// What a packet of these tests holds at most.
+const CONTENT_BYTES_MAX: usize = 100_000;
 
 const BOTH: [Algorithm; 2] = [Algorithm::Zlib, Algorithm::Zstd];
 
@@ -31,7 +34,7 @@ fn read_all(
 
 fn packed(algorithm: Algorithm, content: &[u8]) -> BytesMut {
     let mut wire = BytesMut::new();
-    Encoder::new(Packing { algorithm, level: 3 }).write(0, content, &mut wire);
+    Encoder::new(Packing { algorithm, level: 3 }, FULL_BYTES).write(0, content, &mut wire);
     wire
 }
 
@@ -47,7 +50,7 @@ fn what_is_packed_is_read_and_only_what_gets_shorter_is_packed() {
             (b"SELECT 1".to_vec(), false),
         ] {
             let mut wire = BytesMut::new();
-            let mut encoder = Encoder::new(Packing { algorithm, level: 6 });
+            let mut encoder = Encoder::new(Packing { algorithm, level: 6 }, CONTENT_BYTES_MAX);
             let packets = u8::try_from(content.len().div_ceil(CONTENT_BYTES_MAX)).unwrap();
             assert_eq!(encoder.write(254, &content, &mut wire), 254_u8.wrapping_add(packets));
             assert_eq!(wire[4..HEADER_BYTES] != [0, 0, 0], packs, "{algorithm:?} {}", content.len());
@@ -99,7 +102,7 @@ fn a_packet_that_is_not_what_it_claims_is_broken() {
 #[test]
 fn a_little_that_becomes_much_comes_in_steps() {
     for algorithm in BOTH {
-        let most = 0xff_ffff;
+        let most = FULL_BYTES;
         let mut wire = BytesMut::new();
         let content = vec![0; most];
         let bytes = match algorithm {
@@ -141,7 +144,7 @@ proptest! {
         zstd: bool,
     ) {
         let algorithm = if zstd { Algorithm::Zstd } else { Algorithm::Zlib };
-        let mut encoder = Encoder::new(Packing { algorithm, level: 1 });
+        let mut encoder = Encoder::new(Packing { algorithm, level: 1 }, 150);
         let (mut wire, mut plain, mut seq) = (BytesMut::new(), Vec::new(), 0);
         for (times, part) in parts {
             let part = part.repeat(times + 1);

@@ -7,29 +7,70 @@
 //! The numbers of compressed packets are each leg's own: they begin anew with each command, and go on
 //! through its answer.
 //!
-//! Limits: plain bytes that wait are at most one packet that the machine holds whole, and a step. The
+//! What goes to the client ends with a plain packet where it can, so that none lies in more than two compressed
+//! ones: MySQL's own servers send it so, and not every client reads it otherwise (seen: Connector/Python).
+//!
+//! Limits: a plain packet for the client waits until it is whole, or 16 MiB - 1 of it are there. Plain bytes
+//! that came and wait are at most one packet that the machine holds whole, and a step. The
 //! server's numbers are not checked: they say nothing that the order of a connection does not.
 
 use bytes::{Bytes, BytesMut};
 use tidegate_wire::Fault;
 
 use super::{Machine, Phase};
-use crate::compress::{Broken, Decoder, Encoder, Packing, Read};
+use crate::compress::{Broken, Decoder, Encoder, FULL_BYTES, Packing, Read};
+use crate::frame::header;
 use crate::{Action, Authority};
 
 /// What a call unpacks at most, in bytes, before the driver may look at its queues.
 const STEP_BYTES_MAX: usize = 256 * 1024;
 /// What is unpacked at once, in bytes.
 const PART_BYTES_MAX: usize = 32 * 1024;
-/// Plain bytes to the client are packed together up to this, in bytes.
+/// Plain packets to the client are packed together up to this, in bytes.
 const GATHER_BYTES_MAX: usize = 128 * 1024;
+/// What a compressed packet to the server holds at most, in bytes.
+const SERVER_CONTENT_BYTES_MAX: usize = 256 * 1024;
 
 /// Both legs.
 pub(super) struct Packed {
     client: Leg,
     server: Leg,
-    /// Bytes to the client that are not packed yet.
-    gathered: BytesMut,
+    gathered: Gathered,
+}
+
+/// Plain bytes to the client that are not packed yet.
+#[derive(Default)]
+struct Gathered {
+    bytes: BytesMut,
+    /// Where whole packets end.
+    whole: usize,
+    /// Where the packet that is not whole ends, once its header is there.
+    next: usize,
+}
+
+impl Gathered {
+    fn add(&mut self, bytes: &[u8]) {
+        self.bytes.extend_from_slice(bytes);
+        while self.next <= self.bytes.len() {
+            self.whole = self.next;
+            let rest = self.bytes.get(self.next..).unwrap_or_default();
+            let Some(header) = header(rest) else { break };
+            self.next += header.total();
+        }
+    }
+
+    /// What is whole; all, if it must be; of a packet that does not fit into a compressed one, what does.
+    fn take(&mut self, all: bool) -> BytesMut {
+        let count = match self.whole {
+            _ if all => self.bytes.len(),
+            0 if self.bytes.len() >= FULL_BYTES => FULL_BYTES,
+            whole => whole,
+        };
+        let taken = self.bytes.split_to(count);
+        self.whole = 0;
+        self.next = self.next.saturating_sub(count);
+        taken
+    }
 }
 
 /// One leg: what comes is unpacked, what goes is packed.
@@ -45,10 +86,10 @@ struct Leg {
 }
 
 impl Leg {
-    fn new(packing: Packing) -> Self {
+    fn new(packing: Packing, content_bytes_max: usize) -> Self {
         Self {
             decoder: Decoder::new(packing.algorithm),
-            encoder: Encoder::new(packing),
+            encoder: Encoder::new(packing, content_bytes_max),
             seq: 0,
             plain: BytesMut::new(),
             more: false,
@@ -64,7 +105,7 @@ impl Leg {
 
 impl Packed {
     fn held_bytes(&self) -> usize {
-        let kept = [&self.client.plain, &self.server.plain, &self.gathered];
+        let kept = [&self.client.plain, &self.server.plain, &self.gathered.bytes];
         kept.into_iter().map(|plain| plain.len()).sum()
     }
 }
@@ -81,9 +122,9 @@ impl<R: Clone> Machine<R> {
     pub(super) fn start_packing(&mut self, packing: Option<Packing>) {
         let (Some(packing), None) = (packing, &self.packed) else { return };
         self.packed = Some(Box::new(Packed {
-            client: Leg::new(packing.fastest()),
-            server: Leg::new(packing),
-            gathered: BytesMut::new(),
+            client: Leg::new(packing.fastest(), FULL_BYTES),
+            server: Leg::new(packing, SERVER_CONTENT_BYTES_MAX),
+            gathered: Gathered::default(),
         }));
     }
 
@@ -115,19 +156,19 @@ impl<R: Clone> Machine<R> {
             self.out.push_back(Action::ToClient(bytes));
             return;
         };
-        packed.gathered.extend_from_slice(&bytes);
-        if packed.gathered.len() >= GATHER_BYTES_MAX {
-            self.flush_client();
+        packed.gathered.add(&bytes);
+        if packed.gathered.bytes.len() >= GATHER_BYTES_MAX {
+            self.flush_client(false);
         }
     }
 
-    /// Packs what was gathered for the client.
-    pub(super) fn flush_client(&mut self) {
+    /// Packs what was gathered for the client: whole packets, or all.
+    pub(super) fn flush_client(&mut self, all: bool) {
         let Some(packed) = &mut self.packed else { return };
-        if packed.gathered.is_empty() {
+        let plain = packed.gathered.take(all);
+        if plain.is_empty() {
             return;
         }
-        let plain = packed.gathered.split();
         let bytes = packed.client.pack(&plain);
         self.out_bytes += bytes.len();
         self.out.push_back(Action::ToClient(bytes));
@@ -217,7 +258,7 @@ impl<R: Clone> Machine<R> {
                     }
                     if side == Side::Client {
                         // What was said before has the numbers before.
-                        self.flush_client();
+                        self.flush_client(false);
                     }
                     if let Some(leg) = self.leg(side) {
                         leg.seq = seq.wrapping_add(1);
@@ -232,5 +273,34 @@ fn fault(side: Side, broken: Broken) -> Fault {
     match side {
         Side::Client => Fault::client(broken.what()),
         Side::Server => Fault::server(broken.what()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::frame::packet;
+
+    #[test]
+    fn what_goes_to_the_client_ends_with_a_packet_where_it_can() {
+        let mut gathered = Gathered::default();
+        let (small, large) = (packet(1, b"small"), packet(2, &vec![7; 300_000]));
+        gathered.add(&small);
+        gathered.add(&large[..3]);
+        assert_eq!(gathered.take(false), small);
+        gathered.add(&large[3..200_000]);
+        assert!(gathered.take(false).is_empty());
+        gathered.add(&large[200_000..]);
+        gathered.add(&small[..8]);
+        assert_eq!(gathered.take(false), large);
+        assert_eq!(gathered.take(true), small[..8]);
+
+        let mut gathered = Gathered::default();
+        let full = [&b"\xff\xff\xff\0"[..], &vec![7; FULL_BYTES]].concat();
+        gathered.add(&full[..FULL_BYTES + 2]);
+        assert_eq!(gathered.take(false).len(), FULL_BYTES);
+        gathered.add(&full[FULL_BYTES + 2..]);
+        gathered.add(&small);
+        assert_eq!(gathered.take(false).len(), 4 + small.len());
     }
 }

@@ -1,7 +1,7 @@
 //! Compressed packets in conversations: put in, and taken out again.
 
 use bytes::BytesMut;
-use tidegate_wire_mysql::compress::{Algorithm, Decoder, Encoder, Packing, Read};
+use tidegate_wire_mysql::compress::{Algorithm, Decoder, Encoder, FULL_BYTES, Packing, Read};
 
 /// More than any content of a test.
 const MOST: usize = 1 << 24;
@@ -19,7 +19,7 @@ pub fn encode(line: &str, items: impl Fn(&str) -> Vec<u8>) -> Vec<u8> {
 }
 
 fn pack(algorithm: Algorithm, mut seq: u8, each: usize, plain: &[u8]) -> Vec<u8> {
-    let mut encoder = Encoder::new(Packing { algorithm, level: 1 });
+    let mut encoder = Encoder::new(Packing { algorithm, level: 1 }, FULL_BYTES);
     let mut wire = BytesMut::new();
     for part in plain.chunks(each) {
         seq = encoder.write(seq, part, &mut wire);
