@@ -362,6 +362,10 @@ impl<M: Machine<Token, Duties = Duties>> Session<M> {
         let congested = self.outbox.is_congested()
             || self.to_client.is_congested()
             || self.upstream.as_ref().is_some_and(Upstream::is_congested);
+        if !congested && self.machine.has_more_from_client() {
+            self.machine.from_client(self.now_ns, &mut self.client_bytes);
+            return true;
+        }
         let waits = self.client_state != ClientState::Open || self.silent.client || congested;
         if waits || !self.machine.reads_client() {
             return false;
@@ -392,7 +396,13 @@ impl<M: Machine<Token, Duties = Duties>> Session<M> {
     }
 
     fn poll_server(&mut self, cx: &mut Context<'_>) -> bool {
-        let waits = !self.server_open || self.silent.server || self.to_client.is_congested();
+        let congested = self.to_client.is_congested();
+        if !congested && self.machine.has_more_from_server() {
+            self.machine.from_server(self.now_ns, &mut self.server_bytes);
+            self.offer_again = true;
+            return true;
+        }
+        let waits = !self.server_open || self.silent.server || congested;
         if waits || !self.machine.reads_server() {
             return false;
         }

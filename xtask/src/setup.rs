@@ -20,6 +20,7 @@ use crate::run;
 mod install;
 mod need;
 mod probe;
+mod root;
 #[cfg(test)]
 mod tests;
 
@@ -30,7 +31,7 @@ use need::{NEEDS, Need, Part};
 /// A chore that needs things.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 pub enum Purpose {
-    /// All but what takes minutes to build and only `lint --all` asks for.
+    /// All but what takes minutes to build and only `lint --all` asks for, and what changes every day.
     All,
     /// Building the workspace.
     Build,
@@ -52,6 +53,8 @@ pub enum Purpose {
     Soak,
     /// `conformance`.
     Conformance,
+    /// `conformance mysql-servers`.
+    MysqlServers,
     /// `dist`.
     Dist,
 }
@@ -61,7 +64,7 @@ impl Purpose {
     const fn parts(self) -> &'static [Part] {
         use Part::{
             Bench, Browser, Build, Capture, Clients, Conformance, Dist, Ebpf, Lint, LintAll,
-            Postgres, Test, Vm,
+            MysqlServer, Postgres, Test, Vm,
         };
         match self {
             Self::All => &[
@@ -87,6 +90,9 @@ impl Purpose {
             Self::Vm => &[Build, Ebpf, Postgres, Vm],
             Self::Bench => &[Build, Ebpf, Postgres, Capture, Bench],
             Self::Dist => &[Build, Ebpf, Dist],
+            Self::MysqlServers => {
+                &[Build, Ebpf, Postgres, Capture, Clients, Conformance, Test, MysqlServer]
+            }
             Self::Conformance => &[Build, Ebpf, Postgres, Capture, Conformance],
         }
     }

@@ -3,12 +3,9 @@
 
 #![expect(clippy::unwrap_used, reason = "tests")]
 
-use std::path::Path;
-use std::process::Command;
-
 use xtask::lab::client::run;
-use xtask::lab::evidence::{Event, Evidence};
-use xtask::lab::mariadb::{APP_PASSWORD, agree, read_general_log};
+use xtask::lab::evidence::Event;
+use xtask::lab::mariadb::clients::{self, log_and_records_agree, ours, program};
 use xtask::lab::{AgentOptions, Answer, Lab, MariadbOptions, Options, Who, policies};
 
 const TABLES: &str = "CREATE TABLE app.notes (id int PRIMARY KEY, note text) CHARACTER SET utf8mb4; \
@@ -30,43 +27,17 @@ fn permissive(mariadb: MariadbOptions) -> Lab {
     lab_with(AgentOptions { policy, ..AgentOptions::default() }, mariadb)
 }
 
-/// One of MariaDB's own programs as `who`, with the address and password that it needs.
-fn program(lab: &Lab, who: Who, name: &str, user: &str) -> Command {
-    let mut command = lab.command(who, &Path::new("/usr/bin").join(name)).unwrap();
-    let port = lab.mariadb().unwrap().port();
-    command.args(["--no-defaults", "-h127.0.0.1", "--protocol=tcp", "-u", user]);
-    command.arg(format!("-P{port}")).arg(format!("-p{APP_PASSWORD}"));
-    command
-}
-
 /// The CLI in batch mode, going on after errors.
 fn cli(lab: &Lab, script: &str) -> Answer {
     cli_with(lab, "app", &[], script)
 }
 
 fn cli_with(lab: &Lab, user: &str, args: &[&str], script: &str) -> Answer {
-    let mut command = program(lab, Who::Service, "mariadb", user);
-    command.args(["-N", "-B", "-f", "--default-character-set=utf8mb4"]).args(args).arg("app");
-    run(&mut command, script.as_bytes()).unwrap()
+    clients::cli(lab, user, args, script).unwrap()
 }
 
 fn python(lab: &Lab, script: &str, args: &[&str]) -> Answer {
-    let mut python = lab.python(Who::Service).unwrap();
-    python.arg(lab.mariadb().unwrap().port().to_string()).args(args);
-    run(&mut python, script.as_bytes()).unwrap()
-}
-
-/// Events of the MariaDB target.
-fn ours(evidence: &Evidence) -> impl Iterator<Item = &Event> {
-    evidence.operations().filter(|event| event.text_of("target") == "lab-mariadb")
-}
-
-/// One record for each statement in the server's general log, none missing, none twice.
-fn log_and_records_agree(lab: &Lab) {
-    let log = std::fs::read(lab.mariadb().unwrap().general_log()).unwrap();
-    let log = read_general_log(&String::from_utf8_lossy(&log));
-    let found = agree::compare(&lab.evidence().unwrap(), &log, "app");
-    assert!(found.lines > 0 && found.differences.is_empty(), "{found:#?}");
+    clients::python(lab, script, args).unwrap()
 }
 
 #[test]
@@ -92,7 +63,7 @@ fn the_cli_works_and_is_recorded() {
     assert_eq!(refused.verdict(), "deny");
     let unknown = ours(&evidence).find(|event| !event.text_of("unknown").is_empty());
     assert!(unknown.is_none(), "{unknown:?}");
-    log_and_records_agree(&lab);
+    log_and_records_agree(&lab).unwrap();
     lab.finish().unwrap();
 }
 
@@ -101,7 +72,7 @@ fn pymysql_works_and_what_it_may_not_is_refused() {
     let lab = lab();
     let answer = python(&lab, include_str!("clients/pymysql_story.py"), &[]);
     assert!(answer.ok() && answer.stdout == "ok\n", "{answer}");
-    log_and_records_agree(&lab);
+    log_and_records_agree(&lab).unwrap();
     lab.finish().unwrap();
 }
 
@@ -120,7 +91,7 @@ fn mysqls_connector_works_with_prepared_statements_and_its_parameters_are_record
         assert!(parameters.contains(&format!("\"{n}\"")), "{parameters}");
         assert!(parameters.contains(&format!("\"note {n}\"")), "{parameters}");
     }
-    log_and_records_agree(&lab);
+    log_and_records_agree(&lab).unwrap();
     lab.finish().unwrap();
 }
 
@@ -179,7 +150,7 @@ fn a_dump_is_made_and_loaded_again() {
         )
         .unwrap();
     server.admin("CREATE VIEW app.few AS SELECT * FROM app.notes WHERE id < 3").unwrap();
-    let mut dump = program(&lab, Who::Service, "mariadb-dump", "app");
+    let mut dump = program(&lab, Who::Service, "mariadb-dump", "app").unwrap();
     let dumped = run(dump.args(["--hex-blob", "app"]), b"").unwrap();
     assert!(dumped.ok(), "{}", dumped.stderr);
     let before = server.admin("CHECKSUM TABLE app.notes").unwrap();

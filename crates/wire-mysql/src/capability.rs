@@ -51,7 +51,7 @@ pub const CACHE_METADATA: u64 = 1 << 36;
 pub const BULK_UNIT_RESULTS: u64 = 1 << 37;
 
 /// What the machine can't follow.
-const NOT_FOLLOWED: u64 = COMPRESS | OPTIONAL_RESULTSET_METADATA | ZSTD | MULTI_FACTOR | EXTENSION;
+const NOT_FOLLOWED: u64 = OPTIONAL_RESULTSET_METADATA | MULTI_FACTOR | EXTENSION;
 /// All of MariaDB's flags that it can.
 const MARIADB_FOLLOWED: u64 =
     PROGRESS | STMT_BULK | EXTENDED_METADATA | CACHE_METADATA | BULK_UNIT_RESULTS;
@@ -93,14 +93,14 @@ mod tests {
 
     #[test]
     fn no_flag_reaches_a_side_that_the_other_could_not_follow() {
-        let server = PROTOCOL_41 | PLUGIN_AUTH | COMPRESS | ZSTD | DEPRECATE_EOF | CACHE_METADATA;
+        let server = PROTOCOL_41 | PLUGIN_AUTH | MULTI_FACTOR | DEPRECATE_EOF | CACHE_METADATA;
         let offered = offered(server, true);
         assert_eq!(offered, PROTOCOL_41 | PLUGIN_AUTH | DEPRECATE_EOF | CACHE_METADATA | SSL);
         let client = u64::MAX;
         let to_server = forwarded(client, offered, false);
         assert_eq!(to_server, PROTOCOL_41 | PLUGIN_AUTH | DEPRECATE_EOF | CACHE_METADATA | LAYOUT);
         assert_eq!(forwarded(client, offered, true), to_server | SSL);
-        for unknown in [1 << 33, 1 << 38, QUERY_ATTRIBUTES, MULTI_FACTOR] {
+        for unknown in [1 << 33, 1 << 38, QUERY_ATTRIBUTES, MULTI_FACTOR, COMPRESS, ZSTD] {
             assert_eq!((offered | to_server) & unknown, 0, "{unknown:#x}");
         }
     }

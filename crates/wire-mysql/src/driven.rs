@@ -70,6 +70,14 @@ impl<R: Clone> tidegate_wire::Machine<R> for Machine<R> {
         Self::is_idle(self)
     }
 
+    fn has_more_from_client(&self) -> bool {
+        Self::has_more_from_client(self)
+    }
+
+    fn has_more_from_server(&self) -> bool {
+        Self::has_more_from_server(self)
+    }
+
     fn database(&self) -> Option<&str> {
         Self::database(self)
     }

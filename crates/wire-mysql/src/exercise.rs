@@ -3,7 +3,9 @@
 //!
 //! Promises of [`run`]: no panic whatever the input; an `Err` names a broken promise of the
 //! machine. Input: chunks of one control byte (which side speaks or what happens, and how the next
-//! question is answered: refused by bit 4, under duties by bit 5), one length byte, and that many bytes.
+//! question is answered: refused by bit 4, under duties by bit 6), one length byte, and that many bytes. In a
+//! compressed session bit 5 of the control byte says whether these are put into a compressed packet or are
+//! what is on the wire.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -17,6 +19,8 @@ use tidegate_mask::{Detectors, Duties, Mask, Order, ProtectedColumn, Protection,
 use tidegate_recording::{Joined, digest};
 use tidegate_sql::mysql::Settings;
 
+use crate::compress::{Algorithm, Decoder, Encoder, FULL_BYTES, Packing, Read};
+use crate::config::SERVER_LOOK_BYTES_MAX;
 use crate::{
     Action, Analyze, Answer, AskId, Authority, ClientTls, Config, Limits, Machine, ServerTls,
 };
@@ -102,10 +106,15 @@ pub enum Start {
     Greeting,
     /// In a session: the login is done beforehand.
     Session,
+    /// In a compressed session.
+    Packed,
 }
 
 /// What the machine holds in the worst case under [`SMALL_LIMITS`], in bytes.
 const HELD_BYTES_MAX: usize = 128 * 1024;
+/// What waits in it more where it unpacks: a packet of the server's that is read whole, a step, and a
+/// packet that is not packed yet; in bytes.
+const UNPACKED_BYTES_MAX: usize = SERVER_LOOK_BYTES_MAX + FULL_BYTES + 512 * 1024;
 
 /// A greeting of MariaDB 10.11 with all flags that there are.
 const GREETING: &[u8] =
@@ -117,8 +126,16 @@ const RESPONSE: &[u8] =
     b"\x84\x82\x0b\0\0\0\0\x01\x2d\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0u\0\0\
     mysql_native_password\0";
 
+/// Both ends of a compressed session.
+struct Ends {
+    packer: Encoder,
+    seq: u8,
+    from_gate: [Decoder; 2],
+}
+
 struct Run {
     machine: Machine<u64>,
+    ends: Option<Ends>,
     client: BytesMut,
     server: BytesMut,
     open: BTreeSet<AskId>,
@@ -151,6 +168,7 @@ pub fn run(start: Start, data: &[u8]) -> Result<(), String> {
     let config = Config { client_tls, server_tls, limits: SMALL_LIMITS };
     let mut run = Run {
         machine: Machine::with_analyzer(config, Arc::new(FirstWord)),
+        ends: None,
         client: BytesMut::new(),
         server: BytesMut::new(),
         open: BTreeSet::new(),
@@ -164,17 +182,17 @@ pub fn run(start: Start, data: &[u8]) -> Result<(), String> {
         now_ns: 0,
     };
     run.machine.server_connected();
-    if start == Start::Session {
-        run.server_says(&framed(0, GREETING))?;
-        run.client_says(&framed(1, RESPONSE))?;
-        run.server_says(&framed(2, b"\0\0\0\x02\0\0\0"))?;
+    if start != Start::Greeting {
+        run.log_in(start, data.len().is_multiple_of(5))?;
     }
     let mut rest = data;
     while let [control, length, after @ ..] = rest {
         let (chunk, after) = after.split_at_checked(usize::from(*length)).unwrap_or((after, &[]));
         rest = after;
         run.refuse = control & 0x10 != 0;
-        run.duties = control & 0x20 != 0;
+        run.duties = control & 0x40 != 0;
+        let packed = run.packed(chunk, control & 0x20 != 0);
+        let chunk = packed.as_deref().unwrap_or(chunk);
         match control & 0x0f {
             0..=5 => run.client_says(chunk)?,
             6..=10 => run.server_says(chunk)?,
@@ -191,6 +209,60 @@ pub fn run(start: Start, data: &[u8]) -> Result<(), String> {
 }
 
 impl Run {
+    fn log_in(&mut self, start: Start, zstd: bool) -> Result<(), String> {
+        let algorithm = if zstd { Algorithm::Zstd } else { Algorithm::Zlib };
+        let mut response = RESPONSE.to_vec();
+        let (mut greeting, at) = (GREETING.to_vec(), 42);
+        if start == Start::Packed {
+            // The flags of either, where they stand in the greeting and in the response.
+            let (place, flag) = if zstd { (3, 0x04) } else { (0, 0x20) };
+            if let Some(flags) = response.get_mut(place) {
+                *flags |= flag;
+            }
+            if let Some(flags) = greeting.get_mut(at).filter(|_| zstd) {
+                *flags |= flag;
+            }
+            response.push(3);
+        }
+        self.server_says(&framed(0, &greeting))?;
+        self.client_says(&framed(1, &response))?;
+        self.server_says(&framed(2, b"\0\0\0\x02\0\0\0"))?;
+        if start == Start::Packed {
+            self.ends = Some(Ends {
+                packer: Encoder::new(Packing { algorithm, level: 1 }, FULL_BYTES),
+                seq: 0,
+                from_gate: [Decoder::new(algorithm), Decoder::new(algorithm)],
+            });
+        }
+        Ok(())
+    }
+
+    /// The chunk in a compressed packet, where the session is compressed and the input says so.
+    fn packed(&mut self, chunk: &[u8], wanted: bool) -> Option<Vec<u8>> {
+        let ends = self.ends.as_mut().filter(|_| wanted)?;
+        let mut wire = BytesMut::new();
+        ends.packer.write(ends.seq, chunk, &mut wire);
+        Some(wire.to_vec())
+    }
+
+    /// What the machine sends must unpack.
+    fn unpacks(&mut self, side: usize, bytes: &[u8]) -> Result<(), String> {
+        let Some(decoder) = self.ends.as_mut().and_then(|ends| ends.from_gate.get_mut(side)) else {
+            return Ok(());
+        };
+        let (mut wire, mut plain) = (BytesMut::from(bytes), BytesMut::new());
+        loop {
+            let read = decoder.read(&mut wire, &mut plain, bytes.len().max(1));
+            if read.map_err(|broken| format!("it sent what is broken: {broken:?}"))? == Read::Short
+            {
+                break;
+            }
+            plain.clear();
+        }
+        let whole = wire.is_empty() && !decoder.is_within_packet();
+        if whole { Ok(()) } else { Err("it sent part of a compressed packet".to_owned()) }
+    }
+
     fn client_says(&mut self, chunk: &[u8]) -> Result<(), String> {
         self.client.extend_from_slice(chunk);
         self.drain()
@@ -212,8 +284,13 @@ impl Run {
             while let Some(action) = self.machine.poll() {
                 self.check(&action)?;
             }
-            if self.machine.held_bytes() > HELD_BYTES_MAX {
+            let unpacked = if self.ends.is_some() { UNPACKED_BYTES_MAX } else { 0 };
+            if self.machine.held_bytes() > HELD_BYTES_MAX + unpacked {
                 return Err(format!("holds {} bytes", self.machine.held_bytes()));
+            }
+            if self.machine.has_more_from_server() {
+                self.machine.from_server(self.now_ns, &mut self.server);
+                continue;
             }
             let before = self.client.len();
             if !self.machine.reads_client() {
@@ -221,7 +298,7 @@ impl Run {
             }
             self.machine.from_client(self.now_ns, &mut self.client);
             let Some(action) = self.machine.poll() else {
-                if self.client.len() == before {
+                if self.client.len() == before && !self.machine.has_more_from_client() {
                     return Ok(());
                 }
                 continue;
@@ -255,6 +332,11 @@ impl Run {
                 Operation::Statement(statement) => Some(Arc::clone(&statement.analysis)),
                 _ => None,
             };
+        }
+        match action {
+            Action::ToClient(bytes) => self.unpacks(0, bytes)?,
+            Action::ToServer { bytes, .. } => self.unpacks(1, bytes)?,
+            _ => {}
         }
         match action {
             Action::Ask { id, .. } if self.hold.is_some() => self.hold = Some(*id),

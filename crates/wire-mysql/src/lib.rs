@@ -12,7 +12,9 @@
 //! - Each permitted operation gets exactly one [`Action::Outcome`].
 //! - Hostile bytes on either side end in [`Action::Close`] with a reason, in bounded memory.
 //!
-//! Cannot do: compression (not offered), multi-factor authentication (not offered), the protocol before
+//! Compression is offered as the server offers it, and is the same on both legs ([`compress`]).
+//!
+//! Cannot do: multi-factor authentication (not offered), the protocol before
 //! 4.1, GSSAPI and client certificates, MariaDB's check of a self-signed certificate by password (11.4).
 //! `caching_sha2_password` and `sha256_password` pass where both legs have TLS or neither has; where
 //! they differ, a login that needs the password itself gets a clear error.
@@ -23,6 +25,7 @@
 mod analyze;
 pub mod capability;
 mod charset;
+pub mod compress;
 mod config;
 mod delivery;
 mod driven;

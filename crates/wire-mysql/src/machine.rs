@@ -3,7 +3,7 @@
 //! Promises: see the crate. How the work is split: `login` up to the end of the authentication, also
 //! that of COM_CHANGE_USER; `client` and `statement` for what the client sends then, `answer` for
 //! decisions, `server` for what the server sends, `guard` for results under duties, `infile` for LOCAL
-//! INFILE.
+//! INFILE, `packed` for compression.
 //!
 //! The driver's part is that of [`tidegate_wire::Machine`]. The first action is [`Action::Dial`].
 //!
@@ -21,6 +21,7 @@ mod client;
 mod guard;
 mod infile;
 mod login;
+mod packed;
 mod server;
 mod statement;
 
@@ -44,6 +45,7 @@ use crate::{Action, Analyze, Answer, AskId, Authority, Config, Exempt};
 use answer::Asking;
 use client::{ClientEnd, ClientSide};
 use login::Login;
+use packed::Packed;
 use server::{Progress, Reading, Running};
 
 /// Where the session stands.
@@ -143,6 +145,8 @@ pub struct Machine<R> {
     reading: Reading,
     greeting: Option<Greeting>,
     session: Session<R>,
+    /// Compression, once it has begun.
+    packed: Option<Box<Packed>>,
 }
 
 impl<R: Clone> Machine<R> {
@@ -182,12 +186,28 @@ impl<R: Clone> Machine<R> {
             reading: Reading::Packet,
             greeting: None,
             session,
+            packed: None,
         }
     }
 
     /// Takes what it can from the front of the client's bytes. What stays (the beginning of a
     /// packet, or all behind an open question) is offered again with more behind it.
     pub fn from_client(&mut self, now_ns: u64, bytes: &mut BytesMut) {
+        if self.packed.is_some() {
+            self.unpack_from_client(now_ns, bytes);
+        } else {
+            self.take_from_client(now_ns, bytes);
+        }
+        if matches!(self.phase, Phase::Closed) || self.client.end == ClientEnd::Terminated {
+            bytes.clear();
+        }
+        if self.client.end == ClientEnd::Eof && self.reads_client() {
+            self.end_client(now_ns);
+        }
+    }
+
+    /// Takes what it can of plain packets.
+    fn take_from_client(&mut self, now_ns: u64, bytes: &mut BytesMut) {
         while self.reads_client() {
             let step = match &self.phase {
                 Phase::Response { under_tls } => {
@@ -204,17 +224,26 @@ impl<R: Clone> Machine<R> {
                 Err(fault) => self.fail(now_ns, &fault),
             }
         }
-        if matches!(self.phase, Phase::Closed) || self.client.end == ClientEnd::Terminated {
-            bytes.clear();
-        }
-        if self.client.end == ClientEnd::Eof && self.reads_client() {
-            self.end_client(now_ns);
-        }
     }
 
     /// Takes what it can from the front of the server's bytes; as [`Self::from_client`].
     pub fn from_server(&mut self, now_ns: u64, bytes: &mut BytesMut) {
-        while self.reads_server() {
+        if self.packed.is_none() {
+            self.take_from_server(now_ns, bytes);
+        }
+        // The OK of the login may just have begun it.
+        if self.packed.is_some() {
+            self.unpack_from_server(now_ns, bytes);
+        }
+        if matches!(self.phase, Phase::Closed) {
+            bytes.clear();
+        }
+    }
+
+    /// Takes what it can of plain packets.
+    fn take_from_server(&mut self, now_ns: u64, bytes: &mut BytesMut) {
+        let was_packed = self.packed.is_some();
+        while self.reads_server() && self.packed.is_some() == was_packed {
             let step = match self.phase {
                 Phase::Greeting | Phase::Response { .. } | Phase::Login(_) => {
                     self.handshake_packet(now_ns, bytes)
@@ -227,9 +256,6 @@ impl<R: Clone> Machine<R> {
                 Ok(Step::Stop) => break,
                 Err(fault) => self.fail(now_ns, &fault),
             }
-        }
-        if matches!(self.phase, Phase::Closed) {
-            bytes.clear();
         }
     }
 
@@ -281,6 +307,9 @@ impl<R: Clone> Machine<R> {
 
     /// The next thing to do.
     pub fn poll(&mut self) -> Option<Action<R>> {
+        if self.out.is_empty() {
+            self.flush_client(false);
+        }
         let action = self.out.pop_front();
         if let Some(Action::ToClient(bytes) | Action::ToServer { bytes, .. }) = &action {
             self.out_bytes = self.out_bytes.saturating_sub(bytes.len());
@@ -367,9 +396,15 @@ impl<R: Clone> Machine<R> {
         let asking = self.asking.as_ref().map_or(0, Asking::held_bytes);
         let running = self.session.running.as_ref();
         let delivery = running.map_or(0, |running| running.delivery.held_bytes());
-        [asking, self.session.statements.held_bytes(), self.out_bytes, delivery]
-            .into_iter()
-            .fold(0, usize::saturating_add)
+        [
+            asking,
+            self.session.statements.held_bytes(),
+            self.out_bytes,
+            delivery,
+            self.packed_bytes(),
+        ]
+        .into_iter()
+        .fold(0, usize::saturating_add)
     }
 
     fn ask_id(&mut self) -> AskId {
@@ -380,15 +415,13 @@ impl<R: Clone> Machine<R> {
 
     fn tell_client(&mut self, bytes: Bytes) {
         if !bytes.is_empty() {
-            self.out_bytes += bytes.len();
-            self.out.push_back(Action::ToClient(bytes));
+            self.pack_for_client(bytes);
         }
     }
 
     fn tell_server(&mut self, authority: Authority<R>, bytes: Bytes) {
         if !bytes.is_empty() {
-            self.out_bytes += bytes.len();
-            self.out.push_back(Action::ToServer { authority, bytes });
+            self.pack_for_server(authority, bytes);
         }
     }
 
@@ -431,6 +464,7 @@ impl<R: Clone> Machine<R> {
         if let Some(running) = self.session.running.take() {
             self.lose(now_ns, running);
         }
+        self.flush_client(true);
         self.out.push_back(Action::Close { ending });
     }
 

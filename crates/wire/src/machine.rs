@@ -81,6 +81,18 @@ pub trait Machine<R> {
     /// Whether the server's bytes are wanted.
     fn reads_server(&self) -> bool;
 
+    /// Whether [`Machine::from_client`] would take more though nothing more came: a machine that unpacks does
+    /// it in steps, so that its driver can look at its queues between two of them. Nothing is read, and no
+    /// end is told, before it has taken all.
+    fn has_more_from_client(&self) -> bool {
+        false
+    }
+
+    /// The same for [`Machine::from_server`].
+    fn has_more_from_server(&self) -> bool {
+        false
+    }
+
     /// Whether nothing is under way and no transaction is open; false where that can't be told.
     fn is_idle(&self) -> bool {
         false

@@ -9,6 +9,7 @@
 //! Limits: nothing is told here about the server's own durability.
 
 pub mod agree;
+pub mod clients;
 
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant, SystemTime};
 use anyhow::Context as _;
 
 use super::need::{Need, Provide};
+use super::root;
 use crate::run;
 
 /// Package lists older than this are fetched anew.
@@ -54,6 +55,7 @@ pub(super) fn install(missing: &[&Need]) -> anyhow::Result<()> {
             Provide::Cargo { krate, args, env } => cargo(krate, args, env)?,
             Provide::Pip(packages) => pip(packages)?,
             Provide::VmKernel => vm_kernel()?,
+            Provide::Root(root) => root::unpack(root)?,
             Provide::Bpffs => bpffs()?,
         }
         step.end();

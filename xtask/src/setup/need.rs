@@ -1,5 +1,7 @@
 //! The table of needs: what, for what, how it is found, how it is got.
 
+use super::root::Root;
+
 /// What a need is for: a part of one or more chores.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Part {
@@ -23,6 +25,8 @@ pub(super) enum Part {
     Browser,
     /// A machine with a kernel of its own.
     Vm,
+    /// A server that no ordinary test needs, since its suite changes every day.
+    MysqlServer,
     /// What we measure ourselves against.
     Bench,
     /// PostgreSQL's own regression suite.
@@ -72,6 +76,8 @@ pub(super) enum Provide {
     /// Debian's kernel package, unpacked into `target/tools/kernel` and not installed: it would
     /// enter the host's boot menu.
     VmKernel,
+    /// Packages of another Debian suite with all that they depend on, unpacked and not installed.
+    Root(Root),
     /// A mount of a bpffs.
     Bpffs,
 }
@@ -118,8 +124,8 @@ const fn apt(
 }
 
 use Part::{
-    Bench, Browser, Build, Capture, Clients, Conformance, Dist, Ebpf, Lint, LintAll, Postgres,
-    Test, Vm,
+    Bench, Browser, Build, Capture, Clients, Conformance, Dist, Ebpf, Lint, LintAll, MysqlServer,
+    Postgres, Test, Vm,
 };
 
 /// Everything.
@@ -279,6 +285,30 @@ pub(super) const NEEDS: &[Need] = &[
         probe: Probe::Tool("venv/lib/python3*/site-packages/mysql/connector/__init__.py"),
         provide: Provide::Pip(&["mysql-connector-python==26.10.0"]),
         seconds: 15,
+    },
+    Need {
+        name: "MariaDB 11.8",
+        why: "a newer server and its clients, unpacked from Debian 13",
+        parts: &[Clients],
+        probe: Probe::Tool("mariadb-11.8-root/usr/sbin/mariadbd"),
+        provide: Provide::Root(Root {
+            name: "mariadb-11.8",
+            suite: "trixie",
+            packages: &["mariadb-server", "mariadb-client"],
+        }),
+        seconds: 15,
+    },
+    Need {
+        name: "MySQL 9",
+        why: "MySQL's own server and client, unpacked from Debian's sid",
+        parts: &[MysqlServer],
+        probe: Probe::Tool("mysql-root/usr/sbin/mysqld"),
+        provide: Provide::Root(Root {
+            name: "mysql",
+            suite: "sid",
+            packages: &["mysql-server-core", "mysql-client-core"],
+        }),
+        seconds: 20,
     },
     apt("Java", "an unmodified client: JDBC", &[Clients],
         Probe::Program("javac"), &["default-jdk-headless"], 60),

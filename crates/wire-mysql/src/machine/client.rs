@@ -165,6 +165,7 @@ impl<R: Clone> Machine<R> {
         let Some(held) = self.hold(bytes, header, command)? else {
             return Ok(Step::Stop);
         };
+        self.count_anew();
         self.command(command, &held)
     }
 

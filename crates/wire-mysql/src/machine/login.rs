@@ -14,6 +14,7 @@ use super::answer::Asked;
 use super::{Machine, Op, Phase, Step, Tracks};
 use crate::capability::{self, PROTOCOL_41, SESSION_TRACK, SSL};
 use crate::charset;
+use crate::compress::Packing;
 use crate::config::{AUTH_PACKET_BYTES_MAX, DATABASE_NAME_BYTES_MAX};
 use crate::frame::{HEADER_BYTES, header, packet, renumbered};
 use crate::message::response::{self, FIXED_BYTES, First, Response};
@@ -53,6 +54,7 @@ pub(super) struct Who {
     collation: u16,
     capabilities: u64,
     plugin: Vec<u8>,
+    packing: Option<Packing>,
 }
 
 impl<R> Login<R> {
@@ -197,11 +199,13 @@ impl<R: Clone> Machine<R> {
         let offered = server.map_or(0, |greeting| self.offered(greeting.capabilities));
         let default = || server.map_or_else(Vec::new, |greeting| greeting.plugin.clone());
         let plugin = if read.plugin.is_empty() { default() } else { read.plugin.to_vec() };
+        let capabilities = read.capabilities & offered;
         Who {
             database: String::from_utf8_lossy(read.database).into_owned(),
             collation: read.collation,
-            capabilities: read.capabilities & offered,
+            capabilities,
             plugin,
+            packing: Packing::agreed(capabilities, read.zstd_level),
         }
     }
 
@@ -322,6 +326,7 @@ impl<R: Clone> Machine<R> {
         let read = ok::read(payload, capabilities);
         self.session.progress = super::Progress::default();
         self.finish(now_ns, &op, Status::Ok);
+        self.start_packing(who.packing);
         let session = &mut self.session;
         session.capabilities = capabilities;
         session.strips = strips;

@@ -5,7 +5,7 @@
 use super::{Malformed, Reader};
 use crate::capability::{
     CLIENT_MYSQL, CONNECT_ATTRS, CONNECT_WITH_DB, PLUGIN_AUTH, PLUGIN_AUTH_LENENC, PROTOCOL_41,
-    SECURE_CONNECTION, SSL, halves,
+    SECURE_CONNECTION, SSL, ZSTD, halves,
 };
 use crate::config::ATTRIBUTES_MAX;
 
@@ -30,6 +30,8 @@ pub(crate) struct Response<'a> {
     pub plugin: &'a [u8],
     /// Its connection attributes.
     pub attributes: Vec<Attribute<'a>>,
+    /// How hard it wants zstd to pack.
+    pub zstd_level: Option<u8>,
 }
 
 /// The first packet of a client.
@@ -73,7 +75,10 @@ pub(crate) fn first(payload: &[u8], server: u64) -> Result<First<'_>, Malformed>
     let database = if flags & CONNECT_WITH_DB == 0 { b"" } else { last_string(&mut reader) };
     let plugin = if flags & PLUGIN_AUTH == 0 { b"" } else { last_string(&mut reader) };
     let attributes = if flags & CONNECT_ATTRS == 0 { Vec::new() } else { attributes(reader)? };
-    Ok(First::Response(Response { capabilities, collation, user, database, plugin, attributes }))
+    // The last byte of all (manual, "Protocol::HandshakeResponse41").
+    let zstd_level = payload.last().copied().filter(|_| flags & ZSTD != 0);
+    let read = Response { capabilities, collation, user, database, plugin, attributes, zstd_level };
+    Ok(First::Response(read))
 }
 
 /// Reads the payload of COM_CHANGE_USER behind its command byte.
@@ -88,7 +93,8 @@ pub(crate) fn change_user(body: &[u8], capabilities: u64) -> Result<Response<'_>
     let plugin = if named { last_string(&mut reader) } else { b"" };
     let with_attributes = capabilities & CONNECT_ATTRS != 0 && !reader.is_empty();
     let attributes = if with_attributes { attributes(reader)? } else { Vec::new() };
-    Ok(Response { capabilities, collation, user, database, plugin, attributes })
+    let zstd_level = None;
+    Ok(Response { capabilities, collation, user, database, plugin, attributes, zstd_level })
 }
 
 /// A string up to its zero byte, or up to the end: some clients leave the last zero out.

@@ -61,19 +61,28 @@ fn server_message() -> impl Strategy<Value = Vec<u8>> {
     ]
 }
 
+/// The bit of a control byte that puts a chunk into a compressed packet, where the session has such.
+const PACK: u8 = 0x20;
+
 fn input() -> impl Strategy<Value = Vec<u8>> {
     let chunk = prop_oneof![
         8 => (0_u8..6, 0_u8..6, proptest::collection::vec(client_message(), 1..3))
             .prop_map(|(side, how, all)| {
                 // Permits, refusals, and permits under duties.
-                let answer = match how { 0 | 1 => 0, 2 => 0x10, _ => 0x20 };
-                chunk(side | answer, &all.concat())
+                let answer = match how { 0 | 1 => 0, 2 => 0x10, _ => 0x40 };
+                chunk(side | answer | PACK, &all.concat())
             }),
         8 => (6_u8..11, proptest::collection::vec(server_message(), 1..4))
-            .prop_map(|(side, all)| chunk(side, &all.concat())),
+            .prop_map(|(side, all)| chunk(side | PACK, &all.concat())),
+        1 => (0_u8..11, proptest::collection::vec(any::<u8>(), 0..40))
+            .prop_map(|(side, raw)| chunk(side, &raw)),
         1 => (11_u8..16).prop_map(|event| chunk(event, &[])),
     ];
     proptest::collection::vec(chunk, 0..60).prop_map(|chunks| chunks.concat())
+}
+
+fn start() -> impl Strategy<Value = Start> {
+    prop_oneof![Just(Start::Greeting), Just(Start::Session), Just(Start::Packed)]
 }
 
 proptest! {
@@ -81,15 +90,13 @@ proptest! {
 
     #[test]
     fn noise_ends_with_a_reason_and_in_bounds(
-        data in proptest::collection::vec(any::<u8>(), 0..600), session: bool,
+        data in proptest::collection::vec(any::<u8>(), 0..600), start in start(),
     ) {
-        let start = if session { Start::Session } else { Start::Greeting };
         prop_assert_eq!(run(start, &data), Ok(()));
     }
 
     #[test]
-    fn messages_out_of_turn_end_with_a_reason_and_in_bounds(data in input(), session: bool) {
-        let start = if session { Start::Session } else { Start::Greeting };
+    fn messages_out_of_turn_end_with_a_reason_and_in_bounds(data in input(), start in start()) {
         prop_assert_eq!(run(start, &data), Ok(()));
     }
 }
@@ -98,8 +105,11 @@ proptest! {
 #[expect(clippy::disallowed_methods, reason = "the corpus is files")]
 fn the_fuzzers_corpus_holds() {
     let corpus = concat!(env!("CARGO_MANIFEST_DIR"), "/../../fuzz/corpus");
-    for (target, start) in [("mysql_greeting", Start::Greeting), ("mysql_session", Start::Session)]
-    {
+    for (target, start) in [
+        ("mysql_greeting", Start::Greeting),
+        ("mysql_session", Start::Session),
+        ("mysql_packed", Start::Packed),
+    ] {
         let mut count = 0;
         for entry in std::fs::read_dir(format!("{corpus}/{target}")).unwrap() {
             let path = entry.unwrap().path();

@@ -15,5 +15,6 @@ mod golden;
 mod hostile;
 mod idle;
 mod masking;
+mod packed;
 mod script;
 mod splits;

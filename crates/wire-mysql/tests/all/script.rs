@@ -3,7 +3,9 @@
 //! A packet is `N[payload]` with its sequence number N; raw bytes are `[bytes]`. In a payload `~` is a zero
 //! byte and `\xHH` any byte. Shorthands for input: `greet` and `greet8` (MariaDB's and MySQL's greeting),
 //! `ssl(N)`, `hello(N,user,database)`, `hellonew(N)` (OK in place of EOF, session tracking), `q(text)`, `prepare(text)`, `execute(id)`, `ok(N)`, `more(N)`,
-//! `eof(N)`, `err(N)`, and `prepared(id,columns,parameters)`.
+//! `eof(N)`, `err(N)`, and `prepared(id,columns,parameters)`. `hellozlib(N)` and `hellozstd(N)` ask for compression: from
+//! the OK on a line that begins with `zlib N: ` is put into compressed packets from number N on (`zlib N by B: ` with B
+//! bytes in each), and what comes out is shown unpacked, with the number of each packet.
 
 use std::fmt::Write as _;
 use std::sync::Arc;
@@ -11,10 +13,13 @@ use std::sync::Arc;
 use bytes::{Bytes, BytesMut};
 use tidegate_event::{Operation, Outcome, Status};
 use tidegate_wire_mysql::capability as has;
+use tidegate_wire_mysql::compress::Algorithm;
 use tidegate_wire_mysql::exercise::{FirstWord, SMALL_LIMITS};
 use tidegate_wire_mysql::{
     Action, Answer, AskId, Authority, ClientTls, Config, Exempt, Limits, Machine, ServerTls,
 };
+
+use super::packed::{self, Unpacker};
 
 pub fn packet(seq: u8, payload: &[u8]) -> Vec<u8> {
     let [a, b, c, _] = u32::try_from(payload.len()).unwrap().to_le_bytes();
@@ -22,7 +27,6 @@ pub fn packet(seq: u8, payload: &[u8]) -> Vec<u8> {
 }
 
 const COMMON: u64 = has::CONNECT_WITH_DB
-    | has::COMPRESS
     | has::PROTOCOL_41
     | has::SECURE_CONNECTION
     | has::MULTI_STATEMENTS
@@ -93,7 +97,9 @@ fn escape(bytes: &[u8]) -> String {
 
 /// Bytes of one line of input: items separated by ` | `.
 pub fn encode(line: &str) -> Vec<u8> {
-    line.split(" | ").flat_map(|item| encode_item(item.trim())).collect()
+    packed::encode(line, |items| {
+        items.split(" | ").flat_map(|item| encode_item(item.trim())).collect()
+    })
 }
 
 fn number(text: &str) -> u8 {
@@ -102,13 +108,14 @@ fn number(text: &str) -> u8 {
 
 fn encode_item(item: &str) -> Vec<u8> {
     let new = has::DEPRECATE_EOF | has::SESSION_TRACK;
-    let mariadb = COMMON | has::PROGRESS | has::CACHE_METADATA | new;
+    let common = COMMON | has::COMPRESS;
+    let mariadb = common | has::PROGRESS | has::CACHE_METADATA | new;
     match item {
         "greet" => {
             return greeting("5.5.5-10.11.6-MariaDB", mariadb, "mysql_native_password");
         }
         "greet8" => {
-            let flags = COMMON | has::CLIENT_MYSQL;
+            let flags = common | has::CLIENT_MYSQL | has::ZSTD;
             return greeting("8.0.39", flags, "caching_sha2_password");
         }
         "greetplain" => return greeting("5.5.5-10.11.6-MariaDB", COMMON & !has::SSL, "x"),
@@ -124,6 +131,14 @@ fn encode_item(item: &str) -> Vec<u8> {
             "hellonew" => {
                 let flags = (COMMON & !has::CONNECT_WITH_DB & !has::SSL) | new;
                 packet(number(next()), &[fixed(flags), b"u\0\x02pwx\0".to_vec()].concat())
+            }
+            "hellozlib" | "hellozstd" => {
+                let (flag, level) = match name {
+                    "hellozlib" => (has::COMPRESS, &b""[..]),
+                    _ => (has::ZSTD, &b"\x03"[..]),
+                };
+                let flags = (COMMON & !has::CONNECT_WITH_DB & !has::SSL) | flag;
+                packet(number(next()), &[&fixed(flags)[..], b"u\0\x02pwx\0", level].concat())
             }
             "q" => packet(0, &[b"\x03", &unescape(arguments)[..]].concat()),
             "prepare" => packet(0, &[b"\x16", &unescape(arguments)[..]].concat()),
@@ -178,6 +193,11 @@ pub struct Driver {
     now_ns: u64,
     /// What came out, adjacent bytes of one kind joined.
     log: Vec<(String, Vec<u8>)>,
+    /// What the client asks for, and what each side is then sent.
+    asks_for: Option<Algorithm>,
+    unpackers: Option<[Unpacker; 2]>,
+    /// Whether compressed packets are shown with their numbers.
+    numbers: bool,
 }
 
 /// A text with this word is refused at once; one with `late` when it is executed.
@@ -212,7 +232,16 @@ impl Driver {
             open: None,
             now_ns: 0,
             log: Vec::new(),
+            asks_for: None,
+            unpackers: None,
+            numbers: true,
         }
+    }
+
+    /// The same for a client that asks for compression; numbers are not shown.
+    pub fn packed(algorithm: Algorithm, limits: Limits) -> Self {
+        let plain = Self::new(ClientTls::Refuse, ServerTls::Off, limits);
+        Self { asks_for: Some(algorithm), numbers: false, ..plain }
     }
 
     pub fn client_says(&mut self, bytes: &[u8]) {
@@ -224,6 +253,10 @@ impl Driver {
         self.server.extend_from_slice(bytes);
         self.machine.from_server(self.now_ns, &mut self.server);
         self.turn();
+        while self.machine.has_more_from_server() {
+            self.machine.from_server(self.now_ns, &mut self.server);
+            self.turn();
+        }
     }
 
     /// What the agent's driver does after each call.
@@ -239,7 +272,8 @@ impl Driver {
             if self.machine.reads_client() {
                 self.machine.from_client(self.now_ns, &mut self.client);
             }
-            if !acted && self.client.len() == before {
+            let more = self.machine.has_more_from_client();
+            if !acted && !more && self.client.len() == before {
                 break;
             }
         }
@@ -255,16 +289,27 @@ impl Driver {
         }
     }
 
+    /// Notes what one side was sent.
+    fn sent(&mut self, side: usize, what: &str, bytes: &[u8]) {
+        let Some(unpackers) = &mut self.unpackers else {
+            return self.note(what.to_owned(), bytes);
+        };
+        for (seq, content) in unpackers[side].packets(bytes) {
+            let number = if self.numbers { format!(" packed {seq}:") } else { String::new() };
+            self.note(format!("{what}{number}"), &content);
+        }
+    }
+
     fn act(&mut self, action: Action<u64>) {
         match action {
-            Action::ToClient(bytes) => self.note("client <-".into(), &bytes),
+            Action::ToClient(bytes) => self.sent(0, "client <-", &bytes),
             Action::ToServer { authority, bytes } => {
                 let why = match authority {
                     Authority::Receipt(receipt) => format!("receipt {receipt}"),
                     Authority::Exempt(Exempt::Handshake) => "handshake".into(),
                     Authority::Exempt(Exempt::Framing) => "framing".into(),
                 };
-                self.note(format!("server <- {why}:"), &bytes);
+                self.sent(1, &format!("server <- {why}:"), &bytes);
             }
             Action::Ask { id, operation } => {
                 self.note(format!("ask {} {}", id.0, describe(&operation)), &[]);
@@ -276,6 +321,9 @@ impl Driver {
             }
             Action::Outcome { id, outcome } => {
                 self.note(format!("outcome {} {}", id.0, outcome_text(&outcome)), &[]);
+                if let Some(algorithm) = self.asks_for.take_if(|_| outcome.status == Status::Ok) {
+                    self.unpackers = Some([(); 2].map(|()| Unpacker::new(algorithm)));
+                }
             }
             Action::Rows { id, .. } => self.note(format!("rows of {}", id.0), &[]),
             Action::StartClientTls => self.note("start client TLS".into(), &[]),
@@ -300,7 +348,14 @@ impl Driver {
     /// Runs one line of input.
     fn line(&mut self, line: &str) {
         match line.split_once(": ").unwrap_or((line, "")) {
-            ("client", bytes) => self.client_says(&encode(bytes)),
+            ("client", bytes) => {
+                match bytes.get(..9) {
+                    Some("hellozlib") => self.asks_for = Some(Algorithm::Zlib),
+                    Some("hellozstd") => self.asks_for = Some(Algorithm::Zstd),
+                    _ => {}
+                }
+                self.client_says(&encode(bytes));
+            }
             ("server", bytes) => self.server_says(&encode(bytes)),
             ("answers", "when told") => self.answers = Answers::WhenTold,
             ("permit", _) => {

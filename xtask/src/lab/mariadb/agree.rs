@@ -64,7 +64,10 @@ pub fn compare(evidence: &Evidence, log: &[Logged], user: &str) -> Agreement {
     let within = Within::of(log, &BTreeSet::new());
     let connects = log.iter().filter(|entry| entry.command == "Connect");
     let by_user: Vec<u64> = connects
-        .filter(|entry| entry.argument.starts_with(user) && entry.argument.contains("TCP"))
+        .filter(|entry| {
+            let network = entry.argument.contains("TCP") || entry.argument.contains("SSL/TLS");
+            entry.argument.starts_with(user) && network
+        })
         .map(|entry| entry.connection)
         .collect();
     let by_user: BTreeSet<u64> = by_user.into_iter().collect();
