@@ -79,10 +79,10 @@ impl<R: Clone> Machine<R> {
 
     /// Notes a column of the result that comes.
     pub(super) fn column(&self, delivery: &mut Delivery, payload: &[u8]) -> Result<(), Fault> {
-        let read = Definition::read(payload, self.session.capabilities);
+        let needed = delivery.order().is_some();
+        let read = Definition::read(payload, self.session.capabilities, needed);
         let read = read.map_err(malformed("column definition"));
         // Where nothing hangs on it, it only goes unnamed.
-        let needed = delivery.order().is_some();
         delivery.columns.push(if needed { read? } else { read.unwrap_or_default() });
         Ok(())
     }
@@ -100,7 +100,7 @@ impl<R: Clone> Machine<R> {
         if left > total.saturating_add(ends) || left <= ends {
             return;
         }
-        if let Ok(read) = Definition::read(payload, capabilities) {
+        if let Ok(read) = Definition::read(payload, capabilities, true) {
             prepared.columns.push(read);
         }
     }

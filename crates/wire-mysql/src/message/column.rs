@@ -45,8 +45,8 @@ pub(crate) struct Definition {
 }
 
 impl Definition {
-    /// Reads one.
-    pub fn read(payload: &[u8], capabilities: u64) -> Result<Self, Malformed> {
+    /// Reads one; where nothing is masked, only what the record has of it.
+    pub fn read(payload: &[u8], capabilities: u64, masked: bool) -> Result<Self, Malformed> {
         let mut reader = Reader::new(payload);
         reader.lenenc_string()?;
         let schema = reader.lenenc_string()?;
@@ -63,13 +63,12 @@ impl Definition {
         let kind = reader.u8()?;
         let flags_at = payload.len() - reader.rest().len();
         let flags = reader.u16()?;
-        let (type_oid, format) = alike(kind, charset, flags);
-        let field = Field {
-            name: folded(name).into_bytes(),
-            origin: origin(schema, table, column),
-            type_oid,
-            format,
-            ..Field::default()
+        let field = if masked {
+            let (type_oid, format) = alike(kind, charset, flags);
+            let (name, origin) = (folded(name).into_bytes(), origin(schema, table, column));
+            Field { name, origin, type_oid, format, ..Field::default() }
+        } else {
+            Field::default()
         };
         let unsigned = u32::from(flags & UNSIGNED != 0) << 8;
         let bytes = u32::from(charset == BINARY) << 9;
@@ -134,7 +133,7 @@ mod tests {
     #[test]
     fn names_types_and_flags_are_read() {
         let bytes = packet(["Bank", "c", "Customers", "N", "SSN"], 45, 0xfd, 1, b"");
-        let mut read = Definition::read(&bytes, 0).unwrap();
+        let mut read = Definition::read(&bytes, 0, true).unwrap();
         let relation = Relation { schema: Some("bank".to_owned()), name: "customers".to_owned() };
         let origin = ColumnRef { relation, column: Some("ssn".to_owned()) };
         assert_eq!((&read.field.name[..], &read.field.origin), (&b"n"[..], &Some(origin)));
@@ -143,11 +142,13 @@ mod tests {
         read.allow_null(&mut changed);
         assert_eq!(changed, packet(["Bank", "c", "Customers", "N", "SSN"], 45, 0xfd, 0, b""));
         let extended = packet(["", "", "", "1 + 1", ""], 63, 0x08, 0, b"\x02\0\0");
-        read = Definition::read(&extended, EXTENDED_METADATA).unwrap();
+        read = Definition::read(&extended, EXTENDED_METADATA, true).unwrap();
         assert_eq!((read.field.origin, read.kind, read.field.type_oid), (None, 0x08, 20));
         for end in 0..bytes.len() - 4 {
-            assert_eq!(Definition::read(&bytes[..end], 0), Err(Malformed), "{end}");
+            assert_eq!(Definition::read(&bytes[..end], 0, true), Err(Malformed), "{end}");
         }
+        let light = Definition::read(&bytes, 0, false).unwrap();
+        assert_eq!((light.field, light.name), (Field::default(), b"N".to_vec()));
     }
 
     #[test]
