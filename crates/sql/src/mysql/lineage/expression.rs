@@ -304,8 +304,9 @@ impl Tracer<'_> {
             return Flow::opaque("a function of an odd name");
         };
         let name = folded(&named.name);
-        let mut flow = self.arguments(&call.args);
-        flow.add(self.arguments(&call.parameters));
+        let skip = usize::from(named.schema.is_none() && total::takes_unit(&name));
+        let mut flow = self.arguments(&call.args, skip);
+        flow.add(self.arguments(&call.parameters, 0));
         let mut flow = flow.computed();
         let mut deciding = self.keys(&call.within_group);
         deciding.add(self.optional(call.filter.as_deref()));
@@ -328,7 +329,8 @@ impl Tracer<'_> {
         }
         self.filter(&deciding);
         flow.add(deciding);
-        let known = named.schema.is_none() && function::only_computes(&name);
+        let computes = function::only_computes(&name) || total::returns_its_arguments(&name);
+        let known = named.schema.is_none() && computes;
         if !known {
             flow.add(Flow::opaque(format!("{name}() may return more than its arguments")));
         }
@@ -336,7 +338,8 @@ impl Tracer<'_> {
         self.combine(flow, fails)
     }
 
-    fn arguments(&mut self, arguments: &FunctionArguments) -> Flow {
+    /// What arguments are made of, but for the first `skip`.
+    fn arguments(&mut self, arguments: &FunctionArguments, skip: usize) -> Flow {
         match arguments {
             FunctionArguments::None => Flow::default(),
             FunctionArguments::Subquery(query) => {
@@ -346,7 +349,7 @@ impl Tracer<'_> {
             }
             FunctionArguments::List(list) => {
                 let mut flow = Flow::default();
-                for argument in &list.args {
+                for argument in list.args.iter().skip(skip) {
                     flow.add(match argument {
                         FunctionArg::Unnamed(FunctionArgExpr::Expr(expr)) => self.expression(expr),
                         FunctionArg::Unnamed(FunctionArgExpr::Wildcard) => Flow::default(),

@@ -79,6 +79,29 @@ const TOTAL: &[&str] = &[
     "weight_string",
 ];
 
+/// Whether a native function that has an effect of its own returns no more than its arguments tell.
+pub(super) fn returns_its_arguments(name: &str) -> bool {
+    const THESE: [&str; 11] = [
+        "benchmark",
+        "get_lock",
+        "is_free_lock",
+        "is_used_lock",
+        "lastval",
+        "nextval",
+        "release_all_locks",
+        "release_lock",
+        "setval",
+        "sleep",
+        "sysdate",
+    ];
+    THESE.contains(&name)
+}
+
+/// Whether its first argument is a word of the grammar, as `DAY` is.
+pub(super) fn takes_unit(name: &str) -> bool {
+    matches!(name, "timestampdiff" | "timestampadd" | "get_format")
+}
+
 /// Whether it works parts out only when others say so.
 pub(super) fn chooses(name: &str) -> bool {
     matches!(name, "if" | "ifnull" | "coalesce" | "nullif" | "elt")
