@@ -48,6 +48,31 @@ fn values_leave_masked_unless_a_policy_permits_to_unmask() {
 }
 
 #[test]
+fn whether_a_computed_value_is_null_tells_nothing() {
+    let (lab, values) = lab(&with_catalogue(), "");
+    let [ssn, ..] = &values.stored[7];
+    let select = |guess: &str| {
+        format!(
+            "SELECT nullif(ssn, '{guess}'), CASE ssn WHEN '{guess}' THEN 1 END FROM customers \
+             ORDER BY id LIMIT 20"
+        )
+    };
+    let forms: [fn(&str) -> String; 4] = [
+        str::to_owned,
+        |select| format!("COPY ({select}) TO STDOUT"),
+        |select| format!("COPY ({select}) TO STDOUT (FORMAT csv, NULL 'none')"),
+        |select| format!("COPY ({select}) TO STDOUT (FORMAT binary)"),
+    ];
+    for form in forms {
+        let [right, wrong] = [ssn.as_str(), "000-00-0000"].map(|guess| form(&select(guess)));
+        let (right, wrong) = (sql(&lab, "app", &[&right]), sql(&lab, "app", &[&wrong]));
+        assert!(right.ok() && right.stdout.matches("****").count() >= 40, "{right}");
+        assert_eq!(right.stdout, wrong.stdout, "{}", form(&select(ssn)));
+    }
+    lab.finish().unwrap();
+}
+
+#[test]
 fn a_large_result_passes_with_bounded_memory() {
     let (lab, _) = lab(&with_catalogue(), "");
     let rows = "SELECT c.ssn, c.card, g.n, repeat('x', 1000) FROM customers c, generate_series(1, 1500) g(n)";

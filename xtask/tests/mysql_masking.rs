@@ -230,6 +230,10 @@ fn drivers_get_masked_rows_in_text_and_in_binary() {
     ] {
         assert!(answer.stdout.contains(expected), "{expected}: {answer}");
     }
+    for how in ["pymysql", "connector", "prepared"] {
+        let both = answer.stdout.lines().filter(|line| *line == format!("{how} ****|****"));
+        assert_eq!(both.count(), 2, "whether a computed value is NULL tells nothing: {answer}");
+    }
     let refused: Vec<&str> =
         answer.stdout.lines().filter(|line| line.starts_with("refused")).collect();
     assert_eq!(refused.len(), 2, "{refused:?}");

@@ -2,7 +2,8 @@
 //!
 //! Promises: [`Order::plan`] passes a column only where the table and column number that the server
 //! names, or the lineage, tell all that may flow into it, and none of it is protected and not cleared.
-//! Where both tell something, the stricter holds.
+//! Where both tell something, the stricter holds. What is computed from protected values looks the same whatever
+//! they are, NULL or not.
 //!
 //! Method: a field that the server says to be a stored column, unchanged, of a table that the catalogue
 //! knows, is that column, whatever the lineage could not tell. For all others the lineage decides; the
@@ -183,8 +184,8 @@ impl Order {
 
     fn treat(&self, field: &Field, flow: Flow) -> Result<Treatment, Withheld> {
         let keyed = |at: usize| self.protection.keyed(at).cloned();
-        let masker =
-            |mask, key| Ok(Treatment::Mask(Masker::new(mask, field.type_oid, field.format, key)));
+        let masker = |mask, key| Masker::new(mask, field.type_oid, field.format, key);
+        let computed = |mask| Ok(Treatment::Mask(masker(mask, None).hiding_null()));
         let columns = self.protection.columns();
         let masks = flow.stored.iter().filter_map(|at| Some((*at, columns.get(*at)?)));
         let mut own = None;
@@ -208,11 +209,11 @@ impl Order {
             flow.opaque.is_some() && self.protection.unresolved() != Unresolved::Clear;
         match own {
             Some((at, mask)) if flow.computed.is_empty() && !may_be_more => {
-                return masker(mask, keyed(at));
+                return Ok(Treatment::Mask(masker(mask, keyed(at))));
             }
-            Some((_, Mask::Null)) => return masker(Mask::Null, None),
-            Some(_) => return masker(Mask::Redact, None),
-            None if !flow.computed.is_empty() => return masker(Mask::Redact, None),
+            Some((_, Mask::Null)) => return computed(Mask::Null),
+            Some(_) => return computed(Mask::Redact),
+            None if !flow.computed.is_empty() => return computed(Mask::Redact),
             None => {}
         }
         let cover = scanned(field.type_oid, field.format)

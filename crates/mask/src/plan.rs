@@ -66,6 +66,8 @@ pub struct Masker {
     mask: Mask,
     form: Form,
     keyed: Option<Arc<Keyed>>,
+    /// NULL is masked like any value: whether it is there may tell of a protected one.
+    hides_null: bool,
 }
 
 impl Masker {
@@ -77,7 +79,26 @@ impl Masker {
         keyed: Option<Arc<Keyed>>,
     ) -> Self {
         let mask = if mask.is_keyed() && keyed.is_none() { Mask::Redact } else { mask };
-        Self { mask, form: form(type_oid, format), keyed }
+        Self { mask, form: form(type_oid, format), keyed, hides_null: false }
+    }
+
+    /// For what is computed from protected values: `nullif(ssn, '..')` is NULL or not by what they are.
+    pub(crate) const fn hiding_null(mut self) -> Self {
+        self.hides_null = true;
+        self
+    }
+
+    /// What stands in place of NULL; `None` where that stays NULL.
+    pub const fn for_null(&self) -> Option<&'static [u8]> {
+        match (self.hides_null, self.constant()) {
+            (true, Some(Constant::Bytes(bytes))) => Some(bytes),
+            _ => None,
+        }
+    }
+
+    /// Whether NULL looks like any other value.
+    pub const fn hides_null(&self) -> bool {
+        self.hides_null
     }
 
     /// What the mask is.

@@ -1,6 +1,6 @@
 //! Rows, rewritten by a plan (manual, "Text Resultset Row", "Binary Protocol Resultset Row").
 //!
-//! Promises: lengths of values are right; NULL stays NULL; what passes is copied as it came; nothing is
+//! Promises: lengths of values are right; NULL stays NULL but where it would tell of a protected value; what passes is copied as it came; nothing is
 //! allocated but in the caller's buffer. A row that does not have the plan's columns is refused, and
 //! nothing of it is written.
 
@@ -59,8 +59,10 @@ fn text(
     let mut rest = payload;
     for treatment in &plan.columns {
         if let Some((&NULL, behind)) = rest.split_first() {
-            out.push(NULL);
             rest = behind;
+            if !hidden_null(treatment, out, counts) {
+                out.push(NULL);
+            }
             continue;
         }
         let Front { whole, value, behind } = string(rest)?;
@@ -71,6 +73,16 @@ fn text(
         }
     }
     if rest.is_empty() { Ok(()) } else { Err(BadRow) }
+}
+
+/// Appends what stands for a NULL that would tell of a protected value; `false` where it stays NULL.
+fn hidden_null(treatment: &Treatment, out: &mut Vec<u8>, counts: &mut Counts) -> bool {
+    let Treatment::Mask(masker) = treatment else { return false };
+    let Some(bytes) = masker.for_null() else { return false };
+    length(bytes.len(), out);
+    out.extend_from_slice(bytes);
+    counts.values += 1;
+    true
 }
 
 /// Appends a value with its length, or what stands for it; `false` where that is NULL.
@@ -179,6 +191,10 @@ fn binary(
         let bit = at + NULL_BIT_FIRST;
         let is_null = head.get(1 + bit / 8).is_some_and(|byte| byte >> (bit % 8) & 1 == 1);
         if is_null {
+            if hidden_null(treatment, out, counts) {
+                let byte = out.get_mut(map_at + bit / 8).ok_or(BadRow)?;
+                *byte &= !(1 << (bit % 8));
+            }
             continue;
         }
         let Front { whole, value, behind } = binary_value(*kind, rest)?;

@@ -141,6 +141,14 @@ impl Sink {
         }
     }
 
+    /// What stands for NULL in the current column, if not NULL itself.
+    fn for_null(&mut self) -> Option<&'static [u8]> {
+        let Some(Treatment::Mask(masker)) = self.plan.columns.get(self.column) else { return None };
+        let bytes = masker.for_null()?;
+        self.counts.values += 1;
+        Some(bytes)
+    }
+
     fn end_field(&mut self) {
         if let Some(Treatment::Detect(cover)) = self.plan.columns.get(self.column) {
             let found = self.stream.end(*cover, &mut self.out);

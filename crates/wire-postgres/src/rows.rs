@@ -1,6 +1,6 @@
 //! DataRows, rewritten by a plan.
 //!
-//! Promises: lengths of values and message are right; NULL stays NULL; a run of columns that pass is
+//! Promises: lengths of values and message are right; NULL stays NULL but where it would tell of a protected value; a run of columns that pass is
 //! copied as one piece; nothing is allocated but in the caller's buffer. A row that does not have the
 //! plan's columns, or whose lengths do not add up, is refused, and nothing of it is written.
 
@@ -59,6 +59,16 @@ fn columns(
         let (length, behind) = rest.split_first_chunk::<4>().ok_or(BadRow)?;
         if *length == NULL {
             rest = behind;
+            if let Treatment::Mask(masker) = treatment
+                && let Some(bytes) = masker.for_null()
+            {
+                out.extend_from_slice(message.get(copied..at).ok_or(BadRow)?);
+                copied = message.len() - rest.len();
+                let length = i32::try_from(bytes.len()).map_err(|_| BadRow)?;
+                out.extend_from_slice(&length.to_be_bytes());
+                out.extend_from_slice(bytes);
+                counts.values += 1;
+            }
             continue;
         }
         let length = usize::try_from(i32::from_be_bytes(*length)).map_err(|_| BadRow)?;

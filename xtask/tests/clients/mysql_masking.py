@@ -13,6 +13,7 @@ SELECTS = [
     "WITH x AS (SELECT ssn AS s FROM customers) SELECT s FROM x",
     "SELECT ssn FROM customers UNION ALL SELECT name FROM customers",
     "SELECT group_concat(ssn) FROM customers",
+    "SELECT nullif(ssn, '123-45-6789'), CASE ssn WHEN '123-45-6789' THEN 1 END FROM customers",
 ]
 
 

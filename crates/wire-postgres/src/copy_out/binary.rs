@@ -117,7 +117,14 @@ impl Binary {
     fn length(&mut self, sink: &mut Sink) -> Result<(), BadCopy> {
         let length = self.got.first_chunk().map_or(0, |got| i32::from_be_bytes(*got));
         if length == -1 {
-            sink.out.append(&mut self.got);
+            if let Some(bytes) = sink.for_null() {
+                let length = i32::try_from(bytes.len()).map_err(|_| BadCopy)?;
+                sink.out.extend_from_slice(&length.to_be_bytes());
+                sink.out.extend_from_slice(bytes);
+                self.got.clear();
+            } else {
+                sink.out.append(&mut self.got);
+            }
             return self.next(sink);
         }
         let left = usize::try_from(length).map_err(|_| BadCopy)?;

@@ -102,7 +102,10 @@ impl Lines {
     /// Writes the held value as it goes on.
     fn value(&self, sink: &mut Sink) {
         if !sink.overflow && sink.held == self.format.null {
-            sink.out.extend_from_slice(&sink.held);
+            match sink.for_null() {
+                Some(bytes) => self.write(bytes, false, &mut sink.out),
+                None => sink.out.extend_from_slice(&sink.held),
+            }
             return;
         }
         // Buffers that are kept for the next value.

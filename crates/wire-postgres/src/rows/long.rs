@@ -91,7 +91,7 @@ impl LongRow {
         while let Some(treatment) = self.plan.columns.get(self.column) {
             let Some((length, behind)) = rest.split_first_chunk::<4>() else { break };
             let masker = match treatment {
-                Treatment::Mask(masker) if *length != NULL => masker,
+                Treatment::Mask(masker) if *length != NULL || masker.for_null().is_some() => masker,
                 _ => {
                     let length = length.len() + left_of(*length)?.unwrap_or_default();
                     let (now, after) = rest.split_at_checked(length).unwrap_or((rest, &[]));
@@ -138,7 +138,8 @@ impl LongRow {
         let begun = usize::from(matches!(self.next, Next::Value { .. }));
         let rest = self.plan.columns.get(self.column + begun..).unwrap_or_default();
         let fits = |one: &Treatment| match one {
-            Treatment::Mask(masker) => masker.can_fill(),
+            // Its length, or that it is NULL, would tell of what it is computed from.
+            Treatment::Mask(masker) => masker.can_fill() && !masker.hides_null(),
             Treatment::Pass | Treatment::Detect(_) => true,
         };
         if rest.iter().all(fits) { Ok(()) } else { Err(Refused::CannotFill) }
