@@ -94,7 +94,8 @@ fn both_compressions_are_as_the_client_expects() {
         (&["--compression-algorithms=zstd", "--zstd-compression-level=19"], "zstd", "19"),
         (&["--compression-algorithms=zlib,zstd"], "zlib", "6"),
     ] {
-        let script = "SHOW STATUS LIKE 'Compression%';\nDELETE FROM notes;\nSELECT repeat('x', 100000);\n";
+        let script =
+            "SHOW STATUS LIKE 'Compression%';\nDELETE FROM notes;\nSELECT repeat('x', 100000);\n";
         let answer = own_cli(&lab, "app", args, script).unwrap();
         let long = "x".repeat(100_000);
         let expected = format!(

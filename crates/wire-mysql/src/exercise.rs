@@ -209,7 +209,8 @@ impl Run {
         let (mut wire, mut plain) = (BytesMut::from(bytes), BytesMut::new());
         loop {
             let read = decoder.read(&mut wire, &mut plain, bytes.len().max(1));
-            if read.map_err(|broken| format!("it sent what is broken: {broken:?}"))? == Read::Short {
+            if read.map_err(|broken| format!("it sent what is broken: {broken:?}"))? == Read::Short
+            {
                 break;
             }
             plain.clear();

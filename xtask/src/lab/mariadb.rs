@@ -202,9 +202,9 @@ pub fn read_general_log(text: &str) -> Vec<Logged> {
 fn entry(line: &str) -> Option<Logged> {
     let (time, rest) = line.split_once('\t')?;
     let is_time = time.is_empty()
-        || time
-            .chars()
-            .all(|letter| letter.is_ascii_digit() || matches!(letter, ' ' | ':' | '-' | '.' | 'T' | 'Z'));
+        || time.chars().all(|letter| {
+            letter.is_ascii_digit() || matches!(letter, ' ' | ':' | '-' | '.' | 'T' | 'Z')
+        });
     let rest = rest.strip_prefix('\t').unwrap_or(rest).trim_start();
     let digits = rest.find(|letter: char| !letter.is_ascii_digit())?;
     let connection = rest.get(..digits)?.parse().ok().filter(|_| is_time)?;

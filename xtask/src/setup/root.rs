@@ -78,11 +78,8 @@ fn configure(apt: &Path, suite: &str) -> anyhow::Result<()> {
         std::fs::create_dir_all(apt.join(dir))?;
     }
     std::fs::write(apt.join("status"), "")?;
-    let signed = if Path::new(KEYRING).exists() {
-        format!("[signed-by={KEYRING}] ")
-    } else {
-        String::new()
-    };
+    let signed =
+        if Path::new(KEYRING).exists() { format!("[signed-by={KEYRING}] ") } else { String::new() };
     let sources = apt.join("sources.list");
     std::fs::write(&sources, format!("deb {signed}{} {suite} main\n", mirror()?))?;
     let at = |name: &str| apt.join(name).display().to_string();

@@ -103,9 +103,8 @@ impl Decoder {
         let Some((&[a, b, c, seq, d, e, f], _)) = wire.split_first_chunk::<HEADER_BYTES>() else {
             return Ok(None);
         };
-        let length = |[a, b, c]: [u8; 3]| {
-            usize::from(a) | usize::from(b) << 8 | usize::from(c) << 16
-        };
+        let length =
+            |[a, b, c]: [u8; 3]| usize::from(a) | usize::from(b) << 8 | usize::from(c) << 16;
         let (left, claimed) = (length([a, b, c]), length([d, e, f]));
         if left == 0 {
             return Err(Broken::Empty);

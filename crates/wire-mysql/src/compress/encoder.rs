@@ -56,8 +56,7 @@ impl Encoder {
 
     fn deflated(&mut self, content: &[u8]) -> Option<usize> {
         let level = Compression::new(u32::from(self.packing.level));
-        let deflate =
-            self.deflate.get_or_insert_with(|| Box::new(Compress::new(level, true)));
+        let deflate = self.deflate.get_or_insert_with(|| Box::new(Compress::new(level, true)));
         deflate.reset();
         let status = deflate.compress(content, &mut self.scratch, FlushCompress::Finish).ok()?;
         let bytes = usize::try_from(deflate.total_out()).ok()?;

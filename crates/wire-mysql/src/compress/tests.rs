@@ -40,7 +40,8 @@ fn packed(algorithm: Algorithm, content: &[u8]) -> BytesMut {
 
 #[test]
 fn what_is_packed_is_read_and_only_what_gets_shorter_is_packed() {
-    let noise: Vec<u8> = (0..4000_u32).flat_map(|n| n.wrapping_mul(2_654_435_761).to_be_bytes()).collect();
+    let noise: Vec<u8> =
+        (0..4000_u32).flat_map(|n| n.wrapping_mul(2_654_435_761).to_be_bytes()).collect();
     for algorithm in BOTH {
         for (content, packs) in [
             (vec![b'x'; 49], false),
@@ -53,7 +54,12 @@ fn what_is_packed_is_read_and_only_what_gets_shorter_is_packed() {
             let mut encoder = Encoder::new(Packing { algorithm, level: 6 }, CONTENT_BYTES_MAX);
             let packets = u8::try_from(content.len().div_ceil(CONTENT_BYTES_MAX)).unwrap();
             assert_eq!(encoder.write(254, &content, &mut wire), 254_u8.wrapping_add(packets));
-            assert_eq!(wire[4..HEADER_BYTES] != [0, 0, 0], packs, "{algorithm:?} {}", content.len());
+            assert_eq!(
+                wire[4..HEADER_BYTES] != [0, 0, 0],
+                packs,
+                "{algorithm:?} {}",
+                content.len()
+            );
             let mut plain = BytesMut::new();
             let mut decoder = Decoder::new(algorithm);
             let seqs = read_all(&mut decoder, &mut wire, 1000, &mut plain).unwrap();

@@ -77,8 +77,7 @@ pub(crate) fn first(payload: &[u8], server: u64) -> Result<First<'_>, Malformed>
     let attributes = if flags & CONNECT_ATTRS == 0 { Vec::new() } else { attributes(reader)? };
     // The last byte of all (manual, "Protocol::HandshakeResponse41").
     let zstd_level = payload.last().copied().filter(|_| flags & ZSTD != 0);
-    let read =
-        Response { capabilities, collation, user, database, plugin, attributes, zstd_level };
+    let read = Response { capabilities, collation, user, database, plugin, attributes, zstd_level };
     Ok(First::Response(read))
 }
 

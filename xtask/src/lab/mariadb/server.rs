@@ -46,7 +46,8 @@ impl Server {
 
     /// Fails where it is not there, with the line to type.
     pub fn is_there(self) -> anyhow::Result<()> {
-        let program = self.file(if self.is_mysql() { "usr/sbin/mysqld" } else { "usr/sbin/mariadbd" });
+        let program =
+            self.file(if self.is_mysql() { "usr/sbin/mysqld" } else { "usr/sbin/mariadbd" });
         let purpose = if self.is_mysql() { " mysql-servers" } else { "" };
         let program = program.display();
         anyhow::ensure!(
@@ -84,7 +85,8 @@ impl Server {
         let mut command = Command::new(program);
         command.args(args).arg("--no-defaults");
         if let Some(root) = self.root() {
-            let share = root.join(if self.is_mysql() { "usr/share/mysql" } else { "usr/share/mariadb" });
+            let share =
+                root.join(if self.is_mysql() { "usr/share/mysql" } else { "usr/share/mariadb" });
             for (name, at) in [
                 ("basedir", root.join("usr")),
                 ("lc-messages-dir", share.clone()),
@@ -102,9 +104,7 @@ impl Server {
     pub const fn settings(self) -> &'static [&'static str] {
         match self {
             Self::System => &["--plugin-load-add=auth_ed25519"],
-            Self::Mariadb11 => {
-                &["--plugin-load-add=auth_ed25519", "--plugin-load-add=auth_parsec"]
-            }
+            Self::Mariadb11 => &["--plugin-load-add=auth_ed25519", "--plugin-load-add=auth_parsec"],
             // Raw: what does not parse is logged too.
             Self::Mysql => &["--mysqlx=OFF", "--secure-file-priv=", "--log-raw=1"],
         }
@@ -129,7 +129,8 @@ impl Server {
             Self::Mariadb11 => &[("app_ed25519", "ed25519"), ("app_parsec", "parsec")],
             Self::Mysql => &[],
         };
-        let mut sql = format!("CREATE DATABASE app; CREATE USER app@'%' IDENTIFIED BY '{password}'; ");
+        let mut sql =
+            format!("CREATE DATABASE app; CREATE USER app@'%' IDENTIFIED BY '{password}'; ");
         for (user, plugin) in others {
             sql += &format!(
                 "CREATE USER {user}@'%' IDENTIFIED VIA {plugin} USING PASSWORD('{password}'); \
