@@ -89,36 +89,37 @@ pub fn compare(evidence: &Evidence, log: &[Logged], user: &str) -> Agreement {
         agreement.lines += 1;
         *balance.entry(key).or_default() -= 1;
     }
-    let more = balance.iter().filter(|((what, _), count)| *what == "Query" && **count < 0);
-    let more = more.map(|((_, text), _)| text.clone()).collect();
-    for at in Within::of(log, &more).routines {
-        let Some(entry) = log.get(at).filter(|entry| by_user.contains(&entry.connection)) else {
-            continue;
-        };
-        if let Some(count) = balance.get_mut(&("Query", shown(&entry.argument)))
-            && *count < 0
-        {
-            *count += 1;
-            agreement.lines -= 1;
-        }
-    }
-    for at in prepared_again(log) {
-        let Some(entry) = log.get(at).filter(|entry| by_user.contains(&entry.connection)) else {
-            continue;
-        };
-        if let Some(count) = balance.get_mut(&("Prepare", shown(&entry.argument)))
-            && *count < 0
-        {
-            *count += 1;
-            agreement.lines -= 1;
-        }
-    }
+    leave_out(&mut agreement, &mut balance, log, &by_user);
     for ((what, text), count) in balance.into_iter().filter(|(_, count)| *count != 0) {
         let side = if count > 0 { "records" } else { "lines" };
         let text: String = text.chars().take(160).collect();
         agreement.differences.push(format!("{} more {side}: {what} {text:?}", count.abs()));
     }
     agreement
+}
+
+/// Leaves lines out by rules 2 and 3.
+fn leave_out(
+    agreement: &mut Agreement,
+    balance: &mut BTreeMap<(&str, String), i64>,
+    log: &[Logged],
+    by_user: &BTreeSet<u64>,
+) {
+    let more = balance.iter().filter(|((what, _), count)| *what == "Query" && **count < 0);
+    let more = more.map(|((_, text), _)| text.clone()).collect();
+    let routines = Within::of(log, &more).routines.into_iter().map(|at| ("Query", at));
+    let again = prepared_again(log).into_iter().map(|at| ("Prepare", at));
+    for (what, at) in routines.chain(again) {
+        let Some(entry) = log.get(at).filter(|entry| by_user.contains(&entry.connection)) else {
+            continue;
+        };
+        if let Some(count) = balance.get_mut(&(what, shown(&entry.argument)))
+            && *count < 0
+        {
+            *count += 1;
+            agreement.lines -= 1;
+        }
+    }
 }
 
 /// Lines that may stand for no record by rule 3, by their index.

@@ -132,10 +132,11 @@ impl Server {
         let mut sql =
             format!("CREATE DATABASE app; CREATE USER app@'%' IDENTIFIED BY '{password}'; ");
         for (user, plugin) in others {
-            sql += &format!(
+            let more = format!(
                 "CREATE USER {user}@'%' IDENTIFIED VIA {plugin} USING PASSWORD('{password}'); \
                  GRANT ALL ON app.* TO {user}@'%'; "
             );
+            sql += &more;
         }
         sql + "GRANT ALL ON app.* TO app@'%'; \
             CREATE USER root@'%'; GRANT ALL ON *.* TO root@'%' WITH GRANT OPTION; \
