@@ -4,7 +4,7 @@
 
 use xtask::lab::evidence::Evidence;
 use xtask::lab::mariadb::APP_PASSWORD;
-use xtask::lab::mariadb::clients::{log_and_records_agree, ours, own_cli, own_python};
+use xtask::lab::mariadb::clients::{cli, log_and_records_agree, ours, own_cli, own_python};
 use xtask::lab::{AgentOptions, Lab, MariadbOptions, Options, Server, policies};
 
 const TABLES: &str = "CREATE TABLE app.notes (id int PRIMARY KEY, note text); \
@@ -66,23 +66,40 @@ fn caching_sha2_password_logs_in_fully_and_fast_with_tls_and_in_clear() {
 }
 
 #[test]
-fn where_only_one_leg_has_tls_the_fast_login_works_and_the_full_one_says_why_not() {
-    for (client, server) in [("offer", "off"), ("refuse", "verify-full")] {
-        let lab = lab(legs(client, server));
-        let args: &[&str] = match client {
-            "offer" => &["--ssl-mode=REQUIRED"],
-            _ => &["--ssl-mode=DISABLED", "--get-server-public-key"],
-        };
-        let full = own_cli(&lab, "app", args, "SELECT 1").unwrap();
-        assert!(full.stderr.contains("ERROR 1235 (42000)"), "{client} {server}: {full}");
-        assert!(full.stderr.contains("Set tls.client and tls.server"), "{client} {server}: {full}");
-        // Past the gate the server learns the password, and needs only its proof from then on.
-        let direct = lab.mariadb().unwrap().knows(APP_PASSWORD).unwrap();
-        assert_eq!(direct, "app@%");
-        story(&lab, args);
-        has_no_password(&lab.evidence().unwrap());
-        lab.finish().unwrap();
-    }
+fn with_tls_to_the_client_alone_the_fast_login_works_and_the_full_one_says_why_not() {
+    let lab = lab(legs("offer", "off"));
+    let full = own_cli(&lab, "app", &["--ssl-mode=REQUIRED"], "SELECT 1").unwrap();
+    assert!(full.stderr.contains("ERROR 1235 (42000)"), "{full}");
+    assert!(full.stderr.contains("Set tls.client and tls.server"), "{full}");
+    // Past the gate the server learns the password, and needs only its proof from then on.
+    assert_eq!(lab.mariadb().unwrap().knows(APP_PASSWORD).unwrap(), "app@%");
+    story(&lab, &["--ssl-mode=REQUIRED"]);
+    has_no_password(&lab.evidence().unwrap());
+    lab.finish().unwrap();
+}
+
+/// TLS to the server alone is what an agent does by itself. A client that asks for no key can't log in fully, as
+/// without the gate; one of MariaDB's sends its password as it is, since it is on loopback.
+#[test]
+fn with_tls_to_the_server_alone_a_client_seals_its_password_for_the_gate() {
+    let lab = lab(legs("refuse", "verify-full"));
+    let asks = ["--ssl-mode=DISABLED", "--get-server-public-key"];
+    let wrong = own_cli(&lab, "app", &[&asks[..], &["-pwrong"]].concat(), "SELECT 1").unwrap();
+    assert!(wrong.stderr.contains("ERROR 1045 (28000)"), "{wrong}");
+    story(&lab, &asks);
+    story(&lab, &["--ssl-mode=DISABLED"]);
+    // The server forgets what it knew of passwords.
+    lab.mariadb().unwrap().admin("FLUSH PRIVILEGES").unwrap();
+    let no_key = own_cli(&lab, "app", &["--ssl-mode=DISABLED"], "SELECT 1").unwrap();
+    assert!(no_key.stderr.contains("ERROR 2061 (HY000)"), "{no_key}");
+    let mariadbs = cli(&lab, "app", &["--skip-ssl"], "SELECT 'as it is'").unwrap();
+    assert_eq!(mariadbs.stdout, "as it is\n", "{mariadbs}");
+    let changes =
+        own_python(&lab, include_str!("clients/mysql9_story.py"), &[APP_PASSWORD, "c", "off"]);
+    let changes = changes.unwrap();
+    assert!(changes.ok() && changes.stdout == "ok\n", "{changes}");
+    has_no_password(&lab.evidence().unwrap());
+    lab.finish().unwrap();
 }
 
 #[test]
@@ -114,7 +131,7 @@ fn both_compressions_are_as_the_client_expects() {
 fn mysqls_connector_in_python_and_in_c_with_attributes_prepared_statements_and_changes_of_user() {
     for implementation in ["pure", "c"] {
         let lab = lab(legs("offer", "verify-full"));
-        let args = [APP_PASSWORD, implementation];
+        let args = [APP_PASSWORD, implementation, "on"];
         let answer = own_python(&lab, include_str!("clients/mysql9_story.py"), &args).unwrap();
         assert!(answer.ok() && answer.stdout == "ok\n", "{implementation}: {answer}");
         let evidence = lab.evidence().unwrap();

@@ -2,7 +2,8 @@
 //!
 //! Promises: see the crate. How the work is split: `login` up to the end of the authentication, also
 //! that of COM_CHANGE_USER; `client` and `statement` for what the client sends then, `answer` for
-//! decisions, `server` for what the server sends, `infile` for LOCAL INFILE, `packed` for compression.
+//! decisions, `server` for what the server sends, `infile` for LOCAL INFILE, `packed` for compression,
+//! `password` for a password that is sent in two ways.
 //!
 //! The driver's part is that of [`tidegate_wire::Machine`]. The first action is [`Action::Dial`].
 //!
@@ -20,6 +21,7 @@ mod client;
 mod infile;
 mod login;
 mod packed;
+mod password;
 mod server;
 mod statement;
 
@@ -42,6 +44,7 @@ use answer::Asking;
 use client::{ClientEnd, ClientSide};
 use login::Login;
 use packed::Packed;
+pub use password::PasswordKey;
 use server::{Progress, Reading, Running};
 
 /// Where the session stands.
@@ -125,6 +128,8 @@ pub struct Machine<R> {
     session: Session<R>,
     /// Compression, once it has begun.
     packed: Option<Box<Packed>>,
+    /// What clients without TLS seal passwords with, where there is something.
+    password_key: Option<Arc<dyn PasswordKey>>,
 }
 
 impl<R: Clone> Machine<R> {
@@ -162,6 +167,7 @@ impl<R: Clone> Machine<R> {
             greeting: None,
             session,
             packed: None,
+            password_key: None,
         }
     }
 

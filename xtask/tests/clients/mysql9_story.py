@@ -1,16 +1,16 @@
 """MySQL Connector/Python, unmodified, against MySQL 9: query attributes, prepared statements with and without cursor, a
-change of user, a reset. Arguments: the port, the password, "pure" or "c". Prints "ok"."""
+change of user, a reset. Arguments: the port, the password, "pure" or "c", and TLS "on" or "off". Prints "ok"."""
 
 import sys
 
 import mysql.connector
 from mysql.connector import errorcode
 
-port, password, implementation = sys.argv[1:4]
+port, password, implementation, tls = sys.argv[1:5]
 
 connection = mysql.connector.connect(
     host="127.0.0.1", port=int(port), user="app", password=password, database="app",
-    use_pure=implementation == "pure",
+    use_pure=implementation == "pure", ssl_disabled=tls == "off",
 )
 if implementation == "c":
     from mysql.connector.connection_cext import CMySQLConnection

@@ -16,7 +16,8 @@ use tidegate_wire_mysql::capability as has;
 use tidegate_wire_mysql::compress::Algorithm;
 use tidegate_wire_mysql::exercise::{FirstWord, SMALL_LIMITS};
 use tidegate_wire_mysql::{
-    Action, Answer, AskId, Authority, ClientTls, Config, Exempt, Limits, Machine, ServerTls,
+    Action, Answer, AskId, Authority, ClientTls, Config, Exempt, Limits, Machine, PasswordKey,
+    ServerTls,
 };
 
 use super::packed::{self, Unpacker};
@@ -184,6 +185,19 @@ enum Answers {
     WhenTold,
 }
 
+/// Seals by putting an `S` in front.
+struct Seal;
+
+impl PasswordKey for Seal {
+    fn public_pem(&self) -> Vec<u8> {
+        b"the gate's key".to_vec()
+    }
+
+    fn open(&self, sealed: &[u8]) -> Option<Vec<u8>> {
+        sealed.strip_prefix(b"S").map(<[u8]>::to_vec)
+    }
+}
+
 pub struct Driver {
     machine: Machine<u64>,
     client: BytesMut,
@@ -221,7 +235,8 @@ fn refuses(operation: &Operation) -> bool {
 impl Driver {
     pub fn new(client_tls: ClientTls, server_tls: ServerTls, limits: Limits) -> Self {
         let config = Config { client_tls, server_tls, limits };
-        let mut machine = Machine::with_analyzer(config, Arc::new(FirstWord));
+        let machine = Machine::with_analyzer(config, Arc::new(FirstWord));
+        let mut machine = machine.with_password_key(Arc::new(Seal));
         assert_eq!(machine.poll(), Some(Action::Dial));
         machine.server_connected();
         Self {
