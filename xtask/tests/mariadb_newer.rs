@@ -80,7 +80,7 @@ fn its_client_verifies_the_gate_by_its_authority() {
 
 #[test]
 fn mariadbs_connector_for_python_over_its_newest_library() {
-    for (client, server) in [("offer", "off"), ("offer", "verify-full")] {
+    for (client, server) in [("refuse", "off"), ("refuse", "verify-full")] {
         let lab = lab(client, server);
         let script = include_str!("clients/mariadb_connector.py");
         let answer = own_python(&lab, script, &[]).unwrap();
