@@ -14,7 +14,7 @@ use bytes::{Bytes, BytesMut};
 use tidegate_event::{Operation, Outcome, Status};
 use tidegate_wire_mysql::capability as has;
 use tidegate_wire_mysql::compress::Algorithm;
-use tidegate_wire_mysql::exercise::{FirstWord, SMALL_LIMITS};
+use tidegate_wire_mysql::exercise::{FirstWord, SMALL_LIMITS, Seal};
 use tidegate_wire_mysql::{
     Action, Answer, AskId, Authority, ClientTls, Config, Exempt, Limits, Machine, PasswordKey,
     ServerTls,
@@ -183,19 +183,6 @@ fn show(bytes: &[u8]) -> String {
 enum Answers {
     AtOnce,
     WhenTold,
-}
-
-/// Seals by putting an `S` in front.
-struct Seal;
-
-impl PasswordKey for Seal {
-    fn public_pem(&self) -> Vec<u8> {
-        b"the gate's key".to_vec()
-    }
-
-    fn open(&self, sealed: &[u8]) -> Option<Vec<u8>> {
-        sealed.strip_prefix(b"S").map(<[u8]>::to_vec)
-    }
 }
 
 pub struct Driver {
