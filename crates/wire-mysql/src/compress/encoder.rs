@@ -18,7 +18,7 @@ pub struct Encoder {
 
 impl Encoder {
     /// An encoder before its first packet, of packets that hold at most `content_bytes_max` (no more
-    /// than [`FULL_BYTES`](super::FULL_BYTES)), unpacked.
+    /// than [`FULL_BYTES`]), unpacked.
     pub const fn new(packing: Packing, content_bytes_max: usize) -> Self {
         Self { packing, content_bytes_max, deflate: None, zstd: None, scratch: Vec::new() }
     }

@@ -16,8 +16,7 @@ use tidegate_wire_mysql::capability as has;
 use tidegate_wire_mysql::compress::Algorithm;
 use tidegate_wire_mysql::exercise::{FirstWord, SMALL_LIMITS, Seal};
 use tidegate_wire_mysql::{
-    Action, Answer, AskId, Authority, ClientTls, Config, Exempt, Limits, Machine, PasswordKey,
-    ServerTls,
+    Action, Answer, AskId, Authority, ClientTls, Config, Exempt, Limits, Machine, ServerTls,
 };
 
 use super::packed::{self, Unpacker};
