@@ -4,7 +4,7 @@
 
 use xtask::lab::evidence::Evidence;
 use xtask::lab::mariadb::APP_PASSWORD;
-use xtask::lab::mariadb::clients::{cli, log_and_records_agree, ours, own_cli, own_python};
+use xtask::lab::mariadb::clients::{cli, log_and_records_agree, ours, own_cli, own_python, python};
 use xtask::lab::{AgentOptions, Lab, MariadbOptions, Options, Server, policies};
 
 const TABLES: &str = "CREATE TABLE app.notes (id int PRIMARY KEY, note text); \
@@ -138,6 +138,9 @@ fn mysqls_connector_in_python_and_in_c_with_attributes_prepared_statements_and_c
         let insert = "INSERT INTO notes (id, note) VALUES (?, ?)";
         let executed = evidence.statements(insert).filter(|event| event.via() == "execute");
         assert_eq!(executed.count(), 20, "{implementation}");
+        let select = "SELECT note FROM notes WHERE id = 2";
+        let attributes = evidence.statements(select).next().unwrap().parameters();
+        assert!(format!("{attributes:?}").contains("4711"), "{implementation}: {attributes:?}");
         has_no_password(&evidence);
         log_and_records_agree(&lab).unwrap();
         lab.finish().unwrap();
@@ -161,4 +164,51 @@ fn mysqls_connector_in_python_is_compressed_with_large_values_files_and_refusals
         log_and_records_agree(&lab).unwrap();
         lab.finish().unwrap();
     }
+}
+
+#[test]
+fn zstd_carries_large_values_and_local_files() {
+    let policy = policies::PERMIT_ALL.to_owned();
+    let lab = lab(AgentOptions { policy, ..legs("offer", "verify-full") });
+    let file = lab.path("home").join("rows.tsv");
+    let rows = (100..50_100).map(|id| format!("{id}\ta note with the number {id}\n"));
+    std::fs::write(&file, rows.collect::<String>()).unwrap();
+    let bytes = 20_000_000_usize;
+    let mut value = String::with_capacity(bytes);
+    let mut state = 1_u64;
+    while value.len() < bytes {
+        state =
+            state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        value += &format!("{state:016x}");
+        value += "0000000000000000";
+    }
+    value.truncate(bytes);
+    let script = format!(
+        "INSERT INTO blobs VALUES (1, '{value}');\nSELECT data FROM blobs WHERE id = 1;\n\
+         LOAD DATA LOCAL INFILE '{}' INTO TABLE notes;\nSELECT count(*) FROM notes;\n\
+         SHOW STATUS LIKE 'Compression_algorithm';\n",
+        file.display()
+    );
+    let args =
+        ["--compression-algorithms=zstd", "--max-allowed-packet=67108864", "--local-infile=1"];
+    let answer = own_cli(&lab, "app", &args, &script).unwrap();
+    let expected = format!("{value}\n50003\nCompression_algorithm\tzstd\n");
+    assert!(answer.stdout == expected, "{} {}", answer.stdout.len(), answer.stderr);
+    let evidence = lab.evidence().unwrap();
+    let asked = format!("LOCAL INFILE {}", file.display());
+    assert_eq!(evidence.finished(&asked).unwrap().status(), "ok");
+    log_and_records_agree(&lab).unwrap();
+    lab.finish().unwrap();
+}
+
+#[test]
+fn server_side_cursors_by_mariadbs_connector_with_tls_to_the_server_alone() {
+    let lab = lab(legs("refuse", "verify-full"));
+    let answer = python(&lab, include_str!("clients/mariadb_cursor.py"), &[]).unwrap();
+    assert!(answer.ok() && answer.stdout == "ok\n", "{answer}");
+    let evidence = lab.evidence().unwrap();
+    assert!(evidence.operations().filter(|event| event.via() == "fetch").count() >= 3);
+    has_no_password(&evidence);
+    log_and_records_agree(&lab).unwrap();
+    lab.finish().unwrap();
 }
