@@ -2,6 +2,8 @@
 
 #![expect(clippy::unwrap_used, reason = "tests")]
 
+use std::fmt::Write as _;
+
 use xtask::lab::evidence::Evidence;
 use xtask::lab::mariadb::APP_PASSWORD;
 use xtask::lab::mariadb::clients::{cli, log_and_records_agree, ours, own_cli, own_python, python};
@@ -179,8 +181,7 @@ fn zstd_carries_large_values_and_local_files() {
     while value.len() < bytes {
         state =
             state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        value += &format!("{state:016x}");
-        value += "0000000000000000";
+        write!(value, "{state:016x}{:016}", 0).unwrap();
     }
     value.truncate(bytes);
     let script = format!(
