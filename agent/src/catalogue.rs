@@ -3,7 +3,8 @@
 //! Promises:
 //! - One reader for each target, server address and database that a session goes to, shared by its
 //!   sessions; readers run on the agent's own threads, so that no lane waits for a reading. A session's
-//!   login waits for the first reading, at most [`FIRST_READING_SECONDS_MAX`].
+//!   login (in MySQL its first statement) waits for the first reading, at most
+//!   [`FIRST_READING_SECONDS_MAX`].
 //! - A catalogue that may be out of date is not given out for a true one. From the moment when a session
 //!   sends something that may be DDL, until its transaction has ended and a reading that began after
 //!   that is there, [`Source::current`] says [`Fresh::No`] to every session of that database.
@@ -11,13 +12,15 @@
 //! - What can't be read is an error in the log and a count; sessions go on without.
 //!
 //! Limits: [`DATABASES_MAX`] readers; beyond that sessions go without a catalogue. The bounds of one
-//! reading stand in `catalogue/read.rs`.
+//! reading stand in `catalogue/reader.rs`.
 //!
 //! Known gaps: DDL that does not pass the gate, and DDL inside of functions, is seen at the next
 //! regular reading only (`catalogue.refresh_seconds`).
 
+mod mysql;
 mod paths;
-mod read;
+mod postgres;
+mod reader;
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
@@ -26,6 +29,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
+use tidegate_event::Protocol;
 use tidegate_sql::Catalogue;
 use tokio::sync::{Notify, watch};
 
@@ -34,8 +38,9 @@ use crate::config::{CatalogueConfig, read_capped};
 use crate::masking::Views;
 use crate::telemetry::Metrics;
 use crate::tls::ServerVerification;
+pub use mysql::SYSTEM_DATABASES;
 pub use paths::Paths;
-use read::Login;
+use reader::Login;
 
 /// Most databases whose catalogues are kept.
 pub const DATABASES_MAX: usize = 256;
@@ -59,11 +64,13 @@ const IDLE_READINGS: u32 = 10;
 /// Which database of which server.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Place {
+    /// How the server is asked.
+    pub protocol: Protocol,
     /// The target's name.
     pub target: String,
     /// The server's own address: another server of the same target has other OIDs.
     pub server: SocketAddr,
-    /// The database.
+    /// The database; empty where one catalogue is the whole server's, as in MySQL.
     pub database: String,
 }
 
@@ -81,6 +88,8 @@ pub struct Reading {
     pub catalogue: Arc<Catalogue>,
     /// Child and parent of each partition and each inheriting table, by OID.
     pub parents: Vec<(u32, u32)>,
+    /// Views whose definitions the catalogue's account may not read.
+    unread_views: usize,
     /// How names are looked up in it.
     pub paths: Arc<Paths>,
     state: [u8; 32],
@@ -200,13 +209,18 @@ impl Source {
         if tokio::time::timeout(limit, ended).await.is_err() {
             tracing::warn!(
                 target_name = self.place.target,
-                "a login did not wait longer for the database's catalogue"
+                "a session did not wait longer for its database's catalogue"
             );
         }
     }
 
-    /// Waits until a reading is there that is as new as can be told, for a bounded time.
+    /// Waits until a reading is there that is as new as can be told, for a bounded time; after a first
+    /// reading that failed, not at all.
     pub async fn caught_up(&self) {
+        self.first_reading().await;
+        if self.current().is_none() {
+            return;
+        }
         let mut attempts = self.attempts.subscribe();
         let fresh = attempts.wait_for(|_| matches!(self.current(), Some((_, Fresh::Yes))));
         // What is not known by then counts as what it may be.
@@ -226,13 +240,15 @@ impl Source {
     }
 
     /// A reading that began after change number `after` found this. Where that is what was known before,
-    /// it stays what it was, so that nothing that was made of it has to be made anew.
-    fn publish(&self, reading: Reading, after: u64) {
+    /// it stays what it was, so that nothing that was made of it has to be made anew. Otherwise it is
+    /// given back.
+    fn publish(&self, reading: Reading, after: u64) -> Option<Arc<Reading>> {
         let mut state = self.state();
         let was_fresh = state.after >= state.changed;
         let same = state.reading.as_ref().is_some_and(|known| known.state == reading.state);
-        if !same {
-            state.reading = Some(Arc::new(reading));
+        let new = (!same).then(|| Arc::new(reading));
+        if let Some(new) = &new {
+            state.reading = Some(Arc::clone(new));
         }
         state.after = after;
         drop(state);
@@ -240,6 +256,7 @@ impl Source {
             self.changes.fetch_add(1, Ordering::AcqRel);
         }
         self.attempted();
+        new
     }
 
     fn attempted(&self) {
@@ -255,6 +272,31 @@ impl Drop for Change {
         drop(state);
         self.0.changes.fetch_add(1, Ordering::AcqRel);
         self.0.wake.notify_one();
+    }
+}
+
+#[cfg(test)]
+impl Source {
+    /// One that nobody reads.
+    pub fn unread(protocol: Protocol) -> Arc<Self> {
+        let server = SocketAddr::from(([127, 0, 0, 1], 1));
+        let (target, database) = ("t".to_owned(), String::new());
+        Arc::new(Self::new(Place { protocol, target, server, database }))
+    }
+
+    /// This was read just now; `state` stands for it.
+    pub fn read_now(&self, catalogue: Catalogue, state: u8) {
+        let after = self.state().changed;
+        let reading = Reading {
+            catalogue: Arc::new(catalogue),
+            parents: Vec::new(),
+            unread_views: 0,
+            paths: Arc::default(),
+            state: [state; 32],
+            other: 0,
+            views: Views::default(),
+        };
+        self.publish(reading, after);
     }
 }
 
@@ -276,7 +318,9 @@ impl Reader {
             let wait = match self.read().await {
                 Ok(reading) => {
                     failing = false;
-                    self.source.publish(reading, after);
+                    if let Some(new) = self.source.publish(reading, after) {
+                        self.told(&new);
+                    }
                     self.config.refresh_ms
                 }
                 Err(why) => {
@@ -307,22 +351,46 @@ impl Reader {
         // Two: one for what is read, one for what may be made of it.
         let version = self.versions.fetch_add(2, Ordering::Relaxed);
         let login = Login {
+            protocol: self.source.place.protocol,
             server: self.source.place.server,
             verification: self.verification.as_deref(),
             database: &self.source.place.database,
             user: &self.config.user,
             password: password.as_deref(),
         };
-        let found = read::read(login, version).await.map_err(|error| error.to_string())?;
+        let found = reader::read(login, version).await.map_err(|error| error.to_string())?;
         let paths = Paths::new(&found.catalogue, found.path, found.paths);
         Ok(Reading {
             catalogue: Arc::new(found.catalogue),
             parents: found.parents,
+            unread_views: found.unread_views,
             paths: Arc::new(paths),
             state: found.state,
             other: version + 1,
             views: Views::default(),
         })
+    }
+
+    /// Said of each reading that found something else than the one before.
+    fn told(&self, reading: &Reading) {
+        let place = &self.source.place;
+        tracing::info!(
+            target_name = place.target,
+            server = %place.server,
+            database = place.database,
+            relations = reading.catalogue.relations().count(),
+            "a catalogue was read"
+        );
+        if reading.unread_views > 0 {
+            tracing::warn!(
+                target_name = place.target,
+                server = %place.server,
+                user = self.config.user,
+                views = reading.unread_views,
+                "the catalogue's account may not read the definitions of some views: what shows them \
+                 counts as unresolved"
+            );
+        }
     }
 
     /// Said once for a row of failures, counted each time. An old reading is as good as it was, until
@@ -353,14 +421,14 @@ mod tests {
     use super::*;
 
     fn source() -> Arc<Source> {
-        let server = SocketAddr::from(([127, 0, 0, 1], 1));
-        Arc::new(Source::new(Place { target: "t".to_owned(), server, database: "d".to_owned() }))
+        Source::unread(Protocol::Postgres)
     }
 
     fn reading(state: u8) -> Reading {
         Reading {
             catalogue: Arc::default(),
             parents: Vec::new(),
+            unread_views: 0,
             paths: Arc::default(),
             state: [state; 32],
             other: 0,
@@ -369,8 +437,7 @@ mod tests {
     }
 
     fn read_now(source: &Source) {
-        let after = source.state().changed;
-        source.publish(reading(1), after);
+        source.read_now(Catalogue::default(), 1);
     }
 
     #[track_caller]

@@ -224,7 +224,8 @@ impl Gate {
         known: Option<&Known>,
     ) -> Answer {
         let decision = Arc::clone(permit.decision());
-        let masked = known.and_then(|known| recorded::masked(operation, &known.values));
+        let masked =
+            known.and_then(|known| recorded::masked(operation, &known.values, known.protocol));
         let record = masked.as_ref().map_or_else(|| Recorded::from(operation), Recorded::masked);
         let record = match known.and_then(|known| recorded::masked_reason(operation, &known.values))
         {
@@ -256,11 +257,11 @@ impl Gate {
         };
         let order = known.and_then(|known| known.order(operation, &decision));
         let duties = masking::duties(order, &decision, left);
-        let elsewhere = self.standing.protocol != Protocol::Postgres;
+        let elsewhere = self.standing.protocol == Protocol::Ssh;
         let duties = duties.filter(|duties| !(elsewhere && duties.shadow));
         if elsewhere && duties.is_some() {
-            let why = "what the policies ask of a result can't be done to this protocol's yet";
-            let hint = "Bounds on results and masks are for PostgreSQL.";
+            let why = "what the policies ask of a result can't be done to SSH's yet";
+            let hint = "Bounds on results and masks are for PostgreSQL and MySQL.";
             return self.not_run(cause, REFUSED, why, hint);
         }
         let counted = budget::is_bounded(operation, &decision.duties);
@@ -276,7 +277,8 @@ impl Gate {
     }
 
     fn refused(&self, operation: &Operation, denial: &Denial, known: Option<&Known>) -> Answer {
-        let masked = known.and_then(|known| recorded::masked(operation, &known.values));
+        let masked =
+            known.and_then(|known| recorded::masked(operation, &known.values, known.protocol));
         let record = masked.as_ref().map_or_else(|| Recorded::from(operation), Recorded::masked);
         let record = match known.and_then(|known| recorded::masked_reason(operation, &known.values))
         {

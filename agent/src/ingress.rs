@@ -14,7 +14,6 @@ use tidegate_event::{Capture, Principal, Protocol as Spoken};
 use tidegate_journal::{Journal, SessionOpening, SessionRefusal};
 use tidegate_policy::PolicySet;
 use tidegate_sql::Analyzer;
-use tidegate_wire_postgres::Analyze;
 use tokio::net::TcpStream;
 use tokio::sync::watch;
 
@@ -28,7 +27,7 @@ use crate::counted::Counted;
 use crate::coverage::{Account, Coverage};
 use crate::drain::Guard;
 use crate::gate::masking::Masking;
-use crate::gate::sight::{Sight, Site};
+use crate::gate::sight::{Analyzers, Sight, Site};
 use crate::gate::{Gate, Standing, Token, Watch};
 use crate::lanes::Lanes;
 use crate::masking::TargetMasking;
@@ -303,18 +302,14 @@ fn admit_captured(
     };
     let around = surroundings(shared, index, target, capture.original, door);
     let sight = sight(shared, index, target, &around);
-    let analyzer: Arc<dyn Analyze> = match &sight {
-        Some(sight) => Arc::clone(sight) as _,
-        None => Arc::clone(&shared.analyzer) as _,
-    };
+    let machine = machine(target, shared, sight.as_ref(), around.verification.is_some())
+        .ok_or_else(|| refused("the target has no ssh table".into()))?;
     let watch = Watch {
         masking: sight.map(Masking::new),
         given: shared.budgets.of(principal.uid, index),
         metrics: Arc::clone(&shared.metrics),
         approvals: shared.approvals.clone(),
     };
-    let machine = machine(target, shared, analyzer, around.verification.is_some())
-        .ok_or_else(|| refused("the target has no ssh table".into()))?;
     let gate = Gate::new(shared.journal.clone(), log, shared.policy.clone(), standing, watch);
     Ok(Admitted::Session(Box::new((gate, machine, around))))
 }
@@ -329,11 +324,16 @@ fn sight(
     let site = Site {
         masking: Arc::clone(masking),
         catalogues: Arc::clone(&shared.catalogues),
+        protocol: target.protocol,
         target: target.name.0.clone(),
         server: around.server,
         verification: around.verification.clone(),
     };
-    Some(Arc::new(Sight::new(Arc::clone(&shared.analyzer), site)))
+    let analyzers = Analyzers {
+        postgres: Arc::clone(&shared.analyzer),
+        mysql: Arc::clone(&shared.mysql_analyzer),
+    };
+    Some(Arc::new(Sight::new(analyzers, site)))
 }
 
 /// The target by the rule, the principal by the user id that the connection was caught by: the
@@ -391,7 +391,7 @@ fn ssh_settings(target: &TargetConfig, shared: &Shared) -> Option<ssh::Settings>
 fn machine(
     target: &TargetConfig,
     shared: &Shared,
-    analyzer: Arc<dyn Analyze>,
+    sight: Option<&Arc<Sight>>,
     server_tls: bool,
 ) -> Option<Machine> {
     let offers = target.tls.client == ClientTls::Offer;
@@ -401,6 +401,10 @@ fn machine(
             use tidegate_wire_postgres as wire;
             let client_tls = if offers { wire::ClientTls::Offer } else { wire::ClientTls::Refuse };
             let config = wire::Config { client_tls, ..Default::default() };
+            let analyzer: Arc<dyn wire::Analyze> = match sight {
+                Some(sight) => Arc::clone(sight) as _,
+                None => Arc::clone(&shared.analyzer) as _,
+            };
             Some(Machine::Postgres(Box::new(wire::Machine::with_analyzer(config, analyzer))))
         }
         Spoken::Mysql => {
@@ -409,8 +413,11 @@ fn machine(
             let server_tls =
                 if server_tls { wire::ServerTls::Require } else { wire::ServerTls::Off };
             let config = wire::Config { client_tls, server_tls, ..Default::default() };
-            let analyzer = Arc::clone(&shared.mysql_analyzer);
-            let mut machine = wire::Machine::new(config, analyzer);
+            let analyzer: Arc<dyn wire::Analyze> = match sight {
+                Some(sight) => Arc::clone(sight) as _,
+                None => Arc::clone(&shared.mysql_analyzer) as _,
+            };
+            let mut machine = wire::Machine::with_analyzer(config, analyzer);
             if let Some(key) = &shared.password_key {
                 machine = machine.with_password_key(Arc::<GateKey>::clone(key));
             }

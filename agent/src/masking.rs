@@ -16,12 +16,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, OnceLock};
 
-use tidegate_event::{Mode, Relation};
+use tidegate_event::{Mode, Protocol, Relation};
 use tidegate_mask::{Detectors, ProtectedColumn, Protection, Secret, Unresolved};
 use tidegate_policy::ProtectedColumn as PolicyColumn;
 use tidegate_sql::{Catalogue, KnownRelation, RelationKind};
 
-use crate::catalogue::{Paths, Reading};
+use crate::catalogue::{Paths, Reading, SYSTEM_DATABASES};
 use crate::config::masking::DetectorName;
 use crate::config::{CatalogueConfig, Config, TargetConfig};
 use crate::mask_key;
@@ -92,8 +92,11 @@ impl TargetMasking {
         let policy: Vec<PolicyColumn> = columns.iter().map(policy_column).collect();
         let protection = Arc::new(protection);
         let strict = unresolved == Unresolved::Withhold;
+        let mysql = target.protocol == Protocol::Mysql;
         let view = |relations: Vec<KnownRelation>| {
-            let catalogue = Catalogue::new(NAMED_VERSION, relations, Vec::new());
+            let system = if mysql { SYSTEM_DATABASES.as_slice() } else { &[] };
+            let catalogue = Catalogue::new(NAMED_VERSION, relations, Vec::new())
+                .with_system(system.iter().map(|name| (*name).to_owned()));
             Arc::new(View {
                 protection: Arc::clone(&protection),
                 catalogue: strict.then(|| Arc::new(catalogue)),
@@ -104,7 +107,7 @@ impl TargetMasking {
         Ok(Self {
             catalogue: target.catalogue.clone(),
             mode: target.mode,
-            named: view(named_relations(&columns)),
+            named: view(named_relations(&columns, target.protocol)),
             nothing: view(Vec::new()),
             columns,
             detectors,
@@ -221,12 +224,13 @@ fn policy_column(column: &ProtectedColumn) -> PolicyColumn {
 }
 
 /// The relations that the configuration names, as tables whose columns nobody has read. Where it names
-/// no schema, the usual one is taken beside the bare name.
-fn named_relations(columns: &[ProtectedColumn]) -> Vec<KnownRelation> {
+/// no schema, the usual one is taken beside the bare name; MySQL has none.
+fn named_relations(columns: &[ProtectedColumn], protocol: Protocol) -> Vec<KnownRelation> {
+    let usual = if protocol == Protocol::Postgres { "public" } else { "" };
     let names: BTreeSet<Relation> = columns
         .iter()
         .map(|column| Relation {
-            schema: Some(column.schema.clone().unwrap_or_else(|| "public".to_owned())),
+            schema: Some(column.schema.clone().unwrap_or_else(|| usual.to_owned())),
             name: column.relation.clone(),
         })
         .collect();

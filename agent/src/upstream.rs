@@ -116,13 +116,8 @@ impl Upstream {
         let Leg::Plain(stream) = self.leg else {
             return Err(DialError::NoTls { address });
         };
-        let limit = Duration::from_secs(DIAL_SECONDS_MAX);
-        let name = verification.name_for(address);
-        let tls = tokio::time::timeout(limit, verification.connector().connect(name, stream))
-            .await
-            .map_err(|_| DialError::TimedOut { address })?
-            .map_err(|source| DialError::Tls { address, source })?;
-        Ok(Self { leg: Leg::Tls(Box::new(tls.into())), queue: self.queue })
+        let leg = secured(stream, address, verification).await?;
+        Ok(Self { leg, queue: self.queue })
     }
 
     /// Queues bytes for the server. The clearance is what makes this call possible.
@@ -170,6 +165,21 @@ pub(crate) async fn dial(
             .await
             .map_err(|_| DialError::TimedOut { address })?,
     }
+}
+
+/// TLS over a stream on which the protocol has asked for it; the server is verified.
+pub(crate) async fn secured(
+    stream: Counted,
+    address: SocketAddr,
+    verification: &ServerVerification,
+) -> Result<Leg, DialError> {
+    let limit = Duration::from_secs(DIAL_SECONDS_MAX);
+    let name = verification.name_for(address);
+    let tls = tokio::time::timeout(limit, verification.connector().connect(name, stream))
+        .await
+        .map_err(|_| DialError::TimedOut { address })?
+        .map_err(|source| DialError::Tls { address, source })?;
+    Ok(Leg::Tls(Box::new(tls.into())))
 }
 
 /// Sends a cancel request, and waits until the server has closed that connection: only then it has done
@@ -245,7 +255,5 @@ async fn secure(
     if answer != b'S' {
         return Err(DialError::NoTls { address });
     }
-    let name = verification.name_for(address);
-    let tls = verification.connector().connect(name, stream).await.map_err(failed)?;
-    Ok(Leg::Tls(Box::new(tls.into())))
+    secured(stream, address, verification).await
 }

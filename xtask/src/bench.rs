@@ -13,6 +13,7 @@
 
 mod cpu;
 mod load;
+mod mysql;
 mod paths;
 mod report;
 
@@ -33,6 +34,7 @@ const SCALE: &str = "10";
 const IDLE_CONNECTIONS: u32 = 80;
 
 /// Arguments of `cargo xtask bench`.
+#[expect(clippy::struct_excessive_bools, reason = "each is a switch of its own")]
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// Rounds; medians want at least five.
@@ -53,6 +55,9 @@ pub struct Args {
     /// Only loads whose name contains this.
     #[arg(long)]
     load: Vec<String>,
+    /// Only MariaDB's part, with sysbench; the rest of docs/BENCHMARKS.md stays.
+    #[arg(long, conflicts_with_all = ["path", "load"])]
+    mysql: bool,
     /// Measure the programs as they are built now instead of building them for release first.
     #[arg(long)]
     no_build: bool,
@@ -72,13 +77,16 @@ struct Run {
 
 /// Runs `cargo xtask bench`.
 pub fn run(args: Args) -> anyhow::Result<()> {
-    let Args { rounds, seconds, short, force, path: wanted, load, no_build } = args;
+    let Args { rounds, seconds, short, force, path: wanted, load, mysql, no_build } = args;
     setup::ensure(setup::Purpose::Bench)?;
     places::take_optimised_programs();
     if !no_build {
         build()?;
     }
     let (rounds, seconds) = if short { (1, 1) } else { (rounds, seconds) };
+    if mysql {
+        return mysql::run(rounds, seconds, !short, force);
+    }
     let mut run = Run {
         rounds,
         seconds,
@@ -101,8 +109,11 @@ pub fn run(args: Args) -> anyhow::Result<()> {
         return Ok(());
     }
     let file = places::repository().join("docs/BENCHMARKS.md");
-    std::fs::write(&file, report::markdown(&run))
-        .with_context(|| format!("writing {}", file.display()))?;
+    // MariaDB's part, which is measured by itself, stays.
+    let before = std::fs::read_to_string(&file).unwrap_or_default();
+    let kept = before.split_once(mysql::MARK).map(|(_, kept)| format!("{}{kept}", mysql::MARK));
+    let text = report::markdown(&run) + &kept.unwrap_or_default();
+    std::fs::write(&file, text).with_context(|| format!("writing {}", file.display()))?;
     term::note(&format!("wrote {}", file.display()));
     Ok(())
 }
@@ -149,15 +160,7 @@ fn server() -> anyhow::Result<Lab> {
 fn measure(run: &mut Run, paths: &mut Paths, lab: &Lab, force: bool) -> anyhow::Result<()> {
     let mut worst = 0.0_f64;
     for round in 1..=run.rounds {
-        let others = cpu::others_share(Duration::from_secs(2))?;
-        worst = worst.max(others);
-        let busy = others > OTHERS_SHARE_MAX;
-        anyhow::ensure!(
-            !busy || force,
-            "others use {:.0} % of this machine (at most {:.0} %): wait, or say --force",
-            others * 100.0,
-            OTHERS_SHARE_MAX * 100.0
-        );
+        worst = worst.max(others(force)?);
         for load in run.loads.clone() {
             let path_list = run.paths.clone();
             for path in path_list {
@@ -170,6 +173,18 @@ fn measure(run: &mut Run, paths: &mut Paths, lab: &Lab, force: bool) -> anyhow::
     }
     run.others_share = worst;
     Ok(())
+}
+
+/// What others use of the machine; an error where that is too much.
+fn others(force: bool) -> anyhow::Result<f64> {
+    let others = cpu::others_share(Duration::from_secs(2))?;
+    anyhow::ensure!(
+        others <= OTHERS_SHARE_MAX || force,
+        "others use {:.0} % of this machine (at most {:.0} %): wait, or say --force",
+        others * 100.0,
+        OTHERS_SHARE_MAX * 100.0
+    );
+    Ok(others)
 }
 
 fn memory(run: &mut Run, paths: &Paths, lab: &Lab) {

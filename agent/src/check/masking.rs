@@ -1,6 +1,6 @@
 //! What is protected at a target, in words.
 
-use tidegate_event::Mode;
+use tidegate_event::{Mode, Protocol};
 use tidegate_mask::{Mask, Unresolved};
 
 use crate::config::TargetConfig;
@@ -18,8 +18,12 @@ pub(super) fn words(target: &TargetConfig) -> Vec<String> {
         ));
     }
     if let Some(catalogue) = &target.catalogue {
+        let whose = match target.protocol {
+            Protocol::Mysql => "the server's",
+            Protocol::Postgres | Protocol::Ssh => "each database's",
+        };
         words.push(format!(
-            "  Views and functions are seen through: user {} reads each database's catalogue, anew \
+            "  Views and functions are seen through: user {} reads {whose} catalogue, anew \
              every {} seconds and after DDL.",
             catalogue.user,
             catalogue.refresh_ms / 1000
@@ -91,9 +95,43 @@ mod tests {
     use crate::config::{Config, SystemAccounts};
 
     #[test]
-    fn what_is_protected_stands_there_in_words() {
+    fn in_mysql_names_are_in_lower_case_and_one_catalogue_is_the_servers() {
+        let text = r#"
+[agent]
+id = "a"
+[policy]
+files = ["p.cedar"]
+[[targets]]
+name = "t"
+protocol = "mysql"
+destinations = ["10.0.0.5:1"]
+catalogue = { user = "Tidegate" }
+[[protect]]
+target = "t"
+columns = ["Bank.`Customers`.SSN"]
+class = "ssn"
+mask = "null"
+"#;
+        let all = said(text);
+        for expected in [
+            "  Protected as ssn: bank.customers.ssn; NULL stands in their place.",
+            "user Tidegate reads the server's catalogue, anew every 60 seconds and after DDL.",
+        ] {
+            assert!(all.contains(expected), "{expected} is not in:\n{all}");
+        }
+    }
+
+    /// Words and warnings on that configuration.
+    fn said(text: &str) -> String {
         let dir = tempfile::tempdir().unwrap();
         std::fs::write(dir.path().join("p.cedar"), "").unwrap();
+        let config = Config::parse(&dir.path().join("agent.toml"), text, &SystemAccounts).unwrap();
+        let explained = explain(&config, &[]);
+        [explained.words.join("\n"), explained.warnings.join("\n")].join("\n")
+    }
+
+    #[test]
+    fn what_is_protected_stands_there_in_words() {
         let text = r#"
 [agent]
 id = "a"
@@ -112,8 +150,7 @@ columns = ["s.c.card"]
 class = "card"
 mask = "partial"
 "#;
-        let config = Config::parse(&dir.path().join("agent.toml"), text, &SystemAccounts).unwrap();
-        let explained = explain(&config, &[]);
+        let all = said(text);
         for expected in [
             "  Protected as card: s.c.card; the last 4 characters stay.",
             "values that pass, and masked: card, ssn, iban, email, phone, secret.",
@@ -121,7 +158,6 @@ mask = "partial"
             "results that can't be told are not withheld",
             "is in shadow mode: protected values pass as they are",
         ] {
-            let all = [explained.words.join("\n"), explained.warnings.join("\n")].join("\n");
             assert!(all.contains(expected), "{expected} is not in:\n{all}");
         }
     }

@@ -1,14 +1,17 @@
 //! Which columns of a target are protected, what becomes of their values, and where the agent learns
 //! what the target's databases hold.
 //!
-//! Promises: plain settings; every default is a named constant here. Names of columns are PostgreSQL's:
-//! a part without quotes is folded to lower case, a part in double quotes stays as it is.
+//! Promises: plain settings; every default is a named constant here. Names of columns are written as the
+//! target's protocol writes them. PostgreSQL: a part without quotes is folded to lower case, a part in
+//! double quotes stays as it is. MySQL: all parts are folded to lower case, in backticks, double quotes or
+//! none, since whether the server tells case apart is not known.
 //!
 //! Known gaps: a column is named in full, not by a pattern. What a mask does to a value is
 //! `crates/mask`'s to say.
 
 use std::path::PathBuf;
 
+use tidegate_event::Protocol;
 use tidegate_mask::{Mask, Unresolved};
 
 /// How often the catalogue is read anew, in seconds. DDL that passes the gate does not wait for it.
@@ -28,6 +31,9 @@ pub const PROTECT_COLUMNS_MAX: usize = 1024;
 
 /// Longest name of a schema, a relation or a column, in bytes (PostgreSQL's `NAMEDATALEN` less one).
 pub const IDENTIFIER_BYTES_MAX: usize = 63;
+
+/// The same in MySQL, in characters (MySQL manual, "Identifier Length Limits").
+pub const MYSQL_IDENTIFIER_CHARS_MAX: usize = 64;
 
 /// Characters that `partial` keeps where the file does not say.
 pub const KEEP_LAST_DEFAULT: u8 = 4;
@@ -52,7 +58,7 @@ pub struct ProtectConfig {
 /// One protected column.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct ProtectedColumn {
-    /// Its schema; `None` means any.
+    /// Its schema (in MySQL its database); `None` means any.
     pub schema: Option<String>,
     /// Its table, view or foreign table.
     pub relation: String,
@@ -107,7 +113,8 @@ pub struct MaskingConfig {
 /// The agent's own connection to a target's databases, by which it learns what they hold.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CatalogueConfig {
-    /// The database user; it needs no rights on tables, only `CONNECT`.
+    /// The database user. In PostgreSQL it needs no rights on tables, only `CONNECT`; what it needs in
+    /// MySQL stands in `docs/OPERATING.md`.
     pub user: String,
     /// A file with its password; `None` where the server asks for none.
     pub password_file: Option<PathBuf>,
@@ -116,16 +123,27 @@ pub struct CatalogueConfig {
 }
 
 impl ProtectedColumn {
-    /// Reads `relation.column` or `schema.relation.column`; the error is what is wrong and what to do.
-    pub fn parse(text: &str) -> Result<Self, (String, &'static str)> {
-        let todo = "write relation.column or schema.relation.column, names that are not all lower \
-                    case in double quotes";
+    /// Reads `relation.column` or `schema.relation.column` as `protocol` writes names; the error is what
+    /// is wrong and what to do.
+    pub fn parse(text: &str, protocol: Protocol) -> Result<Self, (String, &'static str)> {
+        let mysql = protocol == Protocol::Mysql;
+        let todo = if mysql {
+            "write table.column or database.table.column, names with other signs than letters, digits, \
+             _ and $ in backticks"
+        } else {
+            "write relation.column or schema.relation.column, names that are not all lower \
+             case in double quotes"
+        };
         let wrong = |what: &str| (format!("column \"{text}\" {what}"), todo);
         let mut parts = Vec::new();
         let mut rest = text;
         loop {
-            let (part, behind) = identifier(rest).ok_or_else(|| wrong("is no column's name"))?;
-            if part.is_empty() || part.len() > IDENTIFIER_BYTES_MAX {
+            let read = if mysql { mysql_identifier(rest) } else { identifier(rest) };
+            let (part, behind) = read.ok_or_else(|| wrong("is no column's name"))?;
+            if mysql && (part.is_empty() || part.chars().count() > MYSQL_IDENTIFIER_CHARS_MAX) {
+                return Err(wrong("has a part that is empty or longer than 64 characters"));
+            }
+            if !mysql && (part.is_empty() || part.len() > IDENTIFIER_BYTES_MAX) {
                 return Err(wrong("has a part that is empty or longer than 63 bytes"));
             }
             parts.push(part);
@@ -165,6 +183,33 @@ pub(crate) fn identifier(text: &str) -> Option<(String, &str)> {
     tidegate_event::unquote(quoted)
 }
 
+/// The same in MySQL, in lower case. A backtick or double quote within is doubled.
+fn mysql_identifier(text: &str) -> Option<(String, &str)> {
+    let (name, behind) = match text.chars().next() {
+        Some('`') => quoted(text, '`')?,
+        Some('"') => quoted(text, '"')?,
+        _ => identifier(text)?,
+    };
+    Some((tidegate_sql::mysql::folded(&name), behind))
+}
+
+/// What stands between two such quotes at the front of `text`, and what stands behind them.
+fn quoted(text: &str, quote: char) -> Option<(String, &str)> {
+    let mut name = String::new();
+    let mut rest = text.strip_prefix(quote)?;
+    loop {
+        let (inside, behind) = rest.split_once(quote)?;
+        name.push_str(inside);
+        match behind.strip_prefix(quote) {
+            Some(more) => {
+                name.push(quote);
+                rest = more;
+            }
+            None => return Some((name, behind)),
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -185,12 +230,37 @@ mod tests {
             ("a b.c", Err("is no column's name")),
             ("\"a.b", Err("is no column's name")),
         ] {
-            let got = ProtectedColumn::parse(text);
-            match (&got, expected) {
-                (Ok(column), Ok(name)) => assert_eq!(column.to_string(), name, "{text}"),
-                (Err((what, _)), Err(why)) => assert!(what.contains(why), "{text}: {what}"),
-                _ => panic!("{text}: {got:?}"),
-            }
+            check(text, Protocol::Postgres, expected);
+        }
+    }
+
+    #[track_caller]
+    fn check(text: &str, protocol: Protocol, expected: Result<&str, &str>) {
+        let got = ProtectedColumn::parse(text, protocol);
+        match (&got, expected) {
+            (Ok(column), Ok(name)) => assert_eq!(column.to_string(), name, "{text}"),
+            (Err((what, _)), Err(why)) => assert!(what.contains(why), "{text}: {what}"),
+            _ => panic!("{text}: {got:?}"),
+        }
+    }
+
+    #[test]
+    fn a_column_is_named_as_mysql_names_it_and_in_lower_case() {
+        let long = "ä".repeat(64);
+        let (fits, too_long) = (format!("t.{long}"), format!("t.{long}b"));
+        for (text, expected) in [
+            ("Customers.SSN", Ok("customers.ssn")),
+            ("Bank.`Customers`.\"SSN\"", Ok("bank.customers.ssn")),
+            ("`a``b.C`.`d`", Ok("a`b.c.d")),
+            ("ÄB.Ö", Ok("äb.ö")),
+            (&fits, Ok(&fits)),
+            (&too_long, Err("has a part that is empty or longer than 64 characters")),
+            ("``.a", Err("has a part that is empty or longer than 64 characters")),
+            ("a", Err("has not two or three parts")),
+            ("`a.b", Err("is no column's name")),
+            ("a-b.c", Err("is no column's name")),
+        ] {
+            check(text, Protocol::Mysql, expected);
         }
     }
 }

@@ -1,6 +1,8 @@
 //! Files in, complaints out.
 
+use std::fs::Permissions;
 use std::net::IpAddr;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 
 use tidegate_event::{Durability, Mode, OnFailure, TargetName};
@@ -454,6 +456,43 @@ fn what_is_protected_says_what_it_means() {
     assert!(o.protect.is_empty() && o.catalogue.is_none());
     assert_eq!(o.masking.unresolved, Unresolved::Detect);
     assert_eq!(o.masking.detectors, DetectorName::ALL);
+}
+
+#[test]
+fn a_mysql_target_is_protected_by_names_in_lower_case_and_an_ssh_target_is_not() {
+    let dir = dir();
+    let entry = "[[protect]]\ntarget = \"t\"\nclass = \"c\"\nmask = \"null\"\n";
+    let mysql = TARGET.replace("postgres", "mysql");
+    let text = format!(
+        "{HEAD}{mysql}destinations = [\"10.0.0.5:1\"]\nmasking.detectors = \
+         [\"card\"]\ncatalogue.user = \"u\"\n{entry}columns = [\"Bank.`Customers`.SSN\", \"a.b\"]\n"
+    );
+    let config = parse(dir.path(), &text).unwrap();
+    let target = &config.targets[0];
+    let columns: Vec<String> = target.protect[0].columns.iter().map(ToString::to_string).collect();
+    assert_eq!(columns, ["bank.customers.ssn", "a.b"]);
+    assert_eq!(target.masking.unresolved, Unresolved::Withhold);
+    assert!(target.catalogue.is_some());
+    let twice = "columns = [\"`A`.b\", \"a.B\"]";
+    check(
+        &format!("{mysql}destinations = [\"10.0.0.5:1\"]\n{entry}{twice}"),
+        &["agent.toml:16:21: column a.b is protected already; a column has one mask: keep one of \
+           them"],
+    );
+    let ssh = TARGET.replace("postgres", "ssh");
+    let keys = "ssh = { identity_file = \"p.cedar\", known_hosts_file = \"p.cedar\" }\n";
+    let to = "destinations = [\"10.0.0.5:1\"]\n";
+    let refused = "agent.toml:10:12: what \"t\" shows can't be masked: it speaks ssh; leave out its \
+                   [[protect]], masking and catalogue; they are for databases";
+    std::fs::set_permissions(dir.path().join("p.cedar"), Permissions::from_mode(0o600)).unwrap();
+    for more in [
+        format!("{entry}columns = [\"a.b\"]"),
+        "masking.unresolved = \"clear\"".to_owned(),
+        "catalogue.user = \"u\"".to_owned(),
+    ] {
+        let said = parse(dir.path(), &format!("{HEAD}{ssh}{to}{keys}{more}")).unwrap_err();
+        assert_eq!(said.trim_end(), refused, "{more}");
+    }
 }
 
 #[test]

@@ -97,7 +97,8 @@ impl Gate {
             return Err((denial, None));
         };
         let Some(digest) = operation_digest(operation) else { return Err((denial, None)) };
-        let masked = known.and_then(|known| recorded::masked(operation, &known.values));
+        let masked =
+            known.and_then(|known| recorded::masked(operation, &known.values, known.protocol));
         let subject = self.decider().subject();
         let binding = Binding {
             principal: subject.principal.name.clone(),

@@ -8,7 +8,7 @@
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
-use tidegate_event::{Action, Analysis, Mode, Operation, Statement, ValueAt, Via};
+use tidegate_event::{Action, Analysis, Mode, Operation, Protocol, Statement, ValueAt, Via};
 use tidegate_mask::{Order, Touched};
 use tidegate_policy::{Decision, ProtectedColumn as PolicyColumn, Touched as Asked};
 use tidegate_wire_postgres::Duties;
@@ -50,6 +50,8 @@ pub(super) struct Known {
     pub asked: Arc<Asked>,
     /// Which of its values are recorded.
     pub values: Values,
+    /// In whose dialect its text is.
+    pub protocol: Protocol,
 }
 
 impl Masking {
@@ -88,13 +90,14 @@ impl Masking {
             self.epoch = seen.epoch;
         }
         let key = Arc::as_ptr(analysis).addr();
-        let new = || Arc::new(Known::of(Arc::clone(analysis), Arc::clone(&seen.view)));
+        let protocol = self.sight.protocol();
+        let new = || Arc::new(Known::of(Arc::clone(analysis), Arc::clone(&seen.view), protocol));
         Some(Arc::clone(self.known.entry(key).or_insert_with(new)))
     }
 }
 
 impl Known {
-    fn of(analysis: Arc<Analysis>, view: Arc<View>) -> Self {
+    fn of(analysis: Arc<Analysis>, view: Arc<View>, protocol: Protocol) -> Self {
         let catalogue = view.catalogue.as_deref();
         let mut touched = view.protection.touched(&analysis.lineage, catalogue);
         if let Some(why) = hidden(&analysis) {
@@ -110,7 +113,7 @@ impl Known {
         );
         let asked = Arc::new(asked.with_filters_opaque(touched.filters_opaque.is_some()));
         let values = values(&analysis, &view, &touched);
-        Self { analysis, view, touched, asked, values }
+        Self { analysis, view, touched, asked, values, protocol }
     }
 
     /// Whether its errors may tell of what is protected.

@@ -6,13 +6,14 @@
 //!
 //! Known gaps: comments and names are recorded as they are, whatever somebody writes in them.
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use tidegate_event::{
-    Analysis, Operation, Outcome, Parameter, Statement, Status, Unknown, ValueAt,
+    Analysis, Operation, Outcome, Parameter, Protocol, Statement, Status, Unknown, ValueAt,
 };
 use tidegate_mask::text::mask_literals;
-use tidegate_sql::{Settings, literals};
+use tidegate_sql::{Settings, literals, mysql};
 
 use super::masking::Values;
 
@@ -27,7 +28,11 @@ const NOT_UNDERSTOOD: &str =
     "its text is not understood, and left out: it may hold protected values";
 
 /// `operation` without the values that must not be recorded; `None` where it may be recorded as it is.
-pub(super) fn masked(operation: &Operation, values: &Values) -> Option<Operation> {
+pub(super) fn masked(
+    operation: &Operation,
+    values: &Values,
+    protocol: Protocol,
+) -> Option<Operation> {
     let Operation::Statement(statement) = operation else { return None };
     let hides = |at: ValueAt| match values {
         Values::Clear => false,
@@ -37,7 +42,7 @@ pub(super) fn masked(operation: &Operation, values: &Values) -> Option<Operation
     if *values == Values::Clear {
         return None;
     }
-    let text = masked_text(statement, |number| hides(ValueAt::Literal(number)));
+    let text = masked_text(statement, protocol, |number| hides(ValueAt::Literal(number)));
     let parameters =
         statement.parameters.iter().zip(1_u16..).map(|(parameter, number)| match parameter {
             Parameter::Null => Parameter::Null,
@@ -58,18 +63,43 @@ pub(super) fn masked(operation: &Operation, values: &Values) -> Option<Operation
 }
 
 /// The text without the literals that `hides` names by their number; `None` where they can't be told.
-fn masked_text(statement: &Statement, hides: impl Fn(u32) -> bool) -> Option<Arc<str>> {
+fn masked_text(
+    statement: &Statement,
+    protocol: Protocol,
+    hides: impl Fn(u32) -> bool,
+) -> Option<Arc<str>> {
+    let found = match protocol {
+        Protocol::Mysql => mysql_literals(&statement.text)?,
+        _ => postgres_literals(&statement.text)?,
+    };
+    let hides = |at: usize| u32::try_from(at).map_or(true, &hides);
+    Some(mask_literals(&statement.text, &found, hides).into())
+}
+
+fn postgres_literals(text: &str) -> Option<Vec<Range<usize>>> {
     // The session may read a backslash either way; only where both say the same it can be told.
     let read = |standard_conforming_strings| {
         let settings = Settings { standard_conforming_strings, utf8: true };
-        literals(statement.text.as_bytes(), settings)
+        literals(text.as_bytes(), settings)
     };
     let found = read(true)?;
-    if statement.text.contains('\\') && read(false).as_ref() != Some(&found) {
-        return None;
-    }
-    let hides = |at: usize| u32::try_from(at).map_or(true, &hides);
-    Some(mask_literals(&statement.text, &found, hides).into())
+    (!text.contains('\\') || read(false).as_ref() == Some(&found)).then_some(found)
+}
+
+fn mysql_literals(text: &str) -> Option<Vec<Range<usize>>> {
+    // Nor is it known here how the session reads a double quote, or which executable comments count.
+    let read = |ansi_quotes, no_backslash_escapes| {
+        let charset = mysql::Charset::Utf8;
+        let server = mysql::Server::default();
+        let settings = mysql::Settings { ansi_quotes, no_backslash_escapes, charset, server };
+        mysql::literals(text.as_bytes(), settings)
+    };
+    let found = read(false, false)?;
+    let quotes: &[bool] = if text.contains('"') { &[false, true] } else { &[false] };
+    let slashes: &[bool] = if text.contains('\\') { &[false, true] } else { &[false] };
+    let same =
+        |ansi: &bool| slashes.iter().all(|plain| read(*ansi, *plain).as_ref() == Some(&found));
+    quotes.iter().all(same).then_some(found)
 }
 
 /// The parser quotes the text where it does not understand it, and the fingerprint of a text whose
@@ -127,7 +157,8 @@ mod tests {
 
     #[track_caller]
     fn check(text: &str, values: &Values, expected: &str) {
-        let Some(Operation::Statement(got)) = masked(&statement(text, &["p1", "p2"]), values)
+        let Some(Operation::Statement(got)) =
+            masked(&statement(text, &["p1", "p2"]), values, Protocol::Postgres)
         else {
             panic!("{text}: not masked")
         };
@@ -165,7 +196,7 @@ mod tests {
         ] {
             check(text, &values, expected);
         }
-        assert!(masked(&statement(text, &[]), &Values::Clear).is_none());
+        assert!(masked(&statement(text, &[]), &Values::Clear, Protocol::Postgres).is_none());
     }
 
     #[test]
@@ -195,10 +226,42 @@ mod tests {
     #[test]
     fn what_the_parser_quotes_is_left_out_too() {
         let operation = statement("SELEKT '123-45-6789'", &[]);
-        let Some(Operation::Statement(got)) = masked(&operation, &Values::All) else { panic!() };
+        let Some(Operation::Statement(got)) = masked(&operation, &Values::All, Protocol::Postgres)
+        else {
+            panic!()
+        };
         assert_eq!(got.analysis.unknown.as_ref().unwrap().reason, NOT_UNDERSTOOD);
         assert_eq!(got.analysis.fingerprint, None);
         assert_eq!(masked_reason(&operation, &Values::All), Some(NOT_UNDERSTOOD));
         assert_eq!(masked_reason(&statement("SELECT 1", &[]), &Values::All), None);
+    }
+
+    #[test]
+    fn in_mysql_literals_are_those_that_every_session_would_read() {
+        let shown = |text: &str, values: &Values| {
+            let statement = statement(text, &[]);
+            match masked(&statement, values, Protocol::Mysql) {
+                Some(Operation::Statement(got)) => got.text.to_string(),
+                _ => panic!("{text}: not masked"),
+            }
+        };
+        let one = Values::These(BTreeSet::from([ValueAt::Literal(1)]));
+        for (text, values, expected) in [
+            (
+                "select 'a', 5 from `t` where b = 'c'",
+                &one,
+                "select 'a', '****' from `t` where b = 'c'",
+            ),
+            ("select 'a' 'b', x'41' # 'no'", &one, "select 'a' 'b', x'****' # 'no'"),
+            // With ANSI_QUOTES it is a name.
+            ("select \"a\"", &Values::All, ""),
+            (r"select 'a\'b'", &Values::All, ""),
+            (r"select 'a\nb', 1", &Values::All, "select '****', '****'"),
+            // Whether it runs hangs on the server's version.
+            ("select /*!50000 'a' */ 1", &Values::All, ""),
+            ("select 'never ends", &Values::All, ""),
+        ] {
+            assert_eq!(shown(text, values), expected, "{text}");
+        }
     }
 }

@@ -4,10 +4,10 @@
 //! of the outcome, is said. Values in binary format are read where their type is a common one, and shown in
 //! hexadecimal behind `\x` otherwise (docs/formats/recording.md).
 
-use rusqlite::Connection;
+use rusqlite::{Connection, OptionalExtension as _};
 use serde::Serialize;
 use serde_json::Value;
-use tidegate_recording::{Joined, Message, digest, messages};
+use tidegate_recording::{Joined, Message, digest, messages, mysql};
 
 use super::Answer;
 
@@ -38,8 +38,10 @@ pub fn fill(db: &Connection, answers: &mut [Answer]) -> anyhow::Result<()> {
         "SELECT r.idx, r.start, r.data FROM result_rows r JOIN chains c ON c.id = r.chain
          WHERE c.chain_id = ?1 AND r.seq = ?2 ORDER BY r.start",
     )?;
+    let mut protocol = db.prepare("SELECT protocol FROM sessions WHERE session_id = ?1")?;
     for answer in answers {
         let (chain, seq) = (hex::decode(&answer.chain)?, answer.seq.cast_signed());
+        let session = answer.session.as_deref().map(hex::decode).transpose()?;
         let Some(operation) = &mut answer.operation else { continue };
         let mut rows = statement.query((chain, seq))?;
         let (mut kept, mut joined) = (Kept::default(), Joined::default());
@@ -53,14 +55,16 @@ pub fn fill(db: &Connection, answers: &mut [Answer]) -> anyhow::Result<()> {
         if kept.indexes.is_empty() {
             continue;
         }
-        kept.read(joined.bytes(), operation.result.as_ref());
+        let spoken: Option<String> = protocol.query_row([session], |row| row.get(0)).optional()?;
+        let mysql = spoken.as_deref() == Some("mysql");
+        kept.read(joined.bytes(), operation.result.as_ref(), mysql);
         operation.kept = Some(kept);
     }
     Ok(())
 }
 
 impl Kept {
-    fn read(&mut self, bytes: &[u8], result: Option<&Value>) {
+    fn read(&mut self, bytes: &[u8], result: Option<&Value>, mysql: bool) {
         let said = |key: &str| result.and_then(|result| result.get(key));
         self.bytes = u64::try_from(bytes.len()).unwrap_or(u64::MAX);
         let whole = said("bytes").and_then(Value::as_u64) == Some(self.bytes);
@@ -76,7 +80,8 @@ impl Kept {
             self.columns.push(name.to_owned());
             types.push((u32::try_from(oid).unwrap_or(0), binary));
         }
-        let read = match messages(bytes) {
+        let read = if mysql { mysql::packets(bytes, &types) } else { messages(bytes) };
+        let read = match read {
             Ok((read, _)) => read,
             Err(error) => {
                 self.wrong.get_or_insert_with(|| error.to_string());
@@ -84,11 +89,11 @@ impl Kept {
             }
         };
         for message in read {
-            self.take(message, &mut types);
+            self.take(message, &mut types, mysql);
         }
     }
 
-    fn take(&mut self, message: Message<'_>, types: &mut Vec<(u32, bool)>) {
+    fn take(&mut self, message: Message<'_>, types: &mut Vec<(u32, bool)>, mysql: bool) {
         match message {
             Message::Columns(columns) => {
                 let name = |name: &[u8]| String::from_utf8_lossy(name).into_owned();
@@ -98,13 +103,59 @@ impl Kept {
             Message::Row(row) => {
                 let value = |(at, value): (usize, Option<&[u8]>)| {
                     let (oid, binary) = types.get(at).copied().unwrap_or_default();
-                    value.map(|value| text(value, oid, binary))
+                    let shown = if mysql { mysql_text } else { text };
+                    value.map(|value| shown(value, oid, binary))
                 };
                 self.rows.push(row.into_iter().enumerate().map(value).collect());
             }
             Message::Copy(data) => self.copied.push_str(&text(data, 0, false)),
             Message::Value(value) => self.rows.push(vec![value.map(|value| text(value, 0, true))]),
         }
+    }
+}
+
+/// A value of MySQL's as a person reads it. `kind` is the type's number, with bit 8 where it is unsigned and
+/// bit 9 where it is no text.
+fn mysql_text(value: &[u8], kind: u32, binary: bool) -> String {
+    let hexadecimal = || format!("\\x{}", hex::encode(value));
+    let as_text = || String::from_utf8(value.to_vec()).unwrap_or_else(|_| hexadecimal());
+    let number =
+        |value: &[u8]| value.iter().rev().fold(0_u64, |all, byte| all << 8 | u64::from(*byte));
+    match (kind & 0xff, value) {
+        _ if !binary => as_text(),
+        (0x01..=0x03 | 0x08 | 0x09 | 0x0d, value) if kind & 0x100 == 0 && value.len() <= 8 => {
+            let spare = 64 - 8 * u32::try_from(value.len()).unwrap_or(8).min(8);
+            (number(value).cast_signed() << spare.min(63) >> spare.min(63)).to_string()
+        }
+        (0x01..=0x03 | 0x08 | 0x09 | 0x0d, value) => number(value).to_string(),
+        (0x04, &[a, b, c, d]) => f32::from_le_bytes([a, b, c, d]).to_string(),
+        (0x05, value) => match value.try_into() {
+            Ok(eight) => f64::from_le_bytes(eight).to_string(),
+            Err(_) => hexadecimal(),
+        },
+        (0x07 | 0x0a | 0x0c, [length, fields @ ..]) if fields.len() == usize::from(*length) => {
+            date(fields).unwrap_or_else(hexadecimal)
+        }
+        (0x07 | 0x0a..=0x0c | 0x10 | 0xff, _) => hexadecimal(),
+        _ if kind & 0x200 != 0 && kind & 0xff != 0xf6 => hexadecimal(),
+        _ => as_text(),
+    }
+}
+
+/// A date with its time, where it has one (manual, "Binary Protocol Value").
+fn date(fields: &[u8]) -> Option<String> {
+    let [y0, y1, month, day, time @ ..] = fields else {
+        return fields.is_empty().then(|| "0000-00-00".to_owned());
+    };
+    let date = format!("{:04}-{month:02}-{day:02}", u16::from_le_bytes([*y0, *y1]));
+    match time {
+        [] => Some(date),
+        [hours, minutes, seconds] => Some(format!("{date} {hours:02}:{minutes:02}:{seconds:02}")),
+        [hours, minutes, seconds, a, b, c, d] => {
+            let micros = u32::from_le_bytes([*a, *b, *c, *d]);
+            Some(format!("{date} {hours:02}:{minutes:02}:{seconds:02}.{micros:06}"))
+        }
+        _ => None,
     }
 }
 
@@ -147,8 +198,28 @@ mod tests {
         let bytes_said = bytes.len();
         let result =
             json!({ "digest": digest, "keyed": false, "bytes": bytes_said, "columns": [] });
-        kept.read(bytes, Some(&result));
+        kept.read(bytes, Some(&result), false);
         kept
+    }
+
+    #[test]
+    fn values_of_mysql_are_shown_as_what_they_are() {
+        for (value, kind, binary, expected) in [
+            (&b"plain"[..], 0xfd, false, "plain"),
+            (b"\xff\xff\xff\xff", 0x03, true, "-1"),
+            (b"\xff\xff\xff\xff", 0x103, true, "4294967295"),
+            (b"\xfe", 0x01, true, "-2"),
+            (b"\x07\0\0\0\0\0\0\0", 0x08, true, "7"),
+            (b"\0\0\0\0\0\0\xf8\x3f", 0x05, true, "1.5"),
+            (b"\x04\xe9\x07\x02\x1c", 0x0a, true, "2025-02-28"),
+            (b"\x07\xe9\x07\x02\x1c\x17\x3b\0", 0x0c, true, "2025-02-28 23:59:00"),
+            (b"1.50", 0x2f6, true, "1.50"),
+            (b"ab", 0x2fc, true, "\\x6162"),
+            (b"ab", 0xfc, true, "ab"),
+            (b"\x01", 0x10, true, "\\x01"),
+        ] {
+            assert_eq!(mysql_text(value, kind, binary), expected, "{kind:#x}");
+        }
     }
 
     #[test]

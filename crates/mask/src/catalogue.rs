@@ -35,8 +35,8 @@ const SHOWS_VALUES: [&str; 9] = [
 pub(crate) fn stands(catalogue: &Catalogue, relation: &Relation) -> Stands {
     let name = relation.name.as_str();
     let schema = relation.schema.as_deref();
-    let system = matches!(schema, Some("pg_catalog" | "information_schema"))
-        || (schema.is_none() && name.starts_with("pg_"));
+    let system = schema.is_some_and(|schema| catalogue.is_system(schema))
+        || (schema.is_none() && name.starts_with("pg_") && !catalogue.is_system("mysql"));
     if system {
         return if SHOWS_VALUES.contains(&name) {
             Stands::Unresolved(format!("{relation} shows values of other relations"))

@@ -27,7 +27,7 @@ mod transform;
 
 pub use copy::{CopyFormat, CopyStyle};
 pub use detect::{Cover, Detectors, Stream};
-pub use duties::Duties;
+pub use duties::{Counts, Duties, Tally};
 pub use form::Format;
 pub use order::{Order, Withheld};
 pub use plan::{Field, Masker, Plan, Treatment};

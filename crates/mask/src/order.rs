@@ -133,6 +133,7 @@ impl Order {
                         name: one.name.clone().into_bytes(),
                         table_oid: known.oid,
                         column: one.number,
+                        origin: None,
                         type_oid: one.type_oid,
                         format,
                     })),
@@ -252,8 +253,11 @@ impl Order {
         flows
     }
 
-    /// Adds what table OID and column number say.
+    /// Adds what table OID and column number say, or the server's names.
     fn add_oid(&self, rows: Option<&Rows>, field: &Field, flow: &mut Flow) {
+        if let Some(origin) = &field.origin {
+            self.add(self.protection.matching(origin), true, flow);
+        }
         let Some(catalogue) = &self.catalogue else { return };
         let Some(relation) = catalogue.by_oid(field.table_oid) else { return };
         let Some(column) = relation.columns.iter().find(|one| one.number == field.column) else {

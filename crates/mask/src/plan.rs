@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use tidegate_event::ColumnRef;
+
 use crate::detect::Cover;
 use crate::form::{Form, Format, form};
 use crate::protection::Mask;
@@ -16,7 +18,11 @@ pub struct Field {
     pub table_oid: u32,
     /// Number of the column in that table; 0 where it is computed.
     pub column: i16,
-    /// OID of its type; 0 where that is not known.
+    /// What the server says that it is, by names in place of numbers: MySQL's `org_table` and `org_name`. It
+    /// counts beside all that the lineage tells, and never in its place.
+    pub origin: Option<ColumnRef>,
+    /// OID of its type; 0 where that is not known. Another protocol's machine gives that of PostgreSQL's type
+    /// whose values are written alike.
     pub type_oid: u32,
     /// In which format its values come.
     pub format: Format,

@@ -3,11 +3,12 @@
 //!
 //! Promises: only what leaves is taken, so what is masked for the client is masked here; however it was
 //! cut into reads, the digest and the joined chunks are the same; constant memory ([`CHUNK_BYTES`]
-//! beside the hash). A result that may show what is protected (somebody may see it) is never kept, and
+//! beside the hash and the first kilobyte). A result that may show what is protected (somebody may see it) is never kept, and
 //! its digest is keyed: few such values exist, and a plain digest could be tried one by one.
 //!
 //! Limits: [`KEPT_BYTES_MAX`] of a result are kept; what is beyond is in the digest, and the record says so.
 
+pub mod mysql;
 mod read;
 
 use bytes::Bytes;
@@ -41,9 +42,20 @@ pub struct Chunk {
     pub data: Bytes,
 }
 
+/// Results up to so many bytes are hashed in one go at their end: one chunk of BLAKE3's. Most are that small,
+/// and its state for larger ones is 2 kB.
+const SMALL_BYTES_MAX: usize = blake3::CHUNK_LEN;
+
+/// What was taken, for the digest.
+enum Taken {
+    Small(Vec<u8>),
+    Large(Box<blake3::Hasher>),
+}
+
 /// Takes one result as it leaves.
 pub struct Recorder {
-    hasher: Option<blake3::Hasher>,
+    /// `None` where there is no digest.
+    taken: Option<Taken>,
     how: How,
     bytes: u64,
     /// RowDescriptions that came.
@@ -56,12 +68,9 @@ pub struct Recorder {
 impl Recorder {
     /// For a result of which nothing has left yet.
     pub fn new(how: How) -> Self {
-        let hasher = match (how.secret, how.key) {
-            (false, _) => Some(blake3::Hasher::new()),
-            (true, Some(key)) => Some(blake3::Hasher::new_keyed(&key)),
-            (true, None) => None,
-        };
-        Self { hasher, how, bytes: 0, results: 0, columns: Vec::new(), chunk: Vec::new(), kept: 0 }
+        let has_digest = !how.secret || how.key.is_some();
+        let taken = has_digest.then(|| Taken::Small(Vec::new()));
+        Self { taken, how, bytes: 0, results: 0, columns: Vec::new(), chunk: Vec::new(), kept: 0 }
     }
 
     /// The columns of the next result of the operation; those of its first are recorded.
@@ -74,8 +83,22 @@ impl Recorder {
 
     /// Takes the next bytes that leave, and hands out each chunk that is full.
     pub fn take(&mut self, bytes: &[u8], mut full: impl FnMut(Chunk)) {
-        if let Some(hasher) = &mut self.hasher {
-            hasher.update(bytes);
+        match &mut self.taken {
+            None => {}
+            Some(Taken::Small(small)) if small.len() + bytes.len() <= SMALL_BYTES_MAX => {
+                small.extend_from_slice(bytes);
+            }
+            Some(Taken::Small(small)) => {
+                let mut hasher = match self.how.key.filter(|_| self.how.secret) {
+                    Some(key) => blake3::Hasher::new_keyed(&key),
+                    None => blake3::Hasher::new(),
+                };
+                hasher.update(small).update(bytes);
+                self.taken = Some(Taken::Large(Box::new(hasher)));
+            }
+            Some(Taken::Large(hasher)) => {
+                hasher.update(bytes);
+            }
         }
         self.bytes = self.bytes.saturating_add(as_u64(bytes.len()));
         if !self.how.keep || self.how.secret {
@@ -111,8 +134,13 @@ impl Recorder {
             How { secret: true, .. } => Some(NotKept::Protected),
             How { .. } => (self.kept < self.bytes).then_some(NotKept::Limit),
         };
+        let digest = self.taken.map(|taken| match (taken, self.how.key) {
+            (Taken::Small(small), Some(key)) if self.how.secret => blake3::keyed_hash(&key, &small),
+            (Taken::Small(small), _) => blake3::hash(&small),
+            (Taken::Large(hasher), _) => hasher.finalize(),
+        });
         let recorded = Recorded {
-            digest: self.hasher.map(|hasher| *hasher.finalize().as_bytes()),
+            digest: digest.map(|digest| *digest.as_bytes()),
             keyed: self.how.secret,
             bytes: self.bytes,
             results: self.results,

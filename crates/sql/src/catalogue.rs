@@ -79,6 +79,7 @@ pub struct Catalogue {
     /// Names of temporary relations, of whichever session.
     temporary: HashSet<String>,
     enums: HashSet<Relation>,
+    system: HashSet<String>,
 }
 
 impl Catalogue {
@@ -113,7 +114,7 @@ impl Catalogue {
             .by_oid
             .values()
             .map(|relation| KnownRelation { definition: None, ..KnownRelation::clone(relation) });
-        Self::new(version, relations.collect(), Vec::new())
+        Self::new(version, relations.collect(), Vec::new()).with_system(self.system.iter().cloned())
     }
 
     /// Which reading of the database this is.
@@ -137,6 +138,19 @@ impl Catalogue {
     pub fn with_enums(mut self, enums: impl IntoIterator<Item = Relation>) -> Self {
         self.enums.extend(enums);
         self
+    }
+
+    /// The same for a server whose own relations stand in these schemas, beside `pg_catalog` and
+    /// `information_schema`.
+    #[must_use]
+    pub fn with_system(mut self, schemas: impl IntoIterator<Item = String>) -> Self {
+        self.system.extend(schemas);
+        self
+    }
+
+    /// Whether the relations of that schema are the server's own.
+    pub fn is_system(&self, schema: &str) -> bool {
+        matches!(schema, "pg_catalog" | "information_schema") || self.system.contains(schema)
     }
 
     /// Whether that is an enumerated type.

@@ -25,26 +25,28 @@
 
 mod change;
 mod expression;
-mod flow;
+pub(crate) mod flow;
 mod from;
 mod function;
 pub(crate) mod known;
 mod names;
+pub(crate) mod notes;
 mod query;
 mod scope;
 mod statement;
 mod total;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::ops::Range;
 use std::rc::Rc;
 
 use pg_query::protobuf as p;
-use tidegate_event::{ColumnRef, Later, Lineage, Rows, ValueAt, ValueUse};
+use tidegate_event::{Later, Lineage, Rows, ValueAt};
 
 use crate::Settings;
 use crate::resolve::Names;
 use flow::{Flow, Item, Star};
+use notes::Notes;
 use scope::{Cte, Level};
 
 /// Steps of work for one text: columns and values copied, joined or looked through.
@@ -59,7 +61,7 @@ const PAIRS_MAX: usize = 200_000;
 
 /// Columns that the outputs of one statement are made of, counted for each; beyond them its rows are
 /// opaque.
-const SOURCES_MAX: usize = 50_000;
+pub(crate) const SOURCES_MAX: usize = 50_000;
 
 /// Columns of one result or range; PostgreSQL allows 1,664 in a result.
 const ITEMS_MAX: usize = 1_664;
@@ -70,26 +72,19 @@ pub(crate) struct Tracer<'a> {
     literals: Option<Vec<Range<usize>>>,
     levels: Vec<Level>,
     ctes: Vec<Cte>,
-    filters: BTreeSet<Rc<ColumnRef>>,
-    filters_opaque: Option<String>,
-    values: BTreeMap<ValueAt, BTreeSet<Rc<ColumnRef>>>,
-    values_opaque: Option<String>,
+    notes: Notes,
     later: Vec<Later>,
     /// Which statement of the text is looked at.
     statement: usize,
     pub(crate) literals_matter: bool,
     /// Functions called that no `execute` tells of: as `row.function`, or by a built-in's name.
     called: BTreeSet<String>,
-    left: usize,
-    pairs_left: usize,
     text: &'a str,
     names: Option<Names<'a>>,
     /// The columns of views that were followed, by OID.
     views: Vec<(u32, Rc<Vec<Item>>)>,
     /// Functions whose bodies are being followed, by OID.
     functions: Vec<u32>,
-    /// Expressions and queries inside each other at this place.
-    nesting: usize,
     /// Definitions inside each other at this place.
     deep: usize,
     /// Whether what is looked at is a definition, not the statement's text.
@@ -130,140 +125,80 @@ pub(crate) fn of(
 impl<'a> Tracer<'a> {
     fn new(text: &'a str, settings: Settings) -> Self {
         let literals = crate::literals(text.as_bytes(), settings);
+        let mut notes = Notes::new();
+        if literals.is_none() {
+            notes.values_are_opaque("its literals can't be told");
+        }
         Self {
-            values_opaque: literals.is_none().then(|| "its literals can't be told".to_owned()),
             literals,
             levels: Vec::new(),
             ctes: Vec::new(),
-            filters: BTreeSet::new(),
-            filters_opaque: None,
-            values: BTreeMap::new(),
+            notes,
             later: Vec::new(),
             statement: 0,
             literals_matter: false,
             called: BTreeSet::new(),
-            left: WORK_MAX,
-            pairs_left: PAIRS_MAX,
             text,
             names: None,
             views: Vec::new(),
             functions: Vec::new(),
-            nesting: 0,
             deep: 0,
             nested: false,
         }
     }
 
-    fn end(self, mut rows: Vec<Rows>) -> Lineage {
-        let exhausted = self.left == 0;
-        let reason = "its lineage takes too long to follow";
-        if exhausted {
-            for rows in &mut rows {
-                *rows = Rows::Opaque(reason.to_owned());
-            }
-        }
-        let told = |why: Option<String>| {
-            if exhausted { Some(reason.to_owned()) } else { why }
-        };
-        let plain = |columns: BTreeSet<Rc<ColumnRef>>| {
-            columns.into_iter().map(|column| ColumnRef::clone(&column)).collect()
-        };
-        let uses = self.values.into_iter();
-        Lineage {
-            rows,
-            later: self.later,
-            filters: plain(self.filters),
-            filters_opaque: told(self.filters_opaque),
-            values: uses.map(|(at, columns)| ValueUse { at, columns: plain(columns) }).collect(),
-            values_opaque: told(self.values_opaque),
-        }
+    fn end(self, rows: Vec<Rows>) -> Lineage {
+        self.notes.end(rows, self.later)
     }
 
     /// Takes `steps` from the budget; `false` when it is spent, and everything opaque anyway.
     fn spend(&mut self, steps: usize) -> bool {
-        self.left = self.left.saturating_sub(steps);
-        self.left > 0
+        self.notes.spend(steps)
     }
 
     /// Runs `inner` one level further in; `None` where that is too deep.
     fn further_in<T>(&mut self, inner: impl FnOnce(&mut Self) -> T) -> Option<T> {
-        if self.nesting >= NESTING_MAX {
-            self.filters_are_opaque("it is nested too deep to follow");
-            self.values_are_opaque("it is nested too deep to follow");
+        if !self.notes.further_in() {
             return None;
         }
-        self.nesting += 1;
         let result = inner(self);
-        self.nesting -= 1;
+        self.notes.out();
         Some(result)
     }
 
     /// The columns of `flow` decide something.
     fn filter(&mut self, flow: &Flow) {
-        if !self.spend(flow.columns.len()) {
-            return;
-        }
-        self.filters.extend(flow.columns.iter().cloned());
-        if self.filters_opaque.is_none() {
-            self.filters_opaque.clone_from(&flow.opaque);
-        }
+        self.notes.filter(flow);
     }
 
     /// The values of `flow` meet its columns.
     fn meet(&mut self, flow: &Flow) {
-        self.meet_with(&flow.values, flow);
+        self.notes.meet_with(&flow.values, flow);
     }
 
     /// These values meet the columns of `with`.
     fn meet_with(&mut self, values: &BTreeSet<ValueAt>, with: &Flow) {
-        let steps = values.len().saturating_mul(with.columns.len());
-        if values.is_empty() || !self.spend(steps) {
-            return;
-        }
-        if self.values_opaque.is_none() {
-            self.values_opaque.clone_from(&with.opaque);
-        }
-        if with.columns.is_empty() {
-            return;
-        }
-        if self.pairs_left < steps {
-            self.pairs_left = 0;
-            return self.values_are_opaque("too many values meet too many columns");
-        }
-        for value in values {
-            let met = self.values.entry(*value).or_default();
-            let before = met.len();
-            met.extend(with.columns.iter().cloned());
-            self.pairs_left = self.pairs_left.saturating_sub(met.len() - before);
-        }
+        self.notes.meet_with(values, with);
     }
 
     /// Parts that one expression is worked out from: they meet, and decide when it can fail.
     fn combine(&mut self, parts: Flow, can_fail: bool) -> Flow {
-        self.meet(&parts);
-        let mut whole = parts.computed();
-        if can_fail {
-            self.filter(&whole);
-            whole.fails = true;
-        }
-        whole
+        self.notes.combine(parts, can_fail)
     }
 
     /// The columns of all these leave for another place.
     fn carry(&mut self, items: &[Item]) {
-        for item in items {
-            self.filter(&item.flow());
-        }
+        self.notes.carry(items);
     }
 
     /// Notes that what decides can't all be told.
     fn filters_are_opaque(&mut self, reason: &str) {
-        self.filters_opaque.get_or_insert_with(|| reason.to_owned());
+        self.notes.filters_are_opaque(reason);
     }
 
     /// Notes that which columns the values meet can't all be told.
     fn values_are_opaque(&mut self, reason: &str) {
-        self.values_opaque.get_or_insert_with(|| reason.to_owned());
+        self.notes.values_are_opaque(reason);
     }
 
     /// The literal token at that place, or behind the sign there.

@@ -3,14 +3,16 @@
 //! A [lexer] of our own reads the text as the server will (its version, `ANSI_QUOTES`,
 //! `NO_BACKSLASH_ESCAPES`, the character set), expands executable comments and splits statements. Queries
 //! and changes of rows are then parsed by `sqlparser` from these very tokens, and walked; all other
-//! statements have a small grammar of our own, which looks at the verb and the names.
+//! statements have a small grammar of our own, which looks at the verb and the names. [lineage] follows their
+//! columns.
 //!
 //! Promises: what is not read by one of the two is *unknown* and carries
 //! [`tidegate_event::Action::Unknown`]. No text can panic or overflow the stack of a 2 MiB thread. The
 //! same `Arc` comes back for queries and changes of rows that differ only in literals.
 //!
 //! What it can't do, each with a test in `tests/mysql.rs`:
-//! - It reads names, not the catalogue: a view, trigger or stored function stands for itself.
+//! - Without a catalogue ([`Analyzer::analyze`]) a view stands for itself; a trigger or stored function always
+//!   does.
 //! - Whether the server tells table names apart by case is not known: a name with capitals has its
 //!   effects on the name as written and on the one in lower case.
 //! - A routine, trigger or event is `ddl`, and what its body does is told only when the server runs it
@@ -22,10 +24,13 @@
 //! - Expressions of more than about 50 nested levels, or [`CHAIN_MAX`] operators in a row, are unknown.
 
 mod admin;
+mod behind;
 mod ddl;
 mod found;
 mod function;
 mod lexer;
+mod lineage;
+mod literals;
 mod names;
 mod query;
 mod routine;
@@ -44,8 +49,10 @@ use crate::analyzer::{CACHED_TEXT_BYTES_MAX, Shard};
 use crate::shape::fnv1a;
 use found::Found;
 use lexer::Lexed;
+use lineage::Place;
 
-pub use names::charset_of_name;
+pub use literals::literals;
+pub use names::{charset_of_name, folded};
 pub use query::CHAIN_MAX;
 pub use touches::{Named, Touch, Touches, touches};
 
@@ -108,12 +115,30 @@ impl Analyzer {
         Self { shards: std::array::from_fn(|_| Mutex::default()), hasher: RandomState::new() }
     }
 
-    /// What the text does, whether parsed now or remembered.
+    /// What the text does, whether parsed now or remembered. Its names are those that it has.
     pub fn analyze(&self, text: &[u8], settings: Settings) -> Arc<Analysis> {
+        self.answer(text, settings, Place::default())
+    }
+
+    /// What the text does in that database of what `catalogue` holds: its lineage then follows views, and
+    /// spells stars out, and what it does to a view it also does to what is behind it. `None` where the
+    /// session's database is not known. The catalogue's names are in lower case.
+    pub fn resolve(
+        &self,
+        text: &[u8],
+        settings: Settings,
+        catalogue: &Arc<Catalogue>,
+        database: Option<&str>,
+    ) -> Arc<Analysis> {
+        let database = database.map(folded);
+        self.answer(text, settings, Place { catalogue: Some(Arc::clone(catalogue)), database })
+    }
+
+    fn answer(&self, text: &[u8], settings: Settings, place: Place) -> Arc<Analysis> {
         if text.len() > TEXT_BYTES_MAX {
             return self.too_long(u64::try_from(text.len()).unwrap_or(u64::MAX));
         }
-        let exact = key(b'e', settings, text);
+        let exact = key(b'e', settings, &place, text);
         if text.len() <= CACHED_TEXT_BYTES_MAX
             && let Some(known) = self.shard(&exact).get(&exact)
         {
@@ -124,32 +149,20 @@ impl Analyzer {
             Err(reason) => return Arc::new(unknown(reason, Some(fnv1a(text)))),
         };
         let shape = lexed.shape();
-        let shaped = key(b's', settings, &shape);
+        let mut shaped = key(b's', settings, &place, &shape);
+        shaped.extend(lexed.places());
         if text.len() <= CACHED_TEXT_BYTES_MAX
             && let Some(known) = self.shard(&shaped).get(&shaped)
         {
             return known;
         }
-        let (analysis, literals_matter) = fresh(&lexed, text, settings, fnv1a(&shape));
+        let (analysis, literals_matter) = fresh(&lexed, text, settings, place, fnv1a(&shape));
         let analysis = Arc::new(analysis);
         if text.len() > CACHED_TEXT_BYTES_MAX {
             return analysis;
         }
         let key = if literals_matter { exact } else { shaped };
         self.shard(&key).put(key, &analysis)
-    }
-
-    /// What the text does in that database of what `catalogue` holds: its lineage then follows views, and
-    /// spells stars out. `None` where the session's database is not known.
-    pub fn resolve(
-        &self,
-        text: &[u8],
-        settings: Settings,
-        catalogue: &Arc<Catalogue>,
-        database: Option<&str>,
-    ) -> Arc<Analysis> {
-        let _ = (catalogue, database);
-        self.analyze(text, settings)
     }
 
     /// For a text of which only a part is held: always unknown.
@@ -166,7 +179,7 @@ impl Analyzer {
     }
 }
 
-fn key(class: u8, settings: Settings, text: &[u8]) -> Vec<u8> {
+fn key(class: u8, settings: Settings, place: &Place, text: &[u8]) -> Vec<u8> {
     let Settings { ansi_quotes, no_backslash_escapes, charset, server } = settings;
     let charset = match charset {
         Charset::Utf8 => 0,
@@ -176,27 +189,40 @@ fn key(class: u8, settings: Settings, text: &[u8]) -> Vec<u8> {
     let flags = u8::from(ansi_quotes)
         | u8::from(no_backslash_escapes) << 1
         | u8::from(server.mariadb) << 2
-        | charset << 3;
-    let mut key = Vec::with_capacity(text.len() + 6);
+        | charset << 3
+        | u8::from(place.catalogue.is_some()) << 5;
+    let mut key = Vec::with_capacity(text.len() + 16);
     key.extend([class, flags]);
     key.extend(server.version.unwrap_or_default().to_le_bytes());
+    if let Some(catalogue) = &place.catalogue {
+        key.extend(catalogue.version().to_le_bytes());
+        // No name holds a zero byte.
+        key.extend(place.database.iter().flat_map(|name| [&[1], name.as_bytes()].concat()));
+        key.push(0);
+    }
     key.extend(text);
     key
 }
 
 /// Analyses without the cache; also tells whether a literal's value mattered.
-fn fresh(lexed: &Lexed, text: &[u8], settings: Settings, fingerprint: u64) -> (Analysis, bool) {
-    let mut found = Found::new(settings);
+fn fresh(
+    lexed: &Lexed,
+    text: &[u8],
+    settings: Settings,
+    place: Place,
+    fingerprint: u64,
+) -> (Analysis, bool) {
+    let mut found = Found::new(settings, place);
     found.statements(lexed, text);
+    behind::follow(&mut found);
     let by_text = found.literals_matter || found.unknown.is_some();
-    let Found { kinds, effects, unknown, .. } = found;
-    let reason = "lineage of MySQL's statements is not told";
+    let Found { kinds, effects, unknown, notes, all, later, .. } = found;
+    let lineage = match &unknown {
+        Some(reason) => untold(reason, kinds.len()),
+        None => notes.end(all, later),
+    };
     let analysis = Analysis {
-        lineage: Lineage {
-            rows: kinds.iter().map(|_| Rows::Opaque(reason.to_owned())).collect(),
-            values_opaque: Some(reason.to_owned()),
-            ..Lineage::default()
-        },
+        lineage,
         kinds: kinds.into_iter().map(StatementKind).collect(),
         effects: effects.into_iter().collect(),
         fingerprint: Some(fingerprint),
@@ -205,15 +231,21 @@ fn fresh(lexed: &Lexed, text: &[u8], settings: Settings, fingerprint: u64) -> (A
     (analysis, by_text)
 }
 
+/// The lineage of what is not understood.
+fn untold(reason: &str, statements: usize) -> Lineage {
+    Lineage {
+        rows: vec![Rows::Opaque(reason.to_owned()); statements],
+        filters_opaque: Some(reason.to_owned()),
+        values_opaque: Some(reason.to_owned()),
+        ..Lineage::default()
+    }
+}
+
 fn unknown(reason: String, fingerprint: Option<u64>) -> Analysis {
     Analysis {
         kinds: vec![StatementKind("unknown".to_owned())],
         effects: vec![Effect { action: Action::Unknown, relation: None, bounded: true }],
-        lineage: Lineage {
-            rows: vec![Rows::Opaque(reason.clone())],
-            values_opaque: Some(reason.clone()),
-            ..Lineage::default()
-        },
+        lineage: untold(&reason, 1),
         unknown: Some(Unknown { reason }),
         fingerprint,
     }

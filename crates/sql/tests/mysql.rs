@@ -212,7 +212,9 @@ fn texts_of_one_shape_share_their_answer() {
     let analyze = |text: &str| analyzer.analyze(text.as_bytes(), SETTINGS);
     for (one, other, shared) in [
         ("select * from t where a = 1", "select * from t where a = 'x'", true),
-        ("insert into t values (1),(2)", "insert into t values (3)", true),
+        ("insert into t values (1),(2)", "insert into t values (3),(4),(5)", true),
+        ("insert into t values (1),(2)", "insert into t values (3)", false),
+        ("select 1 from t where a = ?", "select 1 from t where a = 2", false),
         ("select * from t", "select * from u", false),
         ("select * from t", "select * from `t`", false),
         ("execute immediate 'select 1'", "execute immediate 'select 2'", false),

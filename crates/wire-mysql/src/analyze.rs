@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use tidegate_event::Analysis;
+use tidegate_event::{Analysis, StatementKind};
 use tidegate_sql::mysql::{Analyzer, Settings};
 
 /// Says what a text does.
@@ -10,6 +10,11 @@ pub trait Analyze: Send + Sync {
     /// What `text` does, read under `settings` in that database (empty for none, `None` where it is not
     /// known).
     fn analyze(&self, text: &[u8], settings: Settings, database: Option<&str>) -> Arc<Analysis>;
+
+    /// What SQL's own `EXECUTE` does of a statement that `text` prepared, read so.
+    fn executed(&self, text: &str, settings: Settings, database: Option<&str>) -> Arc<Analysis> {
+        Arc::new(executed(&self.analyze(text.as_bytes(), settings, database)))
+    }
 
     /// For a text of which only the head is held: always unknown.
     fn too_long(&self, bytes: u64) -> Arc<Analysis>;
@@ -24,4 +29,16 @@ impl Analyze for Analyzer {
     fn too_long(&self, bytes: u64) -> Arc<Analysis> {
         Self::too_long(self, bytes)
     }
+}
+
+/// The analysis of an `EXECUTE` of what a text of that analysis prepared.
+pub fn executed(prepared: &Analysis) -> Analysis {
+    let mut analysis = prepared.clone();
+    analysis.kinds = vec![StatementKind("execute".to_owned())];
+    let later = std::mem::take(&mut analysis.lineage.later);
+    analysis.lineage.rows = later.into_iter().map(|later| later.rows).collect();
+    // Its values stand in the text that prepared it.
+    analysis.lineage.values.clear();
+    analysis.lineage.values_opaque = Some("its values were prepared by another text".to_owned());
+    analysis
 }

@@ -65,6 +65,12 @@ pub(crate) const AUTH_PACKET_BYTES_MAX: usize = 64 * 1024;
 pub(crate) const SMALL_COMMAND_BYTES_MAX: usize = 64 * 1024;
 /// Longest server packet that is read whole before it passes, in bytes: all but rows.
 pub(crate) const SERVER_LOOK_BYTES_MAX: usize = 1024 * 1024;
+/// Most columns of a result (4,096 in the manual, "Limits on Table Column Count"), with room.
+pub(crate) const COLUMNS_MAX: u64 = 16_384;
+/// Most bytes of a result's head that are held back until its columns have a plan.
+pub(crate) const HEAD_BYTES_MAX: usize = 4 * 1024 * 1024;
+/// Rewritten rows go to the client when there are so many bytes of them.
+pub(crate) const ROWS_OUT_BYTES: usize = 64 * 1024;
 /// Longest name of a user or database, in bytes (64 or 80 characters of at most 4 bytes).
 pub(crate) const DATABASE_NAME_BYTES_MAX: usize = 320;
 /// Most connection attributes that are recorded.

@@ -34,11 +34,8 @@ impl<R: Clone> tidegate_wire::Machine<R> for Machine<R> {
         Self::answer(self, now_ns, id, answer);
     }
 
-    /// Results pass as they are: what can't be done to them is no permit.
-    fn permit_with(&mut self, now_ns: u64, id: AskId, _receipt: R, _duties: Arc<Duties>) {
-        let message = "refused by tidegate: results of MySQL can't be masked or bounded yet";
-        let refusal = Answer::Refuse { sqlstate: "42501", message: message.to_owned(), hint: None };
-        Self::answer(self, now_ns, id, refusal);
+    fn permit_with(&mut self, now_ns: u64, id: AskId, receipt: R, duties: Arc<Duties>) {
+        Self::permit_with(self, now_ns, id, receipt, duties);
     }
 
     fn client_tls_started(&mut self) {
@@ -67,6 +64,10 @@ impl<R: Clone> tidegate_wire::Machine<R> for Machine<R> {
 
     fn reads_server(&self) -> bool {
         Self::reads_server(self)
+    }
+
+    fn is_idle(&self) -> bool {
+        Self::is_idle(self)
     }
 
     fn has_more_from_client(&self) -> bool {

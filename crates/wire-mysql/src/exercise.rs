@@ -3,14 +3,20 @@
 //!
 //! Promises of [`run`]: no panic whatever the input; an `Err` names a broken promise of the
 //! machine. Input: chunks of one control byte (which side speaks or what happens, and how the next
-//! question is answered), one length byte, and that many bytes. In a compressed session a bit of the control
-//! byte says whether these are put into a compressed packet or are what is on the wire.
+//! question is answered: refused by bit 4, under duties by bit 6), one length byte, and that many bytes. In a
+//! compressed session bit 5 of the control byte says whether these are put into a compressed packet or are
+//! what is on the wire.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use bytes::BytesMut;
-use tidegate_event::{Action as Does, Analysis, Effect, StatementKind, Unknown};
+use tidegate_event::{
+    Action as Does, Analysis, Effect, Lineage, Operation, Outcome, Output, Relation, Rows,
+    StatementKind, Unknown,
+};
+use tidegate_mask::{Detectors, Duties, Mask, Order, ProtectedColumn, Protection, Unresolved};
+use tidegate_recording::{Joined, digest};
 use tidegate_sql::mysql::Settings;
 
 use crate::compress::{Algorithm, Decoder, Encoder, FULL_BYTES, Packing, Read};
@@ -45,10 +51,17 @@ impl Analyze for FirstWord {
             .then(|| Unknown { reason: "not a word of the exercise".to_owned() });
         let action = if unknown.is_some() { Does::Unknown } else { action };
         let effects = vec![Effect { action, relation: None, bounded: true }];
+        // A `SELECT` reads all of one relation, and each other statement can't be told.
+        let relation = Relation { schema: None, name: "t".to_owned() };
+        let rows = match word.as_str() {
+            "SELECT" => Rows::Known(vec![Output::Star(relation)]),
+            _ => Rows::Opaque("no lineage in an exercise".to_owned()),
+        };
         Arc::new(Analysis {
             kinds: vec![StatementKind(word)],
             effects,
             unknown,
+            lineage: Lineage { rows: vec![rows], ..Lineage::default() },
             ..Analysis::default()
         })
     }
@@ -70,6 +83,27 @@ impl PasswordKey for Seal {
     fn open(&self, sealed: &[u8]) -> Option<Vec<u8>> {
         sealed.strip_prefix(b"S").map(<[u8]>::to_vec)
     }
+}
+
+/// An order over the relation `t`: `a` redacted, `b` made NULL, and at most three rows, which are kept.
+fn duties(analysis: &Arc<Analysis>) -> Duties {
+    let column = |name: &str, mask| ProtectedColumn {
+        schema: None,
+        relation: "t".to_owned(),
+        column: name.to_owned(),
+        class: name.to_owned(),
+        mask,
+    };
+    let columns = vec![column("a", Mask::Redact), column("b", Mask::Null)];
+    let protection = Protection::new(columns, Detectors::ALL, Unresolved::Withhold, None);
+    let order = protection.ok().map(|protection| Order {
+        analysis: Arc::clone(analysis),
+        protection: Arc::new(protection),
+        cleared: BTreeSet::new(),
+        catalogue: None,
+    });
+    let (rows_max, keep_rows) = (Some(3), true);
+    Duties { order, rows_max, keep_rows, bytes_max: None, shadow: false }
 }
 
 /// Limits small enough for short inputs to reach them.
@@ -122,6 +156,12 @@ struct Run {
     open: BTreeSet<AskId>,
     asked: u64,
     refuse: bool,
+    /// Permits come with duties.
+    duties: bool,
+    /// What the open question is about.
+    analysis: Option<Arc<Analysis>>,
+    /// Rows that were kept of each operation.
+    kept: BTreeMap<AskId, Joined>,
     hold: Option<AskId>,
     closed: bool,
     now_ns: u64,
@@ -150,6 +190,9 @@ pub fn run(start: Start, data: &[u8]) -> Result<(), String> {
         open: BTreeSet::new(),
         asked: 0,
         refuse: false,
+        duties: false,
+        analysis: None,
+        kept: BTreeMap::new(),
         hold: None,
         closed: false,
         now_ns: 0,
@@ -163,6 +206,7 @@ pub fn run(start: Start, data: &[u8]) -> Result<(), String> {
         let (chunk, after) = after.split_at_checked(usize::from(*length)).unwrap_or((after, &[]));
         rest = after;
         run.refuse = control & 0x10 != 0;
+        run.duties = control & 0x40 != 0;
         let packed = run.packed(chunk, control & 0x20 != 0);
         let chunk = packed.as_deref().unwrap_or(chunk);
         match control & 0x0f {
@@ -285,6 +329,10 @@ impl Run {
             Answer::Refuse { sqlstate: "42501", message, hint: None }
         } else {
             self.open.insert(id);
+            if let (true, Some(analysis)) = (self.duties, &self.analysis) {
+                let duties = Arc::new(duties(analysis));
+                return self.machine.permit_with(self.now_ns, id, id.0, duties);
+            }
             Answer::Permit(id.0)
         };
         self.machine.answer(self.now_ns, id, answer);
@@ -294,8 +342,12 @@ impl Run {
         if self.closed && !matches!(action, Action::Outcome { .. }) {
             return Err(format!("acts after Close: {action:?}"));
         }
-        if let Action::Ask { id, .. } = action {
+        if let Action::Ask { id, operation } = action {
             self.asked = self.asked.max(id.0 + 1);
+            self.analysis = match operation {
+                Operation::Statement(statement) => Some(Arc::clone(&statement.analysis)),
+                _ => None,
+            };
         }
         match action {
             Action::ToClient(bytes) => self.unpacks(0, bytes)?,
@@ -308,6 +360,11 @@ impl Run {
             Action::Outcome { id, .. } if !self.open.remove(id) => {
                 return Err(format!("an outcome too many: {id:?}"));
             }
+            Action::Rows { id, offset, data } => {
+                let kept = self.kept.entry(*id).or_default();
+                kept.push(*offset, data).map_err(|error| error.to_string())?;
+            }
+            Action::Outcome { id, outcome } => return self.ended(*id, outcome),
             Action::ToServer { authority: Authority::Receipt(receipt), .. }
                 if *receipt >= self.asked =>
             {
@@ -318,6 +375,23 @@ impl Run {
             }
             Action::Close { .. } => self.closed = true,
             _ => {}
+        }
+        Ok(())
+    }
+
+    /// What was kept of a result is what its record says.
+    fn ended(&mut self, id: AskId, outcome: &Outcome) -> Result<(), String> {
+        let kept = self.kept.remove(&id).unwrap_or_default();
+        let Some(result) = &outcome.result else {
+            return if kept.bytes().is_empty() {
+                Ok(())
+            } else {
+                Err("rows of no result".to_owned())
+            };
+        };
+        let whole = result.kept == result.bytes && !result.keyed && result.kept > 0;
+        if whole && result.digest != Some(digest(kept.bytes())) {
+            return Err("what was kept has another digest".to_owned());
         }
         Ok(())
     }

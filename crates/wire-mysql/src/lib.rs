@@ -28,14 +28,16 @@ pub mod capability;
 mod charset;
 pub mod compress;
 mod config;
+mod delivery;
 mod driven;
 pub mod exercise;
 mod frame;
 mod machine;
 mod message;
+mod rows;
 mod statements;
 
-pub use analyze::Analyze;
+pub use analyze::{Analyze, executed};
 pub use config::{ClientTls, Config, Limits, ServerTls};
 pub use machine::{Machine, PasswordKey};
 pub use tidegate_wire::{Action, Answer, AskId, Authority, Exempt};

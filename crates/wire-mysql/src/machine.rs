@@ -2,8 +2,8 @@
 //!
 //! Promises: see the crate. How the work is split: `login` up to the end of the authentication, also
 //! that of COM_CHANGE_USER; `client` and `statement` for what the client sends then, `answer` for
-//! decisions, `server` for what the server sends, `infile` for LOCAL INFILE, `packed` for compression,
-//! `password` for a password that is sent in two ways.
+//! decisions, `server` for what the server sends, `guard` for results under duties, `infile` for LOCAL
+//! INFILE, `packed` for compression, `password` for a password that is sent in two ways.
 //!
 //! The driver's part is that of [`tidegate_wire::Machine`]. The first action is [`Action::Dial`].
 //!
@@ -18,6 +18,7 @@
 
 mod answer;
 mod client;
+mod guard;
 mod infile;
 mod login;
 mod packed;
@@ -30,6 +31,8 @@ use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
 use tidegate_event::{Analysis, Ending, Status};
+use tidegate_mask::Duties;
+use tidegate_recording::Chunk;
 use tidegate_sql::mysql::{Charset, Settings};
 use tidegate_wire::{Fault, Whose};
 
@@ -37,7 +40,7 @@ pub(crate) use statement::Known;
 
 use crate::frame::HEADER_BYTES;
 use crate::message::response::FIXED_BYTES;
-use crate::message::{error, greeting::Greeting};
+use crate::message::{error, greeting::Greeting, ok};
 use crate::statements::Statements;
 use crate::{Action, Analyze, Answer, AskId, Authority, Config, Exempt};
 use answer::Asking;
@@ -75,18 +78,30 @@ enum Step {
 }
 
 /// A permitted operation under way.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 struct Op<R> {
     id: AskId,
     released_ns: u64,
     receipt: R,
+    /// What its results are subject to.
+    duties: Option<Arc<Duties>>,
 }
 
-/// What was prepared in SQL: what it does, in which database, read in which way.
+/// What was prepared in SQL: by which text, in which database, read in which way.
 struct ByName {
-    analysis: Arc<Analysis>,
+    text: Arc<str>,
     database: String,
     settings: Settings,
+}
+
+/// Of what the server tells each change by session tracking, and nothing can have turned that off (manual,
+/// "Server Tracking of Client Session State").
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+struct Tracks {
+    /// It has told the database once.
+    database: bool,
+    /// It has told `character_set_client` once.
+    charset: bool,
 }
 
 /// What is known of the session's state.
@@ -107,6 +122,10 @@ struct Session<R> {
     database: Option<String>,
     /// Whether the server itself has said what the database is, in the command under way.
     told_database: bool,
+    /// Whether it says so of each change.
+    tracks: Tracks,
+    /// Session tracking is ours: the client has not agreed on it, and is told nothing of it.
+    strips: bool,
     running: Option<Running<R>>,
     progress: Progress,
     /// What is asked for a statement that the gate did not see prepared.
@@ -121,6 +140,8 @@ pub struct Machine<R> {
     out_bytes: usize,
     phase: Phase<R>,
     asking: Option<Asking>,
+    /// What is to be done to the results of what is being permitted.
+    duties: Option<Arc<Duties>>,
     next_ask: u64,
     client: ClientSide<R>,
     reading: Reading,
@@ -150,6 +171,8 @@ impl<R: Clone> Machine<R> {
             charset: Charset::Other,
             database: Some(String::new()),
             told_database: false,
+            tracks: Tracks::default(),
+            strips: false,
             running: None,
             progress: Progress::default(),
             unseen: None,
@@ -161,6 +184,7 @@ impl<R: Clone> Machine<R> {
             out_bytes: 0,
             phase: Phase::Dialling,
             asking: None,
+            duties: None,
             next_ask: 0,
             client: ClientSide::default(),
             reading: Reading::Packet,
@@ -309,6 +333,13 @@ impl<R: Clone> Machine<R> {
         }
     }
 
+    /// Answers a question with a permit, and what is to be done to the results.
+    pub fn permit_with(&mut self, now_ns: u64, id: AskId, receipt: R, duties: Arc<Duties>) {
+        self.duties = Some(duties);
+        self.answer(now_ns, id, Answer::Permit(receipt));
+        self.duties = None;
+    }
+
     /// Ends the session over something that is not the protocol's: the client is told by an error,
     /// every operation that waits gets its outcome, and both legs close.
     pub fn abort(&mut self, now_ns: u64, sqlstate: &'static str, message: &str, hint: &str) {
@@ -346,6 +377,16 @@ impl<R: Clone> Machine<R> {
         }
     }
 
+    /// Whether nothing is under way and no transaction is open, as far as the server has said. An error
+    /// says nothing of a transaction, so that one that it has ended counts until the next answer.
+    pub fn is_idle(&self) -> bool {
+        matches!(self.phase, Phase::Session)
+            && self.asking.is_none()
+            && self.session.running.is_none()
+            && !self.client.is_within_message()
+            && self.session.status & ok::IN_TRANSACTION == 0
+    }
+
     /// The database that statements are read in now; where it is not known, none.
     pub fn database(&self) -> Option<&str> {
         match self.phase {
@@ -358,9 +399,17 @@ impl<R: Clone> Machine<R> {
     /// two buffers, of which it never needs more than its limits.
     pub fn held_bytes(&self) -> usize {
         let asking = self.asking.as_ref().map_or(0, Asking::held_bytes);
-        [asking, self.session.statements.held_bytes(), self.out_bytes, self.packed_bytes()]
-            .into_iter()
-            .fold(0, usize::saturating_add)
+        let running = self.session.running.as_ref();
+        let delivery = running.map_or(0, |running| running.delivery.held_bytes());
+        [
+            asking,
+            self.session.statements.held_bytes(),
+            self.out_bytes,
+            delivery,
+            self.packed_bytes(),
+        ]
+        .into_iter()
+        .fold(0, usize::saturating_add)
     }
 
     fn ask_id(&mut self) -> AskId {
@@ -388,7 +437,15 @@ impl<R: Clone> Machine<R> {
     /// Reports what became of `op`.
     fn finish(&mut self, now_ns: u64, op: &Op<R>, status: Status) {
         let duration_ns = now_ns.saturating_sub(op.released_ns);
-        let outcome = self.session.progress.outcome(status, duration_ns);
+        let taken = self.session.progress.recorder.take();
+        let mut outcome = self.session.progress.outcome(status, duration_ns);
+        outcome.result = taken.map(|recorder| {
+            let (last, result) = recorder.finish();
+            if let Some(Chunk { offset, data }) = last {
+                self.out.push_back(Action::Rows { id: op.id, offset, data });
+            }
+            Box::new(result)
+        });
         self.out.push_back(Action::Outcome { id: op.id, outcome });
     }
 

@@ -3,6 +3,7 @@
 //! Promises: borrowed, no allocation in proportion to a claimed length. A payload that does not read is
 //! [`Malformed`], and the caller says whose fault that is.
 
+pub(crate) mod column;
 pub(crate) mod error;
 pub(crate) mod greeting;
 pub(crate) mod ok;

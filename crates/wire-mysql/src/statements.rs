@@ -6,16 +6,19 @@
 use std::collections::HashMap;
 
 use crate::config::LONG_DATA_HEAD_BYTES;
+use crate::delivery::Stage;
 use crate::machine::Known;
+use crate::message::column::Definition;
 use crate::message::value::Type;
 
 /// What every statement counts for beside its text, in bytes.
 const STATEMENT_BYTES: usize = 512;
+/// What a column that is kept counts for, in bytes.
+const DEFINITION_BYTES: usize = 192;
 /// Most parameters of one statement whose long data is kept.
 const LONG_PARAMETERS_MAX: usize = 64;
 
 /// A statement that the client prepared.
-#[derive(Debug)]
 pub(crate) struct Prepared<R> {
     /// The statement's number.
     pub id: u32,
@@ -23,6 +26,12 @@ pub(crate) struct Prepared<R> {
     pub known: Known,
     /// How many parameters it has.
     pub parameters: usize,
+    /// How many columns its result has.
+    pub columns_total: usize,
+    /// Those columns, where the server may leave them out later.
+    pub columns: Vec<Definition>,
+    /// What the rows of its open cursor need.
+    pub cursor: Stage,
     /// Their types, once they were sent.
     pub types: Vec<Type>,
     /// Long data: the parameter, its head and its whole length.
@@ -33,7 +42,9 @@ pub(crate) struct Prepared<R> {
 
 impl<R> Prepared<R> {
     fn weight(&self) -> usize {
-        STATEMENT_BYTES + self.known.bytes() + self.parameters.saturating_mul(4)
+        // A definition that is kept counts when it is announced, so that the weight stays the same.
+        let columns = self.columns_total.saturating_mul(DEFINITION_BYTES);
+        STATEMENT_BYTES + self.known.bytes() + self.parameters.saturating_mul(4) + columns
     }
 
     /// Notes a piece of long data, of which `piece` is the part at hand.
@@ -57,7 +68,6 @@ impl<R> Prepared<R> {
 }
 
 /// All of a session.
-#[derive(Debug)]
 pub(crate) struct Statements<R> {
     held: HashMap<u32, Prepared<R>>,
     bytes: usize,

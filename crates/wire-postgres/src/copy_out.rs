@@ -9,9 +9,8 @@
 mod binary;
 mod lines;
 
-use tidegate_mask::{Constant, CopyFormat, CopyStyle, Detectors, Plan, Stream, Treatment};
+use tidegate_mask::{Constant, CopyFormat, CopyStyle, Counts, Detectors, Plan, Stream, Treatment};
 
-use crate::rows::Counts;
 use binary::Binary;
 use lines::Lines;
 

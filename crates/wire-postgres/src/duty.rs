@@ -5,26 +5,12 @@
 
 use std::sync::{Arc, OnceLock};
 
-use tidegate_event::{Masked, Rows};
-use tidegate_mask::{Field, Order, Plan, Withheld};
-use tidegate_recording::How;
+use tidegate_event::Rows;
+use tidegate_mask::{Field, Order, Plan, Tally, Withheld};
 
 use crate::Duties;
 use crate::message::row::in_formats;
 use crate::names::Weigh;
-
-/// How the result of an operation under these duties is recorded.
-pub(crate) fn how(duties: &Duties) -> How {
-    let order = duties.order.as_ref();
-    let key = order.and_then(|order| order.protection.digest_key());
-    How { keep: duties.keep_rows, secret: shows_clear(duties), key }
-}
-
-/// Whether the client may see what is protected.
-fn shows_clear(duties: &Duties) -> bool {
-    let order = duties.order.as_ref();
-    order.is_some_and(|order| order.shows_clear() || (duties.shadow && order.concerns()))
-}
 
 /// Columns that the server describes, once it has.
 pub(crate) type Described = Arc<OnceLock<Vec<Field>>>;
@@ -93,7 +79,7 @@ impl Duty {
     /// Whether a cursor or prepared statement that it reads may show what is protected: that was decided
     /// when it was named.
     pub fn told_is_clear(&self) -> bool {
-        self.told.iter().any(|(_, told)| shows_clear(&told.duties))
+        self.told.iter().any(|(_, told)| told.duties.shows_clear())
     }
 
     /// The columns of a portal's result, where they were described.
@@ -128,9 +114,7 @@ pub(crate) struct Delivery {
     /// It has had a description already.
     pub described: bool,
     pub stage: Stage,
-    pub rows: u64,
-    pub bytes: u64,
-    pub masked: Masked,
+    pub tally: Tally,
 }
 
 impl Delivery {
@@ -141,32 +125,11 @@ impl Delivery {
         self.stage = Stage::Unknown;
     }
 
-    /// Whether so many more rows and bytes are over what is allowed.
-    pub fn is_over(&self, duties: &Duties, rows: u64, bytes: u64) -> bool {
-        let over = |had: u64, more: u64, max: Option<u64>| {
-            max.is_some_and(|max| had.saturating_add(more) > max)
-        };
-        over(self.rows, rows, duties.rows_max) || over(self.bytes, bytes, duties.bytes_max)
-    }
-
-    /// Counts what went to the client.
-    pub fn went(&mut self, rows: u64, bytes: u64) {
-        self.rows = self.rows.saturating_add(rows);
-        self.bytes = self.bytes.saturating_add(bytes);
-    }
-
     /// Memory that is held for values that are not there yet, in bytes, roughly.
     pub fn held_bytes(&self) -> usize {
         match &self.stage {
             Stage::Copy(copier) => copier.held_bytes(),
             Stage::Unknown | Stage::Pass | Stage::Rows(_) => 0,
         }
-    }
-
-    /// For the outcome: what was kept from the client, where something was.
-    pub fn outcome(&self) -> Option<Masked> {
-        let masked = self.masked;
-        let some = masked.columns > 0 || masked.detected > 0 || masked.stopped.is_some();
-        some.then_some(masked)
     }
 }

@@ -17,14 +17,13 @@ use tidegate_event::{
     Recorded, Relation, Rows, Shown, Sources, StatementKind, Status, Unknown,
 };
 use tidegate_mask::{
-    CopyFormat, CopyStyle, Detectors, Field, Mask, Order, Plan, ProtectedColumn, Protection,
-    Treatment, Unresolved,
+    CopyFormat, CopyStyle, Counts, Detectors, Field, Mask, Order, Plan, ProtectedColumn,
+    Protection, Treatment, Unresolved,
 };
 use tidegate_recording::{Joined, digest};
 use tidegate_sql::Settings;
 
 use crate::copy_out::Copier;
-use crate::rows::Counts;
 use crate::{
     Action, Analyze, Answer, AskId, Authority, ClientTls, Config, Duties, Limits, Machine,
 };

@@ -190,7 +190,7 @@ impl Progress {
         // Rows of a statement that never got its tag are those that came.
         let rows = done.rows.saturating_add(done.data_rows);
         let tags = done.tags;
-        let masked = done.delivery.outcome();
+        let masked = done.delivery.tally.outcome();
         let bytes_out = done.bytes_out;
         Outcome { status, rows, bytes_out, copied, duration_ns, tags, masked, result: None }
     }

@@ -6,7 +6,7 @@
 
 mod long;
 
-use tidegate_mask::{Constant, Detectors, Masker, Plan, Treatment};
+use tidegate_mask::{Constant, Counts, Detectors, Masker, Plan, Treatment};
 
 use crate::frame::HEADER_BYTES;
 pub(crate) use long::{LongRow, Refused};
@@ -14,13 +14,6 @@ pub(crate) use long::{LongRow, Refused};
 /// A row that does not read, or not as its plan has it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct BadRow;
-
-/// What was done to values.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub(crate) struct Counts {
-    pub values: u64,
-    pub detected: u64,
-}
 
 /// Length of NULL.
 const NULL: [u8; 4] = (-1_i32).to_be_bytes();

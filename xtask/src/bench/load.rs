@@ -198,9 +198,11 @@ fn account(path: Path, paths: &Paths) -> anyhow::Result<(f64, f64)> {
 
 /// Waits until the collector has taken in what the last load left behind.
 fn wait_until_quiet(paths: &Paths) -> anyhow::Result<()> {
-    let Some(pid) = paths.collector() else {
-        return Ok(());
-    };
+    paths.collector().map_or(Ok(()), wait_until_quiet_of)
+}
+
+/// The same for the collector with that process.
+pub fn wait_until_quiet_of(pid: u32) -> anyhow::Result<()> {
     wait_for("the collector has everything", Duration::from_millis(QUIET_MS_MAX), || {
         let before = cpu::seconds(&[pid])?;
         std::thread::sleep(LOOK);

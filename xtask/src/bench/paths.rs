@@ -93,9 +93,28 @@ impl Path {
 }
 
 /// A gate with a cgroup of its own.
-struct Gate {
+pub(super) struct Gate {
     agent: Agent,
     cgroup: Cgroup,
+}
+
+impl Gate {
+    /// The cgroup for its clients.
+    pub fn cgroup(&self) -> &FilePath {
+        self.cgroup.path()
+    }
+
+    /// The agent's process.
+    pub fn pid(&self) -> anyhow::Result<u32> {
+        self.agent.pid()
+    }
+
+    /// Stops it, and takes its hooks and its cgroup away.
+    pub fn stop(&mut self) -> anyhow::Result<()> {
+        self.agent.stop()?;
+        self.agent.detach()?;
+        self.cgroup.remove()
+    }
 }
 
 /// All paths, running.
@@ -125,8 +144,8 @@ impl Paths {
         for path in wanted {
             match path {
                 Path::Direct => {}
-                Path::Relay => paths.relay = Some(relay(lab)?),
-                Path::Haproxy => paths.haproxy = Some(haproxy(lab)?),
+                Path::Relay => paths.relay = Some(relay(lab, lab.postgres.port())?),
+                Path::Haproxy => paths.haproxy = Some(haproxy(lab, lab.postgres.port())?),
                 Path::BouncerSession => paths.session = Some(pgbouncer(lab, "session")?),
                 Path::BouncerTransaction => {
                     paths.transaction = Some(pgbouncer(lab, "transaction")?);
@@ -190,9 +209,7 @@ impl Paths {
     pub fn stop(&mut self) -> anyhow::Result<()> {
         let gates = [&mut self.gate, &mut self.gate_host, &mut self.masking];
         for gate in gates.into_iter().filter_map(Option::as_mut) {
-            gate.agent.stop()?;
-            gate.agent.detach()?;
-            gate.cgroup.remove()?;
+            gate.stop()?;
         }
         Ok(())
     }
@@ -220,7 +237,7 @@ impl Paths {
 /// Every thread of the process gets only what nobody else wants (sched(7), `SCHED_IDLE`): the collector,
 /// which lives on another machine in real life, must not take the processor from what is measured. Where
 /// the kernel groups by session, that counts within the group only, so the group gives way too.
-fn give_way(pid: u32) -> anyhow::Result<()> {
+pub(super) fn give_way(pid: u32) -> anyhow::Result<()> {
     let group = PathBuf::from(format!("/proc/{pid}/autogroup"));
     if group.exists() {
         fs::write(group, "19")?;
@@ -240,6 +257,16 @@ fn give_way(pid: u32) -> anyhow::Result<()> {
 }
 
 fn gate(lab: &Lab, name: &str, options: &AgentOptions) -> anyhow::Result<Gate> {
+    gate_with(lab, name, options, |site| site)
+}
+
+/// A gate whose site is changed so.
+pub(super) fn gate_with(
+    lab: &Lab,
+    name: &str,
+    options: &AgentOptions,
+    change: impl FnOnce(Site) -> Site,
+) -> anyhow::Result<Gate> {
     let lab_cgroup = lab.cgroup.path();
     let parent = lab_cgroup.file_name().unwrap_or_default().to_string_lossy();
     let cgroup = Cgroup::create(&format!("{parent}-{name}"), false)?;
@@ -253,22 +280,24 @@ fn gate(lab: &Lab, name: &str, options: &AgentOptions) -> anyhow::Result<Gate> {
         mariadb: None,
     };
     let id = site.id.clone();
-    let mut agent = Agent::prepare(site, options)?;
+    let mut agent = Agent::prepare(change(site), options)?;
     let collector = lab.collector.as_ref().context("no collector")?;
     agent.enrol(&collector.enrol(&id, &lab.path(&format!("enrol-{name}.json")))?)?;
     agent.run()?;
     Ok(Gate { agent, cgroup })
 }
 
-fn relay(lab: &Lab) -> anyhow::Result<(Daemon, u16)> {
+/// Our own relay to that port.
+pub(super) fn relay(lab: &Lab, to: u16) -> anyhow::Result<(Daemon, u16)> {
     let port = places::free_port()?;
     let mut command = Command::new(places::our_program("examples/relay")?);
     command.arg(format!("127.0.0.1:{port}"));
-    command.arg(format!("127.0.0.1:{}", lab.postgres.port()));
+    command.arg(format!("127.0.0.1:{to}"));
     hop("relay", lab, &mut command, &Identity::default(), port)
 }
 
-fn haproxy(lab: &Lab) -> anyhow::Result<(Daemon, u16)> {
+/// haproxy to that port.
+pub(super) fn haproxy(lab: &Lab, to: u16) -> anyhow::Result<(Daemon, u16)> {
     let port = places::free_port()?;
     let config = lab.path("haproxy.cfg");
     fs::write(
@@ -276,8 +305,7 @@ fn haproxy(lab: &Lab) -> anyhow::Result<(Daemon, u16)> {
         format!(
             "global\n  maxconn 1000\ndefaults\n  mode tcp\n  timeout connect 5s\n  \
              timeout client 10m\n  timeout server 10m\nlisten pg\n  bind 127.0.0.1:{port}\n  \
-             server pg 127.0.0.1:{}\n",
-            lab.postgres.port()
+             server pg 127.0.0.1:{to}\n"
         ),
     )?;
     let mut command = Command::new("/usr/sbin/haproxy");

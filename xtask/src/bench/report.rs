@@ -141,7 +141,8 @@ fn ratio(
     Spread::of(ratios.collect())
 }
 
-fn show(spread: Option<Spread>) -> String {
+/// Median, least and most.
+pub(super) fn show(spread: Option<Spread>) -> String {
     let number = |value: f64| match value {
         value if value >= 100.0 => format!("{value:.0}"),
         value if value >= 10.0 => format!("{value:.1}"),

@@ -47,6 +47,8 @@ pub struct AgentOptions {
     pub segment_bytes: &'static str,
     /// TOML put behind the target: its `[targets.masking]` and `[targets.catalogue]`, `[[protect]]`.
     pub toml: String,
+    /// The same behind the MariaDB target.
+    pub mariadb_toml: String,
     /// More lines of `[capture]`, of the principal and of the target.
     pub more: [&'static str; 3],
 }
@@ -65,6 +67,7 @@ impl Default for AgentOptions {
             spool_bytes_max: "2 GiB",
             segment_bytes: "16 MiB",
             toml: String::new(),
+            mariadb_toml: String::new(),
             more: [""; 3],
         }
     }
@@ -337,7 +340,8 @@ mode = "{mode}"
 [targets.tls]
 client = "{client_tls}"
 server = "{server_tls}"
-{ca}"#
+{ca}{more}"#,
+            more = options.mariadb_toml,
         )
     }
 }

@@ -26,6 +26,12 @@ pub use server::Server;
 
 /// The password of `app` and `app_ed25519`.
 pub const APP_PASSWORD: &str = "app-lab-password";
+/// The agent's own account, with its password beside `agent.toml`. It is read anew only after DDL through
+/// the gate.
+pub const CATALOGUE: &str = "[targets.catalogue]\nuser = \"tidegate\"\npassword_file = \
+    \"mariadb.password\"\nrefresh_seconds = 3600\n";
+/// The password of that account.
+const CATALOGUE_PASSWORD: &str = "known to the agent alone";
 /// How long the server may take until it accepts connections.
 const START_MS_MAX: u64 = 60_000;
 /// The client, for what goes past everything.
@@ -112,6 +118,22 @@ impl Mariadb {
         client.args(["--no-defaults", "-NB", "-uapp", "-e", "SELECT current_user()"]);
         client.arg(format!("-p{password}")).arg("-S").arg(self.socket());
         Ok(places::run(&mut client)?.trim_end().to_owned())
+    }
+
+    /// Makes the agent's own account, by that plugin and with these grants, and writes its password for the
+    /// agent that will live in `dir`.
+    pub fn add_catalogue_account(
+        &self,
+        plugin: &str,
+        grants: &str,
+        dir: &Path,
+    ) -> anyhow::Result<()> {
+        self.admin(&format!(
+            "CREATE USER tidegate@'%' IDENTIFIED VIA {plugin} USING PASSWORD('{CATALOGUE_PASSWORD}'); \
+             GRANT {grants} ON *.* TO tidegate@'%'"
+        ))?;
+        fs::create_dir_all(dir)?;
+        Ok(fs::write(dir.join("mariadb.password"), format!("{CATALOGUE_PASSWORD}\n"))?)
     }
 
     /// Starts the server on its data, if it does not run.

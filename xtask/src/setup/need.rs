@@ -373,6 +373,8 @@ pub(super) const NEEDS: &[Need] = &[
         Probe::Program("haproxy"), &["haproxy"], 10),
     apt("pgbouncer", "compared with: a pooler", &[Bench],
         Probe::Program("pgbouncer"), &["pgbouncer"], 10),
+    apt("sysbench", "loads MariaDB", &[Bench],
+        Probe::Program("sysbench"), &["sysbench"], 10),
     apt("MariaDB's test suite", "its main tests", &[Conformance],
         Probe::All(&[
             Probe::Program("mariadb-test"),

@@ -11,7 +11,7 @@ use tidegate_event::{
 };
 use tidegate_mask::{Detectors, Mask, Protection, Unresolved};
 use tidegate_policy::{Decider, Explanation, PolicySet, ProtectedColumn, Subject, Touched};
-use tidegate_sql::{Analyzer, Catalogue, Settings};
+use tidegate_sql::{Analyzer, Catalogue, Settings, mysql};
 
 use crate::config::ProtectConfig;
 
@@ -20,6 +20,7 @@ pub(super) struct Bench {
     set: Arc<PolicySet>,
     protections: HashMap<TargetName, Protection>,
     analyzer: Analyzer,
+    mysql_analyzer: mysql::Analyzer,
 }
 
 /// What is known of the protected columns that a statement touches.
@@ -45,7 +46,12 @@ impl Bench {
                 protections.insert(target.clone(), protection(entries)?);
             }
         }
-        Ok(Self { set, protections, analyzer: Analyzer::new() })
+        Ok(Self {
+            set,
+            protections,
+            analyzer: Analyzer::new(),
+            mysql_analyzer: mysql::Analyzer::new(),
+        })
     }
 
     /// The policies.
@@ -53,18 +59,19 @@ impl Bench {
         &self.set
     }
 
-    /// The statement with what it does.
+    /// The statement with what it does, as a server of that protocol reads it: MySQL in UTF-8 and
+    /// without `ANSI_QUOTES`.
+    pub(super) fn statement_in(&self, protocol: Protocol, text: &str, via: Via) -> Operation {
+        if protocol != Protocol::Mysql {
+            return self.statement(text, via);
+        }
+        let settings = mysql::Settings { charset: mysql::Charset::Utf8, ..Default::default() };
+        analysed(text, via, self.mysql_analyzer.analyze(text.as_bytes(), settings))
+    }
+
+    /// The same in PostgreSQL.
     pub(super) fn statement(&self, text: &str, via: Via) -> Operation {
-        let analysis = self.analyzer.analyze(text.as_bytes(), Settings::default());
-        Operation::Statement(Statement {
-            via,
-            text: text.into(),
-            text_bytes: u64::try_from(text.len()).unwrap_or(u64::MAX),
-            text_sha256: None,
-            prepared: String::new(),
-            parameters: Vec::new(),
-            analysis,
-        })
+        analysed(text, via, self.analyzer.analyze(text.as_bytes(), Settings::default()))
     }
 
     /// The protected columns of `target` that an operation touches.
@@ -87,6 +94,18 @@ impl Bench {
         let decider = Decider::new(Arc::clone(&self.set), subject.clone());
         (decider.explain(operation, protected.touched.as_ref()), protected)
     }
+}
+
+fn analysed(text: &str, via: Via, analysis: Arc<Analysis>) -> Operation {
+    Operation::Statement(Statement {
+        via,
+        text: text.into(),
+        text_bytes: u64::try_from(text.len()).unwrap_or(u64::MAX),
+        text_sha256: None,
+        prepared: String::new(),
+        parameters: Vec::new(),
+        analysis,
+    })
 }
 
 /// What the masks are does not matter here, so none needs a key.

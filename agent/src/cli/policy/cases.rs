@@ -13,7 +13,7 @@ use std::process::ExitCode;
 use anyhow::{Context as _, bail, ensure};
 use serde::Deserialize;
 use serde_json::json;
-use tidegate_event::{Login, Mode, Operation, Principal, TargetName, Via};
+use tidegate_event::{Login, Mode, Operation, Principal, Protocol, TargetName, Via};
 use tidegate_mask::Mask;
 use tidegate_policy::{Decision, ProtectedColumn, Verdict};
 
@@ -49,6 +49,8 @@ struct Defaults {
     target: String,
     db_user: String,
     database: String,
+    /// `postgres` or `mysql`.
+    protocol: String,
 }
 
 impl Default for Defaults {
@@ -59,6 +61,7 @@ impl Default for Defaults {
             target: "ledger".to_owned(),
             db_user: "batch".to_owned(),
             database: "bank".to_owned(),
+            protocol: "postgres".to_owned(),
         }
     }
 }
@@ -177,12 +180,13 @@ pub(super) fn run_file(path: &Path) -> anyhow::Result<Outcome> {
     }
     let beside = path.parent().unwrap_or(Path::new("."));
     let policies: Vec<PathBuf> = file.policies.iter().map(|file| beside.join(file)).collect();
-    let protect = protect(&file.protect)?;
+    let protocol = protocol(&file.defaults.protocol)?;
+    let protect = protect(&file.protect, protocol)?;
     let by_target = protect.iter().map(|(target, entries)| (target, entries.as_slice()));
     let bench = Bench::new(compile(&policies)?.into(), by_target)?;
     let mut outcome = Outcome { cases: file.cases.len(), failures: Vec::new() };
     for case in &file.cases {
-        let complaints = judge(&bench, &file.defaults, case)
+        let complaints = judge(&bench, &file.defaults, protocol, case)
             .with_context(|| format!("case \"{}\"", case.name))?;
         if !complaints.is_empty() {
             outcome.failures.push((case.name.clone(), complaints));
@@ -192,10 +196,14 @@ pub(super) fn run_file(path: &Path) -> anyhow::Result<Outcome> {
 }
 
 /// What is protected, by target.
-fn protect(entries: &[Protect]) -> anyhow::Result<Vec<(TargetName, Vec<ProtectConfig>)>> {
+fn protect(
+    entries: &[Protect],
+    protocol: Protocol,
+) -> anyhow::Result<Vec<(TargetName, Vec<ProtectConfig>)>> {
     let mut all: Vec<(TargetName, Vec<ProtectConfig>)> = Vec::new();
     for entry in entries {
-        let columns = entry.columns.iter().map(|text| column(text)).collect::<Result<_, _>>()?;
+        let columns = entry.columns.iter().map(|text| column(text, protocol));
+        let columns = columns.collect::<Result<_, _>>()?;
         let mask = Mask::Redact;
         let config = ProtectConfig { class: entry.class.clone(), columns, mask };
         match all.iter_mut().find(|(target, _)| target.0 == entry.target) {
@@ -206,11 +214,16 @@ fn protect(entries: &[Protect]) -> anyhow::Result<Vec<(TargetName, Vec<ProtectCo
     Ok(all)
 }
 
-fn column(text: &str) -> anyhow::Result<Column> {
-    Column::parse(text).map_err(|(what, todo)| anyhow::anyhow!("{what}: {todo}"))
+fn column(text: &str, protocol: Protocol) -> anyhow::Result<Column> {
+    Column::parse(text, protocol).map_err(|(what, todo)| anyhow::anyhow!("{what}: {todo}"))
 }
 
-fn judge(bench: &Bench, defaults: &Defaults, case: &Case) -> anyhow::Result<Vec<String>> {
+fn judge(
+    bench: &Bench,
+    defaults: &Defaults,
+    protocol: Protocol,
+    case: &Case,
+) -> anyhow::Result<Vec<String>> {
     let or =
         |given: &Option<String>, default: &str| given.clone().unwrap_or_else(|| default.to_owned());
     let name = or(&case.principal, &defaults.principal);
@@ -219,9 +232,10 @@ fn judge(bench: &Bench, defaults: &Defaults, case: &Case) -> anyhow::Result<Vec<
     let names = (or(&case.db_user, &defaults.db_user), or(&case.database, &defaults.database));
     let (db_user, database) = names.clone();
     let mut subject = bench::subject(Principal { name, uid: defaults.uid }, target, mode, names);
+    subject.protocol = protocol;
     subject.executable.clone_from(&case.executable);
     let operation = match &case.sql {
-        Some(sql) => bench.statement(sql, via(case.via.as_deref())?),
+        Some(sql) => bench.statement_in(protocol, sql, via(case.via.as_deref())?),
         None => Operation::Login(Login {
             user: db_user,
             database,
@@ -234,6 +248,14 @@ fn judge(bench: &Bench, defaults: &Defaults, case: &Case) -> anyhow::Result<Vec<
     let (explanation, protected) = bench.explain(&subject, &operation);
     let unresolved = protected.opaque.is_some() && !explanation.decision.unseen_unmasked;
     Ok(compare(case, &explanation.decision, unresolved))
+}
+
+fn protocol(name: &str) -> anyhow::Result<Protocol> {
+    Ok(match name {
+        "postgres" => Protocol::Postgres,
+        "mysql" => Protocol::Mysql,
+        other => bail!("protocol = \"{other}\": use \"postgres\" or \"mysql\""),
+    })
 }
 
 fn via(name: Option<&str>) -> anyhow::Result<Via> {

@@ -37,10 +37,11 @@ pub(super) fn run(args: &Explain) -> anyhow::Result<ExitCode> {
     let database = args.database.clone().unwrap_or_else(|| db_user.clone());
     let names = (db_user, database);
     let mut subject = bench::subject(principal.clone(), target.name.clone(), target.mode, names);
+    subject.protocol = target.protocol;
     subject.executable.clone_from(&args.executable);
     let protect = config.targets.iter().map(|target| (&target.name, target.protect.as_slice()));
     let bench = Bench::new(set.into(), protect)?;
-    let operation = bench.statement(&sql, args.via.into());
+    let operation = bench.statement_in(target.protocol, &sql, args.via.into());
     let (explanation, protected) = bench.explain(&subject, &operation);
     let told = Told {
         subject: &subject,

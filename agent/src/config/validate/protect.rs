@@ -28,23 +28,23 @@ impl Check<'_> {
     ) {
         self.protect(raw, targets);
         for (raw, target) in raw_targets.iter().map(Spanned::get_ref).zip(targets) {
-            self.only_postgres(raw, target);
+            self.only_databases(raw, target);
             target.masking = self.masking_of(&raw.masking, !target.protect.is_empty());
             target.catalogue = raw.catalogue.as_ref().map(|raw| self.catalogue(raw));
         }
     }
 
     /// Nothing may look protected that no machine masks.
-    fn only_postgres(&mut self, raw: &RawTarget, target: &TargetConfig) {
+    fn only_databases(&mut self, raw: &RawTarget, target: &TargetConfig) {
         let asks = !target.protect.is_empty()
             || raw.masking.detectors.is_some()
             || raw.masking.unresolved.is_some()
             || raw.catalogue.is_some();
-        if asks && target.protocol != Protocol::Postgres {
+        if asks && target.protocol == Protocol::Ssh {
             self.complain(
                 raw.protocol.span().start,
-                format!("results of \"{}\" can't be masked: it speaks MySQL", target.name),
-                "leave out its [[protect]], masking and catalogue; they are for PostgreSQL",
+                format!("what \"{}\" shows can't be masked: it speaks ssh", target.name),
+                "leave out its [[protect]], masking and catalogue; they are for databases",
             );
         }
     }
@@ -59,8 +59,10 @@ impl Check<'_> {
             let class = self.name(&raw.class, "class");
             let mask = self.mask(raw);
             let name = raw.target.get_ref();
-            let columns = self.columns(raw, &mut taken);
-            match targets.iter_mut().find(|target| &target.name.0 == name) {
+            let target = targets.iter_mut().find(|target| &target.name.0 == name);
+            let protocol = target.as_ref().map_or(Protocol::Postgres, |target| target.protocol);
+            let columns = self.columns(raw, protocol, &mut taken);
+            match target {
                 Some(target) => target.protect.push(ProtectConfig { class, columns, mask }),
                 None => self.complain(
                     raw.target.span().start,
@@ -74,6 +76,7 @@ impl Check<'_> {
     fn columns(
         &mut self,
         raw: &RawProtect,
+        protocol: Protocol,
         taken: &mut HashSet<(String, ProtectedColumn)>,
     ) -> Vec<ProtectedColumn> {
         let list = raw.columns.get_ref();
@@ -87,7 +90,7 @@ impl Check<'_> {
         let mut columns = Vec::new();
         for text in list {
             let at = text.span().start;
-            match ProtectedColumn::parse(text.get_ref()) {
+            match ProtectedColumn::parse(text.get_ref(), protocol) {
                 Ok(column) => {
                     let key = (raw.target.get_ref().clone(), column.clone());
                     if !taken.insert(key) {

@@ -122,6 +122,7 @@ fn field(text: &str) -> Field {
         name: name.as_bytes().to_vec(),
         table_oid: oid.parse().unwrap(),
         column: number.parse().unwrap(),
+        origin: None,
         type_oid: 25,
         format: Format::Text,
     }

@@ -128,19 +128,19 @@ impl Tracer<'_> {
 
     /// A plan shows conditions and counts.
     fn explain(&mut self, stmt: &p::ExplainStmt) -> Rows {
-        let outer = std::mem::take(&mut self.filters);
-        let outer_opaque = self.filters_opaque.take();
+        let outer = std::mem::take(&mut self.notes.filters);
+        let outer_opaque = self.notes.filters_opaque.take();
         let rows = self.nested(stmt.query.as_deref());
         let mut flow = Flow {
-            columns: self.filters.clone(),
-            opaque: self.filters_opaque.clone(),
+            columns: self.notes.filters.clone(),
+            opaque: self.notes.filters_opaque.clone(),
             ..Flow::default()
         };
         if matches!(rows, Rows::Prepared(_)) {
             flow.add(Flow::opaque("the plan is that of a prepared statement"));
         }
-        self.filters.extend(outer);
-        self.filters_opaque = outer_opaque.or(self.filters_opaque.take());
+        self.notes.filters.extend(outer);
+        self.notes.filters_opaque = outer_opaque.or(self.notes.filters_opaque.take());
         known(&[Item::One(Some("QUERY PLAN".to_owned()), flow)])
     }
 

@@ -4,12 +4,12 @@
 //! options say, or is unknown where an option could have another effect.
 
 use sqlparser::tokenizer::Token;
-use tidegate_event::{Action, Relation};
+use tidegate_event::{Action, Later, Relation, Rows};
 
 use super::found::Found;
 use super::lexer::Item;
 use super::names::{Tokens, plain_word};
-use super::{ddl, function, query, set};
+use super::{ddl, function, lineage, query, set};
 
 /// How many statements may stand within one another (`EXPLAIN`, `SET STATEMENT .. FOR`).
 const DEPTH_MAX: u8 = 4;
@@ -52,14 +52,10 @@ fn rows(verb: &str, mut tokens: Tokens<'_>, to: &mut Found) {
         "TABLE" => {
             to.kind("select");
             tokens.next();
-            match tokens.name() {
-                Some(name)
-                    if !tokens.has("INTO") && !tokens.has("UNION") && !tokens.has("SELECT") =>
-                {
-                    to.add_on(Action::Select, name);
-                }
-                _ => to.unknown("a TABLE statement of a form that is not known"),
+            if tokens.has("INTO") || tokens.has("UNION") || tokens.has("SELECT") {
+                return to.unknown("a TABLE statement of a form that is not known");
             }
+            query::table(tokens, to);
         }
         _ => {
             to.literals_matter = true;
@@ -98,6 +94,9 @@ fn other(verb: &str, mut tokens: Tokens<'_>, to: &mut Found) {
             to.kind(verb.to_ascii_lowercase());
             to.add(Action::Transaction);
             // What is prepared outlives its session, and another may commit it or take it back.
+            if second == "RECOVER" {
+                to.tells_nothing();
+            }
             let lasts = matches!(second.as_str(), "PREPARE" | "COMMIT" | "ROLLBACK");
             if verb == "XA" && lasts && !tokens.has("PHASE") {
                 to.add_word(Action::Execute, &format!("xa_{}", second.to_ascii_lowercase()));
@@ -124,6 +123,7 @@ fn other(verb: &str, mut tokens: Tokens<'_>, to: &mut Found) {
             to.add(Action::Show);
             skip_format(&mut tokens);
             statement_behind(tokens, to);
+            to.planned();
         }
         "ANALYZE" | "CHECK" | "CHECKSUM" | "OPTIMIZE" | "REPAIR" | "CACHE" => {
             maintain(verb, tokens, to);
@@ -134,10 +134,44 @@ fn other(verb: &str, mut tokens: Tokens<'_>, to: &mut Found) {
             named(Action::Truncate, tokens, to);
         }
         "CREATE" | "ALTER" | "DROP" | "RENAME" if !(verb == "DROP" && second == "PREPARE") => {
-            ddl::statement(verb, tokens, to);
+            define(verb, tokens, to);
         }
         "GRANT" | "REVOKE" => ddl::grant(verb, tokens, to),
         _ => run(verb, tokens, to),
+    }
+}
+
+/// Words of definitions for which the server reads the rows that are there: it may show their values in
+/// an error, or make another column of them.
+const READS_ROWS: [&str; 13] = [
+    "GENERATED",
+    "CHECK",
+    "AS",
+    "MODIFY",
+    "CHANGE",
+    "CONVERT",
+    "UNIQUE",
+    "PRIMARY",
+    "FOREIGN",
+    "FULLTEXT",
+    "SPATIAL",
+    "PARTITION",
+    "IMPORT",
+];
+
+/// `CREATE`, `ALTER`, `DROP` and `RENAME`. What a table or view is made from leaves for there, and so does
+/// what its rows are read for.
+fn define(verb: &str, tokens: Tokens<'_>, to: &mut Found) {
+    let before = to.effects.clone();
+    let reads = READS_ROWS.iter().any(|word| tokens.has(word));
+    ddl::statement(verb, tokens, to);
+    to.carried();
+    if reads {
+        let new: Vec<_> = to.effects.difference(&before).cloned().collect();
+        let defined = new.iter().filter(|effect| effect.action == Action::Ddl);
+        for relation in defined.filter_map(|effect| effect.relation.as_ref()) {
+            to.filter_row(relation);
+        }
     }
 }
 
@@ -146,6 +180,7 @@ fn run(verb: &str, mut tokens: Tokens<'_>, to: &mut Found) {
     match verb {
         "CALL" => {
             to.kind("call");
+            to.returns_opaque("what a procedure returns is not followed");
             match tokens.name() {
                 Some(name) => to.add_on(Action::Execute, name),
                 None => to.unknown("a CALL without a name"),
@@ -173,6 +208,7 @@ fn run(verb: &str, mut tokens: Tokens<'_>, to: &mut Found) {
         }
         "HANDLER" => {
             to.kind("handler");
+            to.returns_opaque("what HANDLER reads is not followed");
             named(Action::Select, tokens, to);
             calls(tokens, to);
         }
@@ -184,6 +220,7 @@ fn run(verb: &str, mut tokens: Tokens<'_>, to: &mut Found) {
         }
         "HELP" => {
             to.kind("help");
+            to.tells_nothing();
             to.add_word(Action::Show, "help");
         }
         "GET" | "SIGNAL" | "RESIGNAL" => {
@@ -256,6 +293,11 @@ fn show(mut tokens: Tokens<'_>, to: &mut Found) {
     calls(tokens, to);
     tokens.skip(&["FULL", "EXTENDED", "GLOBAL", "SESSION", "LOCAL", "ALL", "STORAGE"]);
     let what = tokens.word().unwrap_or_default();
+    if lineage::only_tells_of_itself(&what) {
+        to.tells_nothing();
+    } else {
+        to.returns_opaque("it may show values, or texts of statements");
+    }
     match what.as_str() {
         "CREATE" => {
             tokens.next();
@@ -303,11 +345,14 @@ fn explain(mut tokens: Tokens<'_>, to: &mut Found) {
     if is_statement || tokens.peek() == Some(&Token::LParen) {
         // Derived tables are computed for a plan, too.
         to.add(Action::Show);
-        return statement_behind(tokens, to);
+        statement_behind(tokens, to);
+        return to.planned();
     }
     if word == "FOR" {
+        to.returns_opaque("it shows the plan of another session's statement");
         return to.add_word(Action::Show, "processlist");
     }
+    to.tells_nothing();
     named(Action::Show, tokens, to);
 }
 
@@ -331,8 +376,17 @@ fn maintain(verb: &str, mut tokens: Tokens<'_>, to: &mut Found) {
             return to.unknown("it names no table");
         }
     }
-    for part in tokens.parts() {
-        named(Action::Maintain, part, to);
+    to.tells_nothing();
+    for mut part in tokens.parts() {
+        let Some(name) = part.name() else {
+            to.unknown("a name is missing");
+            continue;
+        };
+        if verb == "CHECKSUM" {
+            to.filter_row(&name);
+            to.planned();
+        }
+        to.add_on(Action::Maintain, name);
     }
 }
 
@@ -356,12 +410,19 @@ fn lock(verb: &str, mut tokens: Tokens<'_>, to: &mut Found) {
 fn prepare(mut tokens: Tokens<'_>, to: &mut Found) {
     to.kind("prepare");
     to.add(Action::Session);
-    tokens.next();
+    let name = match tokens.next() {
+        Some(Token::Word(word)) => word.value.to_lowercase(),
+        _ => return to.unknown("a PREPARE of a form that is not known"),
+    };
     if !tokens.take("FROM") {
         return to.unknown("a PREPARE of a form that is not known");
     }
     match tokens.string() {
-        Some(text) if tokens.is_empty() => to.absorb(text),
+        Some(text) if tokens.is_empty() => {
+            to.absorb(text);
+            let rows = std::mem::take(&mut to.rows);
+            to.later.push(Later { statement: to.all.len(), by: Rows::Prepared(name), rows });
+        }
         _ => to.unknown("it prepares SQL that is not a constant"),
     }
 }
@@ -370,14 +431,19 @@ fn execute(mut tokens: Tokens<'_>, to: &mut Found) {
     to.kind("execute");
     if !tokens.take("IMMEDIATE") {
         to.add(Action::Session);
+        if let Some(Token::Word(word)) = tokens.peek() {
+            to.rows = Rows::Prepared(word.value.to_lowercase());
+        }
         return to.unknown("it runs a statement that was prepared in SQL");
     }
     match tokens.string() {
         Some(text) if tokens.is_empty() || tokens.take("USING") => {
             to.absorb(text);
+            let rows = std::mem::take(&mut to.rows);
             if !tokens.is_empty() {
                 query::expression(tokens, to);
             }
+            to.rows = rows;
         }
         _ => to.unknown("it runs SQL that is not a constant"),
     }
@@ -387,6 +453,7 @@ fn execute(mut tokens: Tokens<'_>, to: &mut Found) {
 fn load(mut tokens: Tokens<'_>, to: &mut Found) {
     if tokens.take_all(&["INDEX", "INTO", "CACHE"]) {
         to.kind("load index");
+        to.tells_nothing();
         for part in tokens.parts() {
             named(Action::Maintain, part, to);
         }

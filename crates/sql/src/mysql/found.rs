@@ -1,14 +1,18 @@
 //! What the walk of a text has found so far, and the way from a text to its statements.
 
 use std::collections::BTreeSet;
+use std::rc::Rc;
 
+use sqlparser::ast::Statement;
 use sqlparser::tokenizer::Token;
-use tidegate_event::{Action, Effect, Relation};
+use tidegate_event::{Action, ColumnRef, Effect, Later, Output, Relation, Rows, Sources};
 
 use super::lexer::{self, Item, Lexed};
-use super::names::Tokens;
+use super::names::{Tokens, folded};
 use super::touches::{self, Touch};
-use super::{Settings, admin, routine};
+use super::{Settings, admin, lineage, routine};
+use crate::lineage::notes::Notes;
+use lineage::{Place, Tracing, Values};
 
 /// Statements in one text; more are unknown.
 const STATEMENTS_MAX: usize = 4096;
@@ -30,11 +34,29 @@ pub(super) struct Found {
     pub delimited: bool,
     /// Within SQL in a string.
     nested: bool,
+    /// Where names are looked up.
+    pub place: Place,
+    /// Columns and values of the whole text.
+    pub notes: Notes,
+    /// Where the text's values stand.
+    values: Values,
+    /// What the statement at hand returns.
+    pub rows: Rows,
+    /// What each statement of the text returns.
+    pub all: Vec<Rows>,
+    /// Prepared statements that the text makes.
+    pub later: Vec<Later>,
 }
 
 impl Found {
-    pub const fn new(settings: Settings) -> Self {
+    pub fn new(settings: Settings, place: Place) -> Self {
         Self {
+            place,
+            notes: Notes::new(),
+            values: Values::default(),
+            rows: Rows::None,
+            all: Vec::new(),
+            later: Vec::new(),
             kinds: Vec::new(),
             effects: BTreeSet::new(),
             unknown: None,
@@ -58,8 +80,8 @@ impl Found {
     /// server tells them apart is not known.
     pub fn add_bounded(&mut self, action: Action, relation: Relation, bounded: bool) {
         let lower = Relation {
-            schema: relation.schema.as_ref().map(|schema| schema.to_lowercase()),
-            name: relation.name.to_lowercase(),
+            schema: relation.schema.as_deref().map(folded),
+            name: folded(&relation.name),
         };
         if lower != relation {
             self.effects.insert(Effect { action, relation: Some(lower), bounded });
@@ -69,7 +91,7 @@ impl Found {
 
     /// Notes an effect on something that is no relation.
     pub fn add_word(&mut self, action: Action, word: &str) {
-        let relation = Some(Relation { schema: None, name: word.to_lowercase() });
+        let relation = Some(Relation { schema: None, name: folded(word) });
         self.effects.insert(Effect { action, relation, bounded: true });
     }
 
@@ -102,6 +124,12 @@ impl Found {
 
     /// Notes what all statements of a text do.
     pub fn statements(&mut self, lexed: &Lexed, text: &[u8]) {
+        if !self.nested {
+            self.values = Values::of(lexed);
+            if lexed.left_out {
+                self.notes.values_are_opaque("it has many rows of values");
+            }
+        }
         let Split { pieces, not_found } = split(&lexed.items);
         if not_found {
             self.unknown("a routine whose body has no end that is found");
@@ -114,7 +142,14 @@ impl Found {
         for (at, piece) in pieces.into_iter().enumerate() {
             let before = self.effects.len();
             self.delimited = !not_found && routine::definition(piece).is_some();
+            self.rows = Rows::None;
             self.statement(piece);
+            if self.nested && count > 1 {
+                self.rows = Rows::Opaque("several statements in a string".to_owned());
+            }
+            if !self.nested {
+                self.all.push(std::mem::take(&mut self.rows));
+            }
             if self.effects.len() == before && self.effects.is_empty() {
                 // No statement that runs may be without an effect to decide on.
                 self.add(Action::Select);
@@ -134,6 +169,64 @@ impl Found {
         }
     }
 
+    /// Follows the columns of a statement's tree.
+    pub fn trace(&mut self, tree: &Statement, result: lineage::Result) {
+        let rows = lineage::rows(
+            tree,
+            result,
+            Tracing {
+                notes: &mut self.notes,
+                place: &self.place,
+                values: (!self.nested).then_some(&self.values),
+                settings: self.settings,
+                literals_matter: &mut self.literals_matter,
+            },
+        );
+        if result == lineage::Result::Returned {
+            self.rows = rows;
+        }
+    }
+
+    /// The statement returns rows that tell of no row of a relation.
+    pub fn tells_nothing(&mut self) {
+        self.rows = Rows::Known(vec![Output::Several(Sources::default())]);
+    }
+
+    /// The statement returns rows that can't be told.
+    pub fn returns_opaque(&mut self, reason: &str) {
+        self.rows = Rows::Opaque(reason.to_owned());
+    }
+
+    /// What the statement would return goes elsewhere: its columns decide.
+    pub fn carried(&mut self) {
+        let rows = std::mem::take(&mut self.rows);
+        let all = all_sources(&rows);
+        self.notes.filters.extend(all.columns.into_iter().map(Rc::new));
+        if let Some(reason) = all.opaque {
+            self.notes.filters_are_opaque(&reason);
+        }
+    }
+
+    /// The statement is only planned: the plan is made of all that it reads.
+    pub fn planned(&mut self) {
+        let mut all = all_sources(&std::mem::take(&mut self.rows));
+        all.columns.extend(self.notes.filters.iter().map(|column| ColumnRef::clone(column)));
+        all.opaque = all.opaque.or_else(|| self.notes.filters_opaque.clone());
+        self.rows = Rows::Known(vec![Output::Several(all)]);
+    }
+
+    /// All of the relation's columns decide something.
+    pub fn filter_row(&mut self, relation: &Relation) {
+        let relation =
+            Relation {
+                schema: relation.schema.as_deref().map(folded).or_else(|| {
+                    self.place.database.clone().filter(|database| !database.is_empty())
+                }),
+                name: folded(&relation.name),
+            };
+        self.notes.filters.insert(Rc::new(ColumnRef { relation, column: None }));
+    }
+
     /// A server reads each statement only when the one before has run, under the settings that it left.
     fn rest_reads_otherwise(&mut self, piece: &[Item], text: &[u8]) {
         let touches = touches::of_statement(Tokens::new(piece));
@@ -147,6 +240,33 @@ impl Found {
             self.unknown("it changes how the statements behind it are read");
         }
     }
+}
+
+/// Everything that rows are made of.
+fn all_sources(rows: &Rows) -> Sources {
+    let mut all = Sources::default();
+    match rows {
+        Rows::None => {}
+        Rows::Known(outputs) => {
+            for output in outputs {
+                match output {
+                    Output::One { sources, .. } | Output::Several(sources) => {
+                        all.columns.extend(sources.columns.iter().cloned());
+                        all.opaque = all.opaque.or_else(|| sources.opaque.clone());
+                    }
+                    Output::Star(relation) => {
+                        let relation = relation.clone();
+                        all.columns.insert(ColumnRef { relation, column: None });
+                    }
+                }
+            }
+        }
+        Rows::Cursor(name) | Rows::Prepared(name) => {
+            all.opaque = Some(format!("what {name} returns is not known"));
+        }
+        Rows::Opaque(reason) => all.opaque = Some(reason.clone()),
+    }
+    all
 }
 
 /// The statements of a text.

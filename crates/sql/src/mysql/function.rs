@@ -45,15 +45,17 @@ pub(super) fn judge(function: Relation, to: &mut Found) {
             | "binlog_gtid_pos" => {
                 return to.add_on(Action::Replicate, Relation { schema: None, name });
             }
-            _ if HARMLESS.contains(name.as_str())
-                || HARMLESS_HEADS.iter().any(|head| name.starts_with(head)) =>
-            {
-                return;
-            }
+            _ if only_computes(&name) => return,
             _ => {}
         }
     }
     to.add_on(Action::Execute, Relation { schema: function.schema, name });
+}
+
+/// Whether a native function of that name, in lower case, computes from its arguments and the server's own
+/// state alone.
+pub(super) fn only_computes(name: &str) -> bool {
+    HARMLESS.contains(name) || HARMLESS_HEADS.iter().any(|head| name.starts_with(head))
 }
 
 /// Whether a word before a parenthesis calls something.

@@ -17,17 +17,27 @@ const TOKENS_MAX: usize = 200_000;
 /// What MariaDB takes for a comment although its own version is higher: MySQL 5.7 and 8.
 const NOT_FOR_MARIADB: std::ops::RangeInclusive<u32> = 50_700..=50_999;
 
-/// One token, and where it begins in the text.
+/// One token, and where it begins and ends in the text.
 #[derive(Debug, Clone)]
 pub(super) struct Item {
     pub token: Token,
     pub at: usize,
+    pub end: usize,
+}
+
+impl Item {
+    /// Whether it is a string or a number.
+    pub const fn is_literal(&self) -> bool {
+        matches!(self.token, Token::Number(..) | Token::SingleQuotedString(_))
+    }
 }
 
 /// A text's tokens, without comments.
 #[derive(Debug, Default)]
 pub(super) struct Lexed {
     pub items: Vec<Item>,
+    /// Rows of literals were left out.
+    pub left_out: bool,
 }
 
 impl Lexed {
@@ -36,10 +46,9 @@ impl Lexed {
         let mut shape = Vec::with_capacity(self.items.len() * 6);
         for item in &self.items {
             match &item.token {
-                Token::Number(..)
-                | Token::SingleQuotedString(_)
-                | Token::HexStringLiteral(_)
-                | Token::Placeholder(_) => shape.push(b'?'),
+                Token::Number(..) | Token::SingleQuotedString(_) | Token::Placeholder(_) => {
+                    shape.push(b'?');
+                }
                 Token::Word(word) => {
                     shape.push(if word.quote_style.is_some() { b'`' } else { b'_' });
                     shape.extend(word.value.as_bytes());
@@ -50,6 +59,23 @@ impl Lexed {
         }
         shape
     }
+
+    /// What tells texts of one shape apart whose values stand in other places: where parameters are among
+    /// the literals, and whether rows were left out.
+    pub fn places(&self) -> Vec<u8> {
+        let values = self.items.iter().filter(|item| is_value(&item.token));
+        let mut places = vec![u8::from(self.left_out)];
+        for (at, item) in values.enumerate() {
+            if matches!(item.token, Token::Placeholder(_)) {
+                places.extend(u32::try_from(at).unwrap_or(u32::MAX).to_le_bytes());
+            }
+        }
+        places
+    }
+}
+
+const fn is_value(token: &Token) -> bool {
+    matches!(token, Token::Number(..) | Token::SingleQuotedString(_) | Token::Placeholder(_))
 }
 
 struct Lexer<'a> {
@@ -64,8 +90,17 @@ struct Lexer<'a> {
 
 type Refused = String;
 
-/// Reads a text.
+/// Reads a text; rows of literals behind the first are left out.
 pub(super) fn lex(text: &[u8], settings: Settings) -> Result<Lexed, Refused> {
+    read(text, settings, Rows::default())
+}
+
+/// Reads a text with all of its tokens.
+pub(super) fn lex_all(text: &[u8], settings: Settings) -> Result<Lexed, Refused> {
+    read(text, settings, Rows::kept())
+}
+
+fn read(text: &[u8], settings: Settings, rows: Rows) -> Result<Lexed, Refused> {
     if text.contains(&0) {
         return Err("it holds a zero byte".to_owned());
     }
@@ -77,8 +112,7 @@ pub(super) fn lex(text: &[u8], settings: Settings) -> Result<Lexed, Refused> {
             return Err("in its character set a quote may be a part of a character".to_owned());
         }
     }
-    let (items, rows) = (Vec::new(), Rows::default());
-    let mut lexer = Lexer { text, at: 0, settings, items, rows, in_comment: false };
+    let mut lexer = Lexer { text, at: 0, settings, items: Vec::new(), rows, in_comment: false };
     while lexer.next()? {
         if lexer.items.len() > TOKENS_MAX {
             return Err(format!("it has more than {TOKENS_MAX} tokens"));
@@ -87,7 +121,7 @@ pub(super) fn lex(text: &[u8], settings: Settings) -> Result<Lexed, Refused> {
     if lexer.in_comment {
         return Err("its last comment has no end".to_owned());
     }
-    Ok(Lexed { items: lexer.items })
+    Ok(Lexed { items: lexer.items, left_out: lexer.rows.left_out })
 }
 
 const fn is_space(byte: u8) -> bool {
@@ -108,7 +142,7 @@ impl Lexer<'_> {
     }
 
     fn push(&mut self, token: Token, at: usize) {
-        self.items.push(Item { token, at });
+        self.items.push(Item { token, at, end: self.at });
         self.rows.added(&mut self.items);
     }
 
@@ -247,8 +281,11 @@ impl Lexer<'_> {
             self.items.pop();
         }
         // Strings in a row are one string.
-        if let Some(Item { token: Token::SingleQuotedString(before), .. }) = self.items.last_mut() {
+        if let Some(Item { token: Token::SingleQuotedString(before), end, .. }) =
+            self.items.last_mut()
+        {
             before.push_str(&text);
+            *end = self.at;
         } else {
             self.push(Token::SingleQuotedString(text), begin);
         }

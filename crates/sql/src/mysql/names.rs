@@ -164,6 +164,12 @@ pub(super) fn relation(schema: Option<String>, name: String) -> Relation {
     }
 }
 
+/// A name in lower case, character by character: as the server folds names where it does, a sigma at the
+/// end like any other.
+pub fn folded(name: &str) -> String {
+    name.chars().flat_map(char::to_lowercase).collect()
+}
+
 /// A word without quotes, in upper case.
 pub(super) fn plain_word(token: &Token) -> Option<String> {
     match token {

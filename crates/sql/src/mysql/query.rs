@@ -11,18 +11,19 @@ use std::collections::HashSet;
 use std::ops::ControlFlow;
 
 use sqlparser::ast::{
-    Assignment, AssignmentTarget, Delete, Expr, FromTable, Insert, ObjectName, OnInsert, Query,
-    Select, Statement, TableFactor, TableObject, TableWithJoins, Update, Visit as _, Visitor,
+    Assignment, AssignmentTarget, BinaryOperator, Delete, Expr, FromTable, Insert, ObjectName,
+    OnInsert, Query, Select, Statement, TableFactor, TableObject, TableWithJoins, Update,
+    Visit as _, Visitor,
 };
 use sqlparser::dialect::MySqlDialect;
 use sqlparser::parser::Parser;
-use sqlparser::tokenizer::Token;
+use sqlparser::tokenizer::{Location, Span, Token, TokenWithSpan};
 use tidegate_event::{Action, Relation};
 
 use super::found::Found;
-use super::function;
-use super::lexer::Item;
+use super::lexer::{self, Item};
 use super::names::{Tokens, is_word, relation};
+use super::{Settings, function, lineage};
 
 mod tables;
 mod tokens;
@@ -33,39 +34,72 @@ use tokens::{Prepared, prepare};
 /// Most operators in a row, over all open levels of parentheses: each makes the tree deeper.
 pub const CHAIN_MAX: usize = 500;
 
-/// Notes what a query or a change of rows does.
+/// Notes what a query or a change of rows does, and where its rows come from.
 pub(super) fn statement(tokens: Tokens<'_>, to: &mut Found) {
-    let items: Vec<Token> = tokens.rest().iter().map(|item| item.token.clone()).collect();
-    parse(&items, to);
+    parse(&tokens.rest().iter().collect::<Vec<_>>(), lineage::Result::Returned, to);
 }
 
-/// Notes what computing expressions does.
+/// Notes what `TABLE name ..` does; `tokens` begin behind the word.
+pub(super) fn table(tokens: Tokens<'_>, to: &mut Found) {
+    let item = |token| Item { token, at: usize::MAX, end: usize::MAX };
+    let word = |word| item(Token::make_word(word, None));
+    let select = [word("SELECT"), item(Token::Mul), word("FROM")];
+    let items: Vec<_> = select.iter().chain(tokens.rest()).collect();
+    parse(&items, lineage::Result::Returned, to);
+}
+
+/// Notes what computing expressions does whose values go elsewhere.
 pub(super) fn expression(tokens: Tokens<'_>, to: &mut Found) {
     if tokens.is_empty() {
         return;
     }
-    let select = [Token::make_word("SELECT", None)];
-    let items = tokens.rest().iter().map(|item: &Item| item.token.clone());
-    parse(&select.into_iter().chain(items).collect::<Vec<_>>(), to);
+    let token = Token::make_word("SELECT", None);
+    let select = Item { token, at: usize::MAX, end: usize::MAX };
+    let items: Vec<_> = std::iter::once(&select).chain(tokens.rest()).collect();
+    parse(&items, lineage::Result::Carried, to);
 }
 
-fn parse(items: &[Token], to: &mut Found) {
-    let prepared = match prepare(items) {
-        Ok(prepared) => prepared,
+/// The tree of a text with one statement.
+pub(super) fn tree_of(text: &str, settings: Settings) -> Option<Statement> {
+    let lexed = lexer::lex(text.as_bytes(), settings).ok()?;
+    let items: Vec<_> = lexed.items.iter().collect();
+    tree(&items).ok().map(|(tree, _)| tree)
+}
+
+fn tree(items: &[&Item]) -> Result<(Statement, Prepared), &'static str> {
+    let tokens: Vec<Token> = items.iter().map(|item| item.token.clone()).collect();
+    let mut prepared = prepare(&tokens)?;
+    let origins = prepared.places.iter().map(|place| place.and_then(|place| items.get(place)));
+    let tokens = std::mem::take(&mut prepared.tokens);
+    let tokens = tokens.into_iter().zip(origins).map(|(token, item)| {
+        // The line is where the token begins in the text, from 1; 0 where it is none of the text's.
+        let at = item.and_then(|item| item.at.checked_add(1)).unwrap_or_default();
+        let location = Location::new(u64::try_from(at).unwrap_or_default(), 1);
+        TokenWithSpan::new(token, Span::new(location, location))
+    });
+    let tokens = tokens.collect();
+    let dialect = MySqlDialect {};
+    let mut parser = Parser::new(&dialect).with_tokens_with_locations(tokens);
+    match parser.parse_statement() {
+        Ok(tree) if parser.peek_token().token == Token::EOF => Ok((tree, prepared)),
+        Ok(_) => Err("its end does not parse"),
+        Err(_) => Err("it does not parse"),
+    }
+}
+
+fn parse(items: &[&Item], result: lineage::Result, to: &mut Found) {
+    let (tree, prepared) = match tree(items) {
+        Ok(parsed) => parsed,
         Err(reason) => return to.unknown(reason),
     };
-    let Prepared { tokens, locks, file, named } = prepared;
+    let Prepared { locks, file, named, variables, .. } = prepared;
     if let Some(file) = file {
         to.literals_matter = true;
         to.add_word(Action::ServerFile, file);
     }
-    let dialect = MySqlDialect {};
-    let mut parser = Parser::new(&dialect).with_tokens(tokens);
-    let tree = match parser.parse_statement() {
-        Ok(tree) if parser.peek_token().token == Token::EOF => tree,
-        Ok(_) => return to.unknown("its end does not parse"),
-        Err(_) => return to.unknown("it does not parse"),
-    };
+    for name in &variables {
+        to.add_word(Action::Set, name);
+    }
     let mut walk =
         Walk { to, locks, frames: Vec::new(), targets: HashSet::new(), seen: HashSet::new() };
     let _ = tree.visit(&mut walk);
@@ -73,6 +107,8 @@ fn parse(items: &[Token], to: &mut Found) {
     if named.iter().any(|name| !seen.contains(name)) {
         to.unknown("a name behind FROM or JOIN is not where a table should be");
     }
+    let goes = file.is_some() || !variables.is_empty();
+    to.trace(&tree, if goes { lineage::Result::Carried } else { result });
 }
 
 /// One `WITH`.
@@ -305,6 +341,14 @@ impl Visitor for Walk<'_> {
     }
 
     fn pre_visit_expr(&mut self, expr: &Expr) -> ControlFlow<()> {
+        if let Expr::BinaryOp { left, op: BinaryOperator::Assignment, .. } = expr {
+            match &**left {
+                Expr::Identifier(name) if name.value.starts_with('@') => {
+                    self.to.add_word(Action::Set, &name.value);
+                }
+                _ => self.to.unknown("an assignment to something that is no variable"),
+            }
+        }
         if let Expr::Function(call) = expr {
             match named(&call.name) {
                 Some((relation, _)) => function::judge(relation, self.to),

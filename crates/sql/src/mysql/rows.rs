@@ -11,6 +11,9 @@ use super::lexer::Item;
 #[derive(Debug, Default)]
 pub(super) struct Rows {
     state: Option<State>,
+    keep: bool,
+    /// Some row was taken away.
+    pub left_out: bool,
 }
 
 #[derive(Debug, Default)]
@@ -23,9 +26,17 @@ struct State {
 }
 
 impl Rows {
+    /// One that takes nothing away.
+    pub fn kept() -> Self {
+        Self { keep: true, ..Self::default() }
+    }
+
     /// Notes that the last of `items` was added; takes a row away that is not needed.
     pub fn added(&mut self, items: &mut Vec<Item>) {
         let Some(Item { token, .. }) = items.last() else { return };
+        if self.keep {
+            return;
+        }
         let Some(state) = &mut self.state else {
             if is_word(token, &["VALUES", "VALUE"]) {
                 self.state = Some(State::default());
@@ -53,6 +64,7 @@ impl Rows {
                     state.kept = true;
                     if let Some(at) = behind_comma {
                         items.truncate(at);
+                        self.left_out = true;
                     }
                 }
             }

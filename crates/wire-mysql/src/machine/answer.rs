@@ -13,6 +13,7 @@ use super::login::Who;
 use super::server::{Awaiting, Running};
 use super::statement::Known;
 use super::{Machine, Op, Phase};
+use crate::delivery::Delivery;
 use crate::message::error;
 use crate::message::value::Type;
 use crate::{Action, Answer, AskId, Authority};
@@ -49,8 +50,15 @@ pub(super) enum Asked {
 /// What the server will answer to a command, and what is noted then.
 pub(super) enum Then {
     Plain(Awaiting),
+    /// More rows of the cursor of the statement with this number.
+    Fetch(u32),
     Text(Awaiting, Known),
-    Execute { id: u32, types: Option<Vec<Type>>, cursor: bool, known: Known },
+    Execute {
+        id: u32,
+        types: Option<Vec<Type>>,
+        cursor: bool,
+        known: Known,
+    },
     InitDb(String),
     ResetConnection,
 }
@@ -81,7 +89,8 @@ impl<R: Clone> Machine<R> {
         let Asking { id, asked } = asking;
         match answer {
             Answer::Permit(receipt) => {
-                let op = Op { id, released_ns: now_ns, receipt };
+                let duties = self.duties.take();
+                let op = Op { id, released_ns: now_ns, receipt, duties };
                 if matches!(self.phase, Phase::Closed) {
                     return self.never_sent(&op);
                 }
@@ -132,6 +141,7 @@ impl<R: Clone> Machine<R> {
         }
         let awaiting = match &then {
             Then::Plain(awaiting) | Then::Text(awaiting, _) => *awaiting,
+            Then::Fetch(_) => Awaiting::Rows,
             Then::Execute { .. } | Then::InitDb(_) | Then::ResetConnection => Awaiting::First,
         };
         if awaiting == Awaiting::Prepared {
@@ -147,6 +157,18 @@ impl<R: Clone> Machine<R> {
             }
         }
         self.session.told_database = false;
-        self.session.running = Some(Running::new(op, awaiting, then));
+        let mut delivery = Delivery::under(op.duties.clone());
+        if let Then::Fetch(id) = &then {
+            // Where the gate has not seen the cursor opened, its rows are not told.
+            if let Some(prepared) = self.session.statements.get(*id) {
+                delivery.stage = prepared.cursor.clone();
+                delivery.columns.clone_from(&prepared.columns);
+            }
+        }
+        let fetches = matches!(then, Then::Fetch(_));
+        self.session.running = Some(Running::new(op, awaiting, then, delivery));
+        if fetches {
+            self.describe();
+        }
     }
 }

@@ -334,7 +334,7 @@ impl<R: Clone> Machine<R> {
         let found = self.session.statements.get(id).map(|prepared| prepared.known.clone());
         let known = found.unwrap_or_else(|| self.known_unseen());
         let operation = known.operation(Via::Fetch, id.to_string(), Vec::new());
-        Ok(self.ask_command(held, operation, Then::Plain(Awaiting::Rows)))
+        Ok(self.ask_command(held, operation, Then::Fetch(id)))
     }
 
     /// Long data has no answer. It goes under the receipt of its statement's preparation; for a

@@ -42,6 +42,11 @@ impl AskedInfile {
 impl<R: Clone> Machine<R> {
     /// Asks about the file that the server asks for.
     pub(super) fn ask_infile(&mut self, request: Bytes, seq: u8) {
+        if let Some(running) = self.session.running.as_mut().filter(|running| running.is_muted()) {
+            // The client has been told that the command is over: it sends no file.
+            running.awaiting = Awaiting::First;
+            return self.framing(packet(seq.wrapping_add(1), &[]));
+        }
         let name = request.get(HEADER_BYTES + 1..).unwrap_or_default();
         let name = String::from_utf8_lossy(name).into_owned();
         let known = self.session.running.as_ref().and_then(super::Running::known);

@@ -12,8 +12,8 @@ use tidegate_wire::Fault;
 
 use super::answer::Asked;
 use super::password::{self, Password};
-use super::{Machine, Op, Phase, Step};
-use crate::capability::{self, PROTOCOL_41, SSL};
+use super::{Machine, Op, Phase, Step, Tracks};
+use crate::capability::{self, PROTOCOL_41, SESSION_TRACK, SSL};
 use crate::charset;
 use crate::compress::Packing;
 use crate::config::{AUTH_PACKET_BYTES_MAX, DATABASE_NAME_BYTES_MAX};
@@ -39,6 +39,8 @@ pub(super) struct Login<R> {
     /// What the client's proof is made with.
     pub nonce: Bytes,
     pub password: Password,
+    /// Session tracking is ours.
+    strips: bool,
 }
 
 /// Who is to speak.
@@ -60,10 +62,10 @@ pub(super) struct Who {
 }
 
 impl<R> Login<R> {
-    pub fn new(op: Op<R>, who: Who, shift: u8, legs_differ: bool, nonce: Bytes) -> Self {
+    pub fn new(op: Op<R>, who: Who, shift: u8, legs_differ: bool, strips: bool) -> Self {
         let plugin = who.plugin.clone();
-        let (turn, password) = (Turn::Server, Password::default());
-        Self { op, who, shift, plugin, turn, rounds: 0, legs_differ, nonce, password }
+        let (turn, password, nonce) = (Turn::Server, Password::default(), Bytes::new());
+        Self { op, who, shift, plugin, turn, rounds: 0, legs_differ, nonce, password, strips }
     }
 
     pub const fn is_clients_turn(&self) -> bool {
@@ -224,10 +226,14 @@ impl<R: Clone> Machine<R> {
             _ => who.capabilities,
         };
         let flags = capability::forwarded(named, self.offered(server), to_server);
+        // What the session changes is asked for, whether the client wants to know or not.
+        let strips = flags & SESSION_TRACK == 0 && server & SESSION_TRACK != 0;
+        let flags = flags | (server & SESSION_TRACK);
         let changed = response::with_capabilities(payload, flags, is_mariadb);
         let shift = u8::from(under_tls).wrapping_sub(u8::from(to_server));
         let authority = Authority::Receipt(op.receipt.clone());
-        let mut login = Login::new(op, who, shift, under_tls != to_server, self.nonce());
+        let mut login = Login::new(op, who, shift, under_tls != to_server, strips);
+        login.nonce = self.nonce();
         if login.legs_differ && login.plugin == SHA256 {
             // The server takes the name as a wish, and switches to what it can do.
             login.plugin.clear();
@@ -247,7 +253,8 @@ impl<R: Clone> Machine<R> {
     pub(super) fn change_permitted(&mut self, op: Op<R>, held: Bytes, who: Who) {
         self.tell_server(Authority::Receipt(op.receipt.clone()), held);
         let legs_differ = self.client.under_tls != (self.config.server_tls == ServerTls::Require);
-        let login = Login::new(op, who, 0, legs_differ, self.nonce());
+        let mut login = Login::new(op, who, 0, legs_differ, self.session.strips);
+        login.nonce = self.nonce();
         self.phase = Phase::Login(Box::new(login));
     }
 
@@ -285,7 +292,11 @@ impl<R: Clone> Machine<R> {
         let sensitive = login.legs_differ && login.plugin == CACHING_SHA2;
         let refused = match payload {
             [ok::OK, ..] => {
-                self.tell_client(renumbered(whole, client_seq));
+                let less = if login.strips { ok::without_tracking(payload) } else { None };
+                match less {
+                    Some(less) => self.tell_client(packet(client_seq, &less)),
+                    None => self.tell_client(renumbered(whole, client_seq)),
+                }
                 self.client.next_seq = client_seq.wrapping_add(1);
                 return self.logged_in(now_ns, payload);
             }
@@ -331,23 +342,24 @@ impl<R: Clone> Machine<R> {
         let Phase::Login(login) = std::mem::replace(&mut self.phase, Phase::Session) else {
             return Ok(());
         };
-        let Login { op, who, .. } = *login;
-        let read = ok::read(payload, who.capabilities);
+        let Login { op, who, strips, .. } = *login;
+        let capabilities = who.capabilities | if strips { SESSION_TRACK } else { 0 };
+        let read = ok::read(payload, capabilities);
         self.session.progress = super::Progress::default();
         self.finish(now_ns, &op, Status::Ok);
         self.start_packing(who.packing);
         let session = &mut self.session;
-        session.capabilities = who.capabilities;
+        session.capabilities = capabilities;
+        session.strips = strips;
         session.charset = charset::of_collation(who.collation);
         session.database = Some(who.database);
         session.statements.clear();
         session.named.clear();
         session.last_prepared = None;
         let read = read.map_err(|Malformed| Fault::server("the OK of its login does not read"))?;
-        session.status = read.status;
-        if let Some(database) = read.database {
-            session.database = Some(String::from_utf8_lossy(&database).into_owned());
-        }
+        session.tracks = Tracks::default();
+        self.state(&read);
+        self.session.told_database = false;
         Ok(())
     }
 

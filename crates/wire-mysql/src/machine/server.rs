@@ -4,7 +4,8 @@
 //! A command is done when its last result is, however many it has.
 
 use bytes::{Buf as _, Bytes, BytesMut};
-use tidegate_event::{Copied, Outcome, Status};
+use tidegate_event::{Copied, Masked, Outcome, Status};
+use tidegate_recording::Recorder;
 use tidegate_wire::Fault;
 
 use super::answer::Then;
@@ -12,7 +13,8 @@ use super::client::{ClientEnd, Flow};
 use super::statement::Known;
 use super::{Machine, Op, Phase, Step};
 use crate::capability::{CACHE_METADATA, DEPRECATE_EOF, PROGRESS};
-use crate::config::{SERVER_LOOK_BYTES_MAX, TAGS_BYTES_MAX};
+use crate::config::{COLUMNS_MAX, SERVER_LOOK_BYTES_MAX, TAGS_BYTES_MAX};
+use crate::delivery::{Delivery, Stage};
 use crate::frame::{FULL_BYTES, HEADER_BYTES, Header, header};
 use crate::message::error::{self, ERR};
 use crate::message::{Malformed, Reader, ok};
@@ -43,6 +45,8 @@ pub(super) enum Awaiting {
     ColumnsEnd,
     /// Rows, and their end.
     Rows,
+    /// Nothing: the rows wait for COM_STMT_FETCH.
+    Cursor,
     /// The answer to COM_STMT_PREPARE.
     Prepared,
     /// So many packets behind it.
@@ -57,30 +61,43 @@ pub(super) enum Awaiting {
 
 /// The command under way.
 pub(super) struct Running<R> {
-    op: Option<Op<R>>,
+    pub op: Option<Op<R>>,
     pub awaiting: Awaiting,
-    then: Then,
+    pub then: Then,
     /// What the client gets instead of what is still to come.
     pub instead: Option<Bytes>,
+    /// What its results are subject to.
+    pub delivery: Delivery,
 }
 
 impl<R> Running<R> {
-    pub fn new(op: Op<R>, awaiting: Awaiting, then: Then) -> Self {
-        Self { op: Some(op), awaiting, then, instead: None }
+    pub fn new(op: Op<R>, awaiting: Awaiting, then: Then, delivery: Delivery) -> Self {
+        Self { op: Some(op), awaiting, then, instead: None, delivery }
     }
 
     /// A command that carries no operation.
     pub fn exempt() -> Self {
         let awaiting = Awaiting::First;
-        Self { op: None, awaiting, then: Then::Plain(awaiting), instead: None }
+        let delivery = Delivery::default();
+        Self { op: None, awaiting, then: Then::Plain(awaiting), instead: None, delivery }
     }
 
     /// Its text, where it has one.
     pub fn known(&self) -> Option<&Known> {
         match &self.then {
             Then::Text(_, known) | Then::Execute { known, .. } => Some(known),
-            Then::Plain(_) | Then::InitDb(_) | Then::ResetConnection => None,
+            Then::Plain(_) | Then::Fetch(_) | Then::InitDb(_) | Then::ResetConnection => None,
         }
+    }
+
+    /// Whether its rows are binary.
+    pub const fn is_binary(&self) -> bool {
+        matches!(self.then, Then::Execute { .. } | Then::Fetch(_))
+    }
+
+    /// Whether what the server says of it goes nowhere.
+    pub const fn is_muted(&self) -> bool {
+        self.instead.is_some() || self.delivery.stopped.is_some()
     }
 
     const fn has_cursor(&self) -> bool {
@@ -89,7 +106,7 @@ impl<R> Running<R> {
 }
 
 /// What the command under way has come to.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub(super) struct Progress {
     rows: u64,
     rows_here: u64,
@@ -97,6 +114,10 @@ pub(super) struct Progress {
     pub copied: Option<Copied>,
     tags: String,
     pub failure: Option<(String, String)>,
+    /// Takes the result as it leaves; there from its first bytes on.
+    pub recorder: Option<Box<Recorder>>,
+    /// What was kept from the client.
+    pub masked: Option<Masked>,
 }
 
 impl Progress {
@@ -105,7 +126,20 @@ impl Progress {
         let done = std::mem::take(self);
         let rows = done.rows.saturating_add(done.rows_here);
         let (bytes_out, copied, tags) = (done.bytes_out, done.copied, done.tags);
-        Outcome { status, rows, bytes_out, copied, duration_ns, tags, masked: None, result: None }
+        let masked = done.masked;
+        Outcome { status, rows, bytes_out, copied, duration_ns, tags, masked, result: None }
+    }
+
+    /// Counts a row's first packet, or all of one.
+    pub fn row(&mut self, bytes: usize) {
+        self.rows_here = self.rows_here.saturating_add(1);
+        self.bytes(bytes);
+    }
+
+    /// Counts bytes of rows.
+    pub fn bytes(&mut self, bytes: usize) {
+        let bytes = u64::try_from(bytes).unwrap_or(u64::MAX);
+        self.bytes_out = self.bytes_out.saturating_add(bytes);
     }
 
     /// How an operation ended whose connection did.
@@ -132,10 +166,31 @@ impl Progress {
 enum Next {
     /// It passes; the command goes on with this.
     Goes(Awaiting),
+    /// The same for a part of a result's head.
+    Head(Awaiting),
     /// It passes, and the command is done.
     Done(Status),
     /// It is a request for a local file.
     Infile,
+}
+
+/// What of the server's bytes was understood.
+#[derive(Debug, Default)]
+pub(super) struct Scan {
+    /// So many bytes at the front.
+    pub at: usize,
+    /// The last of them, from here on, belong to a result that is recorded.
+    pub result_from: Option<usize>,
+}
+
+impl Scan {
+    /// Takes `count` bytes more; `result` says whether they are a result's.
+    pub fn take(&mut self, count: usize, result: bool) {
+        if result && self.result_from.is_none() {
+            self.result_from = Some(self.at);
+        }
+        self.at += count;
+    }
 }
 
 impl<R: Clone> Machine<R> {
@@ -145,7 +200,7 @@ impl<R: Clone> Machine<R> {
         now_ns: u64,
         bytes: &mut BytesMut,
     ) -> Result<Step, Fault> {
-        let mut scan = 0;
+        let mut scan = Scan::default();
         let done = loop {
             match self.scan(now_ns, bytes, &mut scan) {
                 Ok(Step::More) if !matches!(self.phase, Phase::Session) => break Ok(Step::More),
@@ -157,24 +212,30 @@ impl<R: Clone> Machine<R> {
         done
     }
 
-    /// Lets the first `scan` bytes through, unless the client gets something else.
-    fn pass(&mut self, bytes: &mut BytesMut, scan: &mut usize) {
-        let count = std::mem::take(scan).min(bytes.len());
-        let running = self.session.running.as_ref();
-        if running.is_some_and(|running| running.instead.is_some()) {
-            bytes.advance(count);
-        } else if count > 0 {
+    /// Lets what was understood through, behind rows that were rewritten before it, unless the client gets
+    /// something else.
+    pub(super) fn pass(&mut self, bytes: &mut BytesMut, scan: &mut Scan) {
+        self.record(bytes, scan);
+        let count = std::mem::take(&mut scan.at).min(bytes.len());
+        if let Some(running) = &mut self.session.running {
+            let out = std::mem::take(&mut running.delivery.out);
+            if running.is_muted() {
+                return bytes.advance(count);
+            }
+            self.tell_client(out.into());
+        }
+        if count > 0 {
             let passed = bytes.split_to(count).freeze();
             self.tell_client(passed);
         }
     }
 
     /// Takes one packet, or the part of a row, behind those that were understood.
-    fn scan(&mut self, now_ns: u64, bytes: &mut BytesMut, scan: &mut usize) -> Result<Step, Fault> {
-        let rest = bytes.get(*scan..).unwrap_or_default();
+    fn scan(&mut self, now_ns: u64, bytes: &mut BytesMut, scan: &mut Scan) -> Result<Step, Fault> {
+        let rest = bytes.get(scan.at..).unwrap_or_default();
         if let Reading::Row { left, goes_on } = self.reading {
             let here = left.min(rest.len());
-            *scan += here;
+            scan.take(here, true);
             self.reading = match left - here {
                 0 if goes_on => Reading::MoreOfRow,
                 0 => Reading::Packet,
@@ -186,6 +247,7 @@ impl<R: Clone> Machine<R> {
             return Ok(Step::Stop);
         };
         if self.reading == Reading::MoreOfRow {
+            self.session.progress.bytes(header.payload);
             self.begin_row(header, scan);
             return Ok(Step::More);
         }
@@ -199,33 +261,59 @@ impl<R: Clone> Machine<R> {
             _ => true,
         };
         if !looks_whole {
-            self.session.progress.rows_here += 1;
-            self.begin_row(header, scan);
-            return Ok(Step::More);
+            return self.row(bytes, header, scan);
         }
         if header.payload > SERVER_LOOK_BYTES_MAX {
             let bytes = header.payload;
             return Err(Fault::server(format!("a packet that is no row has {bytes} bytes")));
         }
-        let Some(payload) = payload.get(..header.payload) else {
+        if payload.len() < header.payload {
             return Ok(Step::Stop);
-        };
+        }
+        self.packet(now_ns, bytes, header, scan)
+    }
+
+    /// Takes a packet that is there whole, and no row.
+    fn packet(
+        &mut self,
+        now_ns: u64,
+        bytes: &mut BytesMut,
+        header: Header,
+        scan: &mut Scan,
+    ) -> Result<Step, Fault> {
+        let begin = scan.at + HEADER_BYTES;
+        let payload = bytes.get(begin..begin + header.payload).unwrap_or_default();
         self.client.next_seq = header.seq.wrapping_add(1);
         let Some(mut running) = self.session.running.take() else {
             return self.unasked(payload, header, scan);
         };
+        let awaits_rows = running.awaiting == Awaiting::Rows;
+        let first = payload.first().copied();
         let next = self.look(&mut running, payload, header);
         self.session.running = Some(running);
-        match next? {
+        let next = next?;
+        // What ends rows is a part of the result, too: without it the next one could not be told apart.
+        let ends_rows = awaits_rows && first != Some(ERR);
+        let is_head = matches!(next, Next::Head(_));
+        if !is_head && !ends_rows {
+            self.record(bytes, scan);
+        }
+        let header = match next {
+            Next::Goes(_) | Next::Done(_) => self.tell_less(bytes, begin, header, scan),
+            Next::Head(_) | Next::Infile => None,
+        }
+        .unwrap_or(header);
+        match next {
+            Next::Head(awaiting) => {
+                self.head(bytes, header, scan)?;
+                Ok(self.goes_on(now_ns, bytes, awaiting, scan))
+            }
             Next::Goes(awaiting) => {
-                *scan += header.total();
-                if let Some(running) = &mut self.session.running {
-                    running.awaiting = awaiting;
-                }
-                Ok(Step::More)
+                scan.take(header.total(), ends_rows);
+                Ok(self.goes_on(now_ns, bytes, awaiting, scan))
             }
             Next::Done(status) => {
-                *scan += header.total();
+                scan.take(header.total(), ends_rows);
                 self.pass(bytes, scan);
                 self.done(now_ns, status);
                 Ok(Step::More)
@@ -242,23 +330,20 @@ impl<R: Clone> Machine<R> {
         }
     }
 
-    fn begin_row(&mut self, header: Header, scan: &mut usize) {
-        *scan += HEADER_BYTES;
+    pub(super) fn begin_row(&mut self, header: Header, scan: &mut Scan) {
+        scan.take(HEADER_BYTES, true);
         self.client.next_seq = header.seq.wrapping_add(1);
-        let bytes = u64::try_from(header.payload).unwrap_or(u64::MAX);
-        let progress = &mut self.session.progress;
-        progress.bytes_out = progress.bytes_out.saturating_add(bytes);
         self.reading = Reading::Row { left: header.payload, goes_on: header.goes_on() };
     }
 
     /// A packet that answers nothing: only an error may come so, before the server closes.
-    fn unasked(&mut self, payload: &[u8], header: Header, scan: &mut usize) -> Result<Step, Fault> {
+    fn unasked(&mut self, payload: &[u8], header: Header, scan: &mut Scan) -> Result<Step, Fault> {
         if payload.first() != Some(&ERR) {
             return Err(Fault::server("a packet that answers nothing"));
         }
         let failure = error::read(payload);
         self.session.progress.failure = Some((failure.sqlstate, failure.message));
-        *scan += header.total();
+        scan.take(header.total(), false);
         Ok(Step::More)
     }
 
@@ -280,23 +365,33 @@ impl<R: Clone> Machine<R> {
         }
         match running.awaiting {
             Awaiting::First => self.first(running, payload, header),
-            Awaiting::Columns(left) if left > 1 => Ok(Next::Goes(Awaiting::Columns(left - 1))),
-            Awaiting::Columns(_) => Ok(Next::Goes(self.behind_columns())),
+            Awaiting::Columns(left) => {
+                self.column(&mut running.delivery, payload)?;
+                let more = left > 1;
+                Ok(Next::Head(if more {
+                    Awaiting::Columns(left - 1)
+                } else {
+                    self.behind_columns()
+                }))
+            }
             Awaiting::ColumnsEnd => {
                 let said = self.end_of(payload)?;
                 if running.has_cursor() && said.status & ok::CURSOR_EXISTS != 0 {
-                    return Ok(Next::Done(Status::Suspended));
+                    return Ok(Next::Head(Awaiting::Cursor));
                 }
-                Ok(Next::Goes(Awaiting::Rows))
+                Ok(Next::Head(Awaiting::Rows))
             }
             Awaiting::Rows => self.rows_end(running, payload),
             Awaiting::Prepared => self.prepared(running, payload),
             Awaiting::Definitions(left) if left > 1 => {
+                self.definition(running, payload, left);
                 Ok(Next::Goes(Awaiting::Definitions(left - 1)))
             }
-            Awaiting::Definitions(_) | Awaiting::One | Awaiting::Stream => {
+            Awaiting::Definitions(left) => {
+                self.definition(running, payload, left);
                 Ok(Next::Done(Status::Ok))
             }
+            Awaiting::One | Awaiting::Stream | Awaiting::Cursor => Ok(Next::Done(Status::Ok)),
             Awaiting::FieldList if is_eof(first, header) => {
                 self.end_of(payload)?;
                 Ok(Next::Done(Status::Ok))
@@ -313,7 +408,7 @@ impl<R: Clone> Machine<R> {
     /// The first packet of a result.
     fn first(
         &mut self,
-        running: &Running<R>,
+        running: &mut Running<R>,
         payload: &[u8],
         header: Header,
     ) -> Result<Next, Fault> {
@@ -322,23 +417,26 @@ impl<R: Clone> Machine<R> {
             Some(&ok::OK) => {
                 let said = ok::read(payload, capabilities).map_err(malformed("OK"))?;
                 self.session.progress.tag("ok", said.affected, said.warnings);
-                Ok(self.result_end(&said))
+                Ok(self.result_end(running, &said))
             }
             Some(&LOCAL_INFILE) if running.op.is_some() => Ok(Next::Infile),
             Some(&first) if is_eof(first, header) => {
                 let said = ok::read_eof(payload).map_err(malformed("EOF"))?;
-                Ok(self.result_end(&said))
+                Ok(self.result_end(running, &said))
             }
             _ => {
                 let mut reader = Reader::new(payload);
                 let columns = reader.lenenc().map_err(malformed("result's column count"))?;
                 let follows = capabilities & CACHE_METADATA == 0 || reader.u8() != Ok(0);
-                if columns == 0 {
-                    return Err(Fault::server("a result without columns"));
+                if columns == 0 || columns > COLUMNS_MAX {
+                    return Err(Fault::server(format!("a result of {columns} columns")));
+                }
+                if !follows {
+                    self.known_columns(running);
                 }
                 let awaiting =
                     if follows { Awaiting::Columns(columns) } else { self.behind_columns() };
-                Ok(Next::Goes(awaiting))
+                Ok(Next::Head(awaiting))
             }
         }
     }
@@ -346,38 +444,45 @@ impl<R: Clone> Machine<R> {
     /// What ends definitions or rows: an EOF, or an OK in its place.
     fn end_of(&mut self, payload: &[u8]) -> Result<ok::Ok, Fault> {
         let short = payload.len() < ok::EOF_BYTES_MAX;
-        let said = if self.session.capabilities & DEPRECATE_EOF == 0 || payload.len() == 5 {
-            if payload.first() != Some(&ok::EOF) || !short {
-                return Err(Fault::server("something else in an EOF's place"));
-            }
-            ok::read_eof(payload)
-        } else {
-            ok::read(payload, self.session.capabilities)
-        };
+        let said =
+            if self.session.capabilities & DEPRECATE_EOF == 0 || payload.len() == ok::EOF_BYTES {
+                if payload.first() != Some(&ok::EOF) || !short {
+                    return Err(Fault::server("something else in an EOF's place"));
+                }
+                ok::read_eof(payload)
+            } else {
+                ok::read(payload, self.session.capabilities)
+            };
         let said = said.map_err(malformed("EOF"))?;
         self.state(&said);
         Ok(said)
     }
 
-    fn rows_end(&mut self, running: &Running<R>, payload: &[u8]) -> Result<Next, Fault> {
+    fn rows_end(&mut self, running: &mut Running<R>, payload: &[u8]) -> Result<Next, Fault> {
         let said = self.end_of(payload)?;
         let rows = self.session.progress.rows_here;
         self.session.progress.tag("rows", rows, said.warnings);
-        let fetching = matches!(running.then, Then::Plain(Awaiting::Rows)) || running.has_cursor();
+        let fetching = matches!(running.then, Then::Fetch(_)) || running.has_cursor();
         let cursor = said.status & ok::CURSOR_EXISTS != 0;
         if fetching && cursor && said.status & ok::LAST_ROW_SENT == 0 {
             return Ok(Next::Done(Status::Suspended));
         }
-        Ok(self.result_end(&said))
+        Ok(self.result_end(running, &said))
     }
 
-    fn result_end(&mut self, said: &ok::Ok) -> Next {
+    fn result_end(&mut self, running: &mut Running<R>, said: &ok::Ok) -> Next {
         self.state(said);
+        running.delivery.next_statement();
         if said.status & ok::MORE_RESULTS == 0 {
             Next::Done(Status::Ok)
         } else {
             Next::Goes(Awaiting::First)
         }
+    }
+
+    /// How many packets end a list of definitions.
+    pub(super) fn ends_definitions(&self) -> u64 {
+        u64::from(self.session.capabilities & DEPRECATE_EOF == 0)
     }
 
     /// The OK of COM_STMT_PREPARE.
@@ -395,15 +500,18 @@ impl<R: Clone> Machine<R> {
                 id,
                 known: known.clone(),
                 parameters: usize::from(parameters),
+                columns: Vec::new(),
+                columns_total: usize::from(columns),
+                cursor: Stage::Unknown,
                 types: Vec::new(),
                 long: Vec::new(),
                 receipt: op.receipt.clone(),
             });
         }
-        let ends = self.session.capabilities & DEPRECATE_EOF == 0;
+        let ends = self.ends_definitions();
         let with_end = |count: u16| match count {
             0 => 0,
-            count => u64::from(count) + u64::from(ends),
+            count => u64::from(count) + ends,
         };
         match with_end(columns) + with_end(parameters) {
             0 => Ok(Next::Done(Status::Ok)),
@@ -412,13 +520,25 @@ impl<R: Clone> Machine<R> {
     }
 
     /// The command under way is done.
-    fn done(&mut self, now_ns: u64, status: Status) {
-        let Some(running) = self.session.running.take() else {
+    pub(super) fn done(&mut self, now_ns: u64, status: Status) {
+        let Some(mut running) = self.session.running.take() else {
             return;
         };
+        if let Then::Execute { id, cursor: true, .. } = &running.then
+            && let Some(prepared) = self.session.statements.get(*id)
+        {
+            prepared.cursor = running.delivery.stage.clone();
+            if running.delivery.columns.len() <= prepared.columns_total {
+                prepared.columns.clone_from(&running.delivery.columns);
+            }
+        }
+        // What the server says of a result that was stopped is not what became of it.
+        let stopped = running.delivery.stopped.take();
+        let outcome = stopped.map(|(code, message)| Status::Failed { code, message });
+        self.session.progress.masked = running.delivery.tally.outcome();
         let failed = matches!(status, Status::Failed { .. });
         if let Some(op) = &running.op {
-            self.finish(now_ns, op, status);
+            self.finish(now_ns, op, outcome.unwrap_or(status));
         } else {
             self.session.progress = Progress::default();
         }
@@ -427,7 +547,7 @@ impl<R: Clone> Machine<R> {
         }
         match running.then {
             // A text that is only prepared changes nothing.
-            Then::Plain(_) | Then::Text(Awaiting::Prepared, _) => {}
+            Then::Plain(_) | Then::Fetch(_) | Then::Text(Awaiting::Prepared, _) => {}
             Then::Text(_, known) | Then::Execute { known, .. } => self.touch(&known, failed),
             Then::InitDb(database) if !failed => self.session.database = Some(database),
             Then::InitDb(_) => {}
@@ -444,6 +564,7 @@ impl<R: Clone> Machine<R> {
 
     /// The connection ended before the command under way was done.
     pub(super) fn lose(&mut self, now_ns: u64, running: Running<R>) {
+        self.session.progress.masked = running.delivery.tally.outcome();
         if let Some(op) = running.op {
             let status = self.session.progress.lost();
             self.finish(now_ns, &op, status);
@@ -451,7 +572,7 @@ impl<R: Clone> Machine<R> {
     }
 }
 
-fn malformed(what: &'static str) -> impl Fn(Malformed) -> Fault {
+pub(super) fn malformed(what: &'static str) -> impl Fn(Malformed) -> Fault {
     move |Malformed| Fault::server(format!("a {what} does not read"))
 }
 

@@ -19,7 +19,7 @@ use tidegate_sql::mysql::{
     Charset, Named, Server, Settings, Touch, Touches, charset_of_name, touches,
 };
 
-use super::{ByName, Machine};
+use super::{ByName, Machine, Tracks};
 use crate::message::ok;
 
 /// A text as it is recorded.
@@ -36,6 +36,8 @@ pub(crate) struct Known {
     text: Text,
     pub analysis: Arc<Analysis>,
     pub touches: Touches,
+    /// It may run SQL that does not stand in it, which may turn session tracking off.
+    hides: bool,
 }
 
 impl Text {
@@ -88,6 +90,7 @@ pub(super) fn unknown(reason: &str) -> Arc<Analysis> {
 fn opaque(reason: &str) -> Lineage {
     Lineage {
         rows: vec![Rows::Opaque(reason.to_owned())],
+        filters_opaque: Some(reason.to_owned()),
         values_opaque: Some(reason.to_owned()),
         ..Lineage::default()
     }
@@ -98,12 +101,19 @@ pub(super) fn command(kind: &str, action: Does, relation: Option<Relation>) -> A
     if action == Does::Unknown {
         return unknown(&format!("what {kind} does is not followed"));
     }
+    let of_others = relation.as_ref().is_some_and(|relation| relation.name == "processlist");
     Arc::new(Analysis {
         kinds: vec![StatementKind(kind.to_owned())],
         effects: vec![Effect { action, relation, bounded: true }],
         unknown: None,
         fingerprint: None,
-        lineage: opaque("a command of the protocol"),
+        lineage: match action {
+            // What other sessions run, and the server's log of changes.
+            Does::Show | Does::Replicate if of_others || action == Does::Replicate => {
+                opaque("it may show values, or texts of statements")
+            }
+            _ => Lineage { rows: vec![Rows::None], ..Lineage::default() },
+        },
     })
 }
 
@@ -125,7 +135,8 @@ impl<R: Clone> Machine<R> {
             && self.session.database.as_ref() == Some(&held.database)
             && self.settings() == held.settings
         {
-            known.analysis = Arc::clone(&held.analysis);
+            let database = Some(held.database.as_str());
+            known.analysis = self.analyzer.executed(&held.text, held.settings, database);
         }
         known
     }
@@ -141,16 +152,25 @@ impl<R: Clone> Machine<R> {
             Named::Prepares(name) => {
                 session.named.remove(name);
                 let Some(database) = session.database.clone() else { return };
-                let plain = known.analysis.unknown.is_none() && !known.touches.prepares;
+                // What the record can't hold as it is, is not held here either.
+                let whole = known.text.sha256.is_none();
+                let plain = known.analysis.unknown.is_none() && !known.touches.prepares && whole;
                 if !failed && plain && session.named.len() < NAMED_MAX {
-                    let mut analysis = (*known.analysis).clone();
-                    analysis.kinds = vec![StatementKind("execute".to_owned())];
-                    let analysis = Arc::new(analysis);
-                    session.named.insert(name.clone(), ByName { analysis, database, settings });
+                    let text = Arc::clone(&known.text.head);
+                    session.named.insert(name.clone(), ByName { text, database, settings });
                 }
             }
         }
     }
+}
+
+/// Whether a text may run SQL that does not stand in it, or itself changes what the server tells of the
+/// session. The words are looked for in its bytes: in every character set that a client may have, ASCII is
+/// ASCII.
+fn hides(text: &[u8], analysis: &Analysis, touches: &Touches) -> bool {
+    let has = |word: &[u8]| text.windows(word.len()).any(|here| here.eq_ignore_ascii_case(word));
+    let doubtful = analysis.unknown.is_some() || touches.prepares || touches.executes;
+    has(b"session_track") || (doubtful && (has(b"call") || has(b"execute")))
 }
 
 impl<R: Clone> Machine<R> {
@@ -164,6 +184,9 @@ impl<R: Clone> Machine<R> {
             let other = self.analyzer.analyze(text, other, database);
             if other.effects != analysis.effects || other.unknown != analysis.unknown {
                 analysis = Arc::clone(&QUOTES_IN_DOUBT);
+            } else if other.lineage != analysis.lineage {
+                let lineage = opaque("it depends on ANSI_QUOTES, which this server does not tell");
+                analysis = Arc::new(Analysis { lineage, ..(*analysis).clone() });
             }
         }
         let touches = Self::touched(text, settings, &analysis);
@@ -171,7 +194,8 @@ impl<R: Clone> Machine<R> {
         if self.session.database.is_none() && !moves {
             analysis = Arc::clone(&DATABASE_IN_DOUBT);
         }
-        Known { text: Text::whole(text), analysis, touches }
+        let hides = hides(text, &analysis, &touches);
+        Known { text: Text::whole(text), analysis, touches, hides }
     }
 
     fn touched(text: &[u8], settings: Settings, analysis: &Analysis) -> Touches {
@@ -192,7 +216,8 @@ impl<R: Clone> Machine<R> {
     pub(super) fn known_by_head(&self, head: &[u8], bytes: usize) -> Known {
         let bytes = u64::try_from(bytes).unwrap_or(u64::MAX);
         let text = Text { bytes, sha256: None, ..Text::whole(head) };
-        Known { text, analysis: self.analyzer.too_long(bytes), touches: Touches::ALL }
+        let analysis = self.analyzer.too_long(bytes);
+        Known { text, analysis, touches: Touches::ALL, hides: true }
     }
 
     /// What a statement that the gate did not see prepared does.
@@ -202,13 +227,14 @@ impl<R: Clone> Machine<R> {
             .unseen
             .get_or_insert_with(|| unknown("the gate did not see the text of what this executes"));
         let text = Text { head: Arc::from(""), bytes: 0, sha256: None };
-        Known { text, analysis: Arc::clone(analysis), touches: Touches::ALL }
+        Known { text, analysis: Arc::clone(analysis), touches: Touches::ALL, hides: true }
     }
 
     /// A command that is no SQL, with its name and argument for a text.
     pub(super) fn known_command(name: &str, argument: &str, analysis: Arc<Analysis>) -> Known {
         let text = if argument.is_empty() { name.to_owned() } else { format!("{name} {argument}") };
-        Known { text: Text::whole(text.as_bytes()), analysis, touches: Touches::default() }
+        let touches = Touches::default();
+        Known { text: Text::whole(text.as_bytes()), analysis, touches, hides: false }
     }
 
     fn server(&self) -> Server {
@@ -240,20 +266,31 @@ impl<R: Clone> Machine<R> {
         if failed && whole {
             return;
         }
+        if known.hides {
+            session.tracks = Tracks::default();
+        }
+        // A change of which the server would have told did not happen.
+        let told = Tracks {
+            database: session.tracks.database || session.told_database,
+            charset: session.tracks.charset,
+        };
         if known.touches.executes && session.prepared_in_doubt {
-            session.charset = Charset::Other;
-            if !session.told_database {
+            if !told.charset {
+                session.charset = Charset::Other;
+            }
+            if !told.database {
                 session.database = None;
             }
         }
         match &known.touches.database {
             Touch::Keeps => {}
-            _ if session.told_database => {}
+            _ if told.database => {}
             Touch::Sets(name) if !failed => session.database = Some(name.clone()),
             Touch::Sets(_) | Touch::Doubt => session.database = None,
         }
         match known.touches.charset {
             Touch::Keeps => {}
+            _ if told.charset => {}
             Touch::Sets(charset) if !failed => session.charset = charset,
             Touch::Sets(_) | Touch::Doubt => session.charset = Charset::Other,
         }
@@ -265,8 +302,10 @@ impl<R: Clone> Machine<R> {
         if let Some(database) = &said.database {
             self.session.database = Some(String::from_utf8_lossy(database).into_owned());
             self.session.told_database = true;
+            self.session.tracks.database = true;
         }
         if let Some(charset) = &said.charset {
+            self.session.tracks.charset = true;
             self.session.charset = charset_of_name(&String::from_utf8_lossy(charset));
         }
     }

@@ -62,6 +62,13 @@ pub(crate) fn read(payload: &[u8]) -> Failure {
     Failure { sqlstate: text(sqlstate), message }
 }
 
+/// The same ERR packet with another text.
+pub(crate) fn without_message(payload: &[u8], text: &str) -> Vec<u8> {
+    let marked = payload.get(3) == Some(&b'#') && payload.len() >= 9;
+    let head = payload.get(..if marked { 9 } else { 3 }).unwrap_or_default();
+    [head, text.as_bytes()].concat()
+}
+
 /// An ERR packet of ours for one of the gate's SQLSTATEs.
 pub(crate) fn response(seq: u8, sqlstate: &str, message: &str, hint: Option<&str>) -> Bytes {
     let known = CODES.iter().find(|(gate, ..)| *gate == sqlstate);

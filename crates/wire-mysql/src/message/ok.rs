@@ -10,6 +10,11 @@ pub(crate) const EOF: u8 = 0xfe;
 /// An EOF packet is shorter than this; what is longer is a row, or an OK packet in its place.
 pub(crate) const EOF_BYTES_MAX: usize = 9;
 
+/// A transaction is open.
+pub(crate) const IN_TRANSACTION: u16 = 1;
+/// Length of an EOF packet.
+pub(crate) const EOF_BYTES: usize = 5;
+
 /// More results of the same command follow.
 pub(crate) const MORE_RESULTS: u16 = 1 << 3;
 /// The rows wait for COM_STMT_FETCH.
@@ -76,6 +81,41 @@ pub(crate) fn read_eof(payload: &[u8]) -> Result<Ok, Malformed> {
     Result::Ok(Ok { warnings, status: reader.u16()?, ..Ok::default() })
 }
 
+/// An OK packet as a client gets it that has not agreed on session tracking; `None` where it is the same.
+/// One that does not read stays as it is.
+pub(crate) fn without_tracking(payload: &[u8]) -> Option<Vec<u8>> {
+    let mut reader = Reader::new(payload);
+    reader.u8().ok()?;
+    reader.lenenc().ok()?;
+    reader.lenenc().ok()?;
+    let at = payload.len() - reader.rest().len();
+    let status = reader.u16().ok()? & !STATE_CHANGED;
+    reader.u16().ok()?;
+    if reader.is_empty() {
+        return None;
+    }
+    let warnings = payload.get(at + 2..at + 4)?;
+    let told = reader.lenenc_string().ok()?;
+    Some([payload.get(..at)?, &status.to_le_bytes(), warnings, told].concat())
+}
+
+/// Takes the number of warnings out of an OK or EOF packet.
+pub(crate) fn without_warnings(payload: &mut [u8]) {
+    let at = if payload.first() == Some(&EOF) && payload.len() == EOF_BYTES {
+        1
+    } else {
+        let mut reader = Reader::new(payload);
+        let read = reader.u8().and_then(|_| reader.lenenc()).and_then(|_| reader.lenenc());
+        if read.and_then(|_| reader.u16()).is_err() {
+            return;
+        }
+        payload.len() - reader.rest().len()
+    };
+    if let Some(warnings) = payload.get_mut(at..at + 2) {
+        warnings.fill(0);
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -93,6 +133,17 @@ mod tests {
         assert_eq!(read(&packet, 0).unwrap().database, None);
         let cut = &packet[..packet.len() - 1];
         assert_eq!(read(cut, SESSION_TRACK), Err(Malformed));
+        let stripped = without_tracking(&packet).unwrap();
+        assert_eq!(stripped, b"\0\0\0\x02\0\0\0");
+        let told = b"\0\0\0\x02\0\0\0\x04done";
+        assert_eq!(without_tracking(told).unwrap(), b"\0\0\0\x02\0\0\0done");
+        assert_eq!(without_tracking(b"\0\x05\0\x02\0\x01\0"), None);
+        let mut bytes = *b"\0\x05\0\x02\0\x01\0";
+        without_warnings(&mut bytes);
+        assert_eq!(&bytes, b"\0\x05\0\x02\0\0\0");
+        let mut bytes = *b"\xfe\x02\0\x08\0";
+        without_warnings(&mut bytes);
+        assert_eq!(&bytes, b"\xfe\0\0\x08\0");
         let eof = read_eof(b"\xfe\x02\0\x08\0").unwrap();
         assert_eq!((eof.warnings, eof.status), (2, MORE_RESULTS));
     }

@@ -45,6 +45,11 @@ fn server_message() -> impl Strategy<Value = Vec<u8>> {
         item("prepared(7,1,1)"),
         item("prepared(7,0,0)"),
         item("1[\\x01]"),
+        item("1[\\x02]"),
+        item("2[\\x03def\\x01d\\x01t\\x01t\\x01a\\x01a\\x0c\\x21~~~~~\\xfd~~~~~]"),
+        item("2[\\x03def\\x01d\\x01t\\x01t\\x01b\\x01b\\x0c\\x21~~~~~\\x03\\x01~~~~]"),
+        item("4[\\x03abc\\x017]"),
+        item("4[~~\\x03abc\\x07~~~]"),
         item("1[\\x02~]"),
         item("1[\\xfbfile]"),
         item("2[\\xfecaching_sha2_password~salt]"),
@@ -61,9 +66,11 @@ const PACK: u8 = 0x20;
 
 fn input() -> impl Strategy<Value = Vec<u8>> {
     let chunk = prop_oneof![
-        8 => (0_u8..6, any::<bool>(), proptest::collection::vec(client_message(), 1..3))
-            .prop_map(|(side, refuse, all)| {
-                chunk(side | u8::from(refuse) << 4 | PACK, &all.concat())
+        8 => (0_u8..6, 0_u8..6, proptest::collection::vec(client_message(), 1..3))
+            .prop_map(|(side, how, all)| {
+                // Permits, refusals, and permits under duties.
+                let answer = match how { 0 | 1 => 0, 2 => 0x10, _ => 0x40 };
+                chunk(side | answer | PACK, &all.concat())
             }),
         8 => (6_u8..11, proptest::collection::vec(server_message(), 1..4))
             .prop_map(|(side, all)| chunk(side | PACK, &all.concat())),

@@ -1,7 +1,8 @@
 //! What the machine promises, shown from outside.
 //!
 //! `golden`: recorded conversations, one promise a file. `splits`: any cut of the bytes gives the
-//! same. `hostile`: arbitrary bytes, and the fuzzers' corpus.
+//! same. `idle`: when nothing is under way. `masking`: results under duties. `hostile`: arbitrary bytes,
+//! and the fuzzers' corpus.
 
 #![expect(
     clippy::unwrap_used,
@@ -12,6 +13,8 @@
 
 mod golden;
 mod hostile;
+mod idle;
+mod masking;
 mod packed;
 mod script;
 mod splits;

@@ -387,6 +387,10 @@ impl Driver {
         }
     }
 
+    pub fn is_idle(&self) -> bool {
+        self.machine.is_idle()
+    }
+
     pub fn show_log(&mut self) -> String {
         self.log.drain(..).fold(String::new(), |mut text, (what, bytes)| {
             let space = if bytes.is_empty() { "" } else { " " };

@@ -206,7 +206,7 @@ impl<R: Clone> Machine<R> {
         // What asks for nothing now still says what a cursor or prepared statement may show later.
         let busy = duties.filter(|duties| !duties.is_idle());
         if let Some(duties) = duties {
-            op.how = crate::duty::how(duties);
+            op.how = duties.how();
         }
         let receipt = op.receipt.clone();
         let segment = self.session.segment;

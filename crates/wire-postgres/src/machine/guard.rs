@@ -13,7 +13,7 @@ use std::sync::Arc;
 
 use bytes::{Buf as _, Bytes, BytesMut};
 use tidegate_event::Stopped;
-use tidegate_mask::{Detectors, Order, Plan, Protection};
+use tidegate_mask::{Counts, Detectors, Order, Plan, Protection};
 use tidegate_wire::Fault;
 
 use super::server::{Disposition, Reading};
@@ -25,7 +25,7 @@ use crate::message::error::{Severity, response};
 use crate::message::status::Transaction;
 use crate::message::{Malformed, error, row};
 use crate::replies::{Copy, Expect};
-use crate::rows::{self, Counts, LongRow};
+use crate::rows::{self, LongRow};
 use crate::{Action, Authority};
 
 /// SQLSTATE insufficient_privilege.
@@ -183,7 +183,7 @@ impl<R: Clone> Machine<R> {
             }
             let shown = if duty.duties.shadow { whole.len() } else { out.len() - start };
             let went = as_u64(shown.saturating_sub(HEADER_BYTES));
-            if !duty.duties.shadow && progress.delivery.is_over(&duty.duties, 1, went) {
+            if !duty.duties.shadow && progress.delivery.tally.is_over(&duty.duties, 1, went) {
                 out.truncate(start);
                 counts = before;
                 break;
@@ -192,10 +192,10 @@ impl<R: Clone> Machine<R> {
                 out.clear();
             }
             progress.row(went);
-            progress.delivery.went(1, went);
+            progress.delivery.tally.went(1, went);
             end += whole.len();
         }
-        add(&mut progress.delivery.masked, counts);
+        progress.delivery.tally.add(counts);
         if end == *scan {
             return;
         }
@@ -322,8 +322,8 @@ impl<R: Clone> Machine<R> {
 
     pub(super) fn use_plan(&mut self, duty: &Duty, plan: Plan) {
         let delivery = &mut self.session.replies.progress.delivery;
-        delivery.masked.columns = delivery.masked.columns.saturating_add(plan.masked);
-        delivery.masked.shadow = duty.duties.shadow;
+        delivery.tally.masked.columns = delivery.tally.masked.columns.saturating_add(plan.masked);
+        delivery.tally.masked.shadow = duty.duties.shadow;
         delivery.stage = if plan.is_pass() { Stage::Pass } else { Stage::Rows(Arc::new(plan)) };
     }
 
@@ -368,7 +368,7 @@ impl<R: Clone> Machine<R> {
             return Ok(Some(cut));
         }
         let progress = &mut self.session.replies.progress;
-        add(&mut progress.delivery.masked, counts);
+        progress.delivery.tally.add(counts);
         if shadow {
             return Ok(None);
         }
@@ -389,20 +389,18 @@ impl<R: Clone> Machine<R> {
         bytes: u64,
     ) -> Option<Disposition> {
         let delivery = &mut self.session.replies.progress.delivery;
-        if !delivery.is_over(&duty.duties, rows, bytes) {
-            delivery.went(rows, bytes);
+        if !delivery.tally.is_over(&duty.duties, rows, bytes) {
+            delivery.tally.went(rows, bytes);
             return None;
         }
         if duty.duties.shadow {
-            delivery.masked.shadow = true;
-            delivery.masked.stopped = Some(Stopped::Cut);
-            delivery.went(rows, bytes);
+            delivery.tally.masked.shadow = true;
+            delivery.tally.masked.stopped = Some(Stopped::Cut);
+            delivery.tally.went(rows, bytes);
             return None;
         }
-        let limit = |what: &str, max: Option<u64>| max.map(|max| format!("{max} {what}"));
-        let limits = [limit("rows", duty.duties.rows_max), limit("bytes", duty.duties.bytes_max)];
-        let limits: Vec<String> = limits.into_iter().flatten().collect();
-        let message = format!("tidegate: the result is cut at its budget: {}", limits.join(", "));
+        let bounds = duty.duties.bounds();
+        let message = format!("tidegate: the result is cut at its budget: {bounds}");
         Some(self.stop(Stopped::Cut, OVER_BUDGET, &message))
     }
 
@@ -410,8 +408,8 @@ impl<R: Clone> Machine<R> {
     pub(super) fn withhold(&mut self, duty: &Duty, why: &str) -> Option<Disposition> {
         if duty.duties.shadow {
             let delivery = &mut self.session.replies.progress.delivery;
-            delivery.masked.shadow = true;
-            delivery.masked.stopped = Some(Stopped::Withheld);
+            delivery.tally.masked.shadow = true;
+            delivery.tally.masked.stopped = Some(Stopped::Withheld);
             delivery.stage = Stage::Pass;
             return None;
         }
@@ -423,7 +421,7 @@ impl<R: Clone> Machine<R> {
     fn stop(&mut self, stopped: Stopped, sqlstate: &'static str, message: &str) -> Disposition {
         let progress = &mut self.session.replies.progress;
         progress.failure = Some((sqlstate.to_owned(), message.to_owned()));
-        progress.delivery.masked.stopped = Some(stopped);
+        progress.delivery.tally.masked.stopped = Some(stopped);
         self.session.guard.dropped = 0;
         let query =
             matches!(self.session.replies.front(), Some(Expect::Query(_) | Expect::Call(_)));
@@ -548,9 +546,4 @@ impl<R: Clone> Machine<R> {
 pub(super) fn detectors_of(duty: &Duty) -> Detectors {
     let protection = duty.duties.order.as_ref().map(|order| &order.protection);
     protection.map_or_else(Detectors::default, |protection| protection.detectors())
-}
-
-pub(super) fn add(masked: &mut tidegate_event::Masked, counts: Counts) {
-    masked.values = masked.values.saturating_add(counts.values);
-    masked.detected = masked.detected.saturating_add(counts.detected);
 }

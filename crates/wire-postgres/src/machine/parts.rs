@@ -9,7 +9,7 @@ use bytes::{Buf as _, Bytes, BytesMut};
 use tidegate_mask::{CopyFormat, CopyStyle, Format, Plan};
 use tidegate_wire::Fault;
 
-use super::guard::{add, detectors_of};
+use super::guard::detectors_of;
 use super::server::{Disposition, Reading};
 use super::{Machine, Step};
 use crate::copy_out::{BadCopy, Copier};
@@ -138,7 +138,7 @@ impl<R: Clone> Machine<R> {
         row.feed(part, &mut out).map_err(|_| bad())?;
         if left == 0 {
             let whole = row.is_whole();
-            add(&mut self.session.replies.progress.delivery.masked, row.counts);
+            self.session.replies.progress.delivery.tally.add(row.counts);
             self.session.guard.row = None;
             if !whole {
                 return Err(bad());
@@ -185,7 +185,7 @@ impl<R: Clone> Machine<R> {
         }
         let progress = &mut self.session.replies.progress;
         progress.copied(bytes);
-        add(&mut progress.delivery.masked, counts);
+        progress.delivery.tally.add(counts);
         if !out.is_empty() && !duty.duties.shadow {
             let data = message(b'd', &[&out]);
             self.record(&data);

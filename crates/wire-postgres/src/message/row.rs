@@ -19,7 +19,14 @@ pub(crate) fn description(body: &[u8]) -> Result<Vec<Field>, Malformed> {
             one.map_err(|_| Malformed)?;
         rest = after;
         let format = Format::from_code(format);
-        found.push(Field { name: name.to_vec(), table_oid, column, type_oid, format });
+        found.push(Field {
+            name: name.to_vec(),
+            table_oid,
+            column,
+            origin: None,
+            type_oid,
+            format,
+        });
     }
     if rest.is_empty() { Ok(found) } else { Err(Malformed) }
 }
@@ -55,6 +62,7 @@ mod tests {
             name: b"ssn".to_vec(),
             table_oid: 16384,
             column: 2,
+            origin: None,
             type_oid: 25,
             format: Format::Text,
         };

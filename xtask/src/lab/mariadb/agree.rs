@@ -8,7 +8,8 @@
 //! Some lines stand for no record, since the statement that ran them has its own:
 //!
 //! 1. What SQL's own `PREPARE`, `EXECUTE` and `EXECUTE IMMEDIATE` prepare and run: one `Prepare` or `Execute`
-//!    (of the last, both) directly behind their `Query`, on the same connection.
+//!    (of the last, both) directly behind their `Query`, on the same connection, also behind
+//!    `SET STATEMENT .. FOR`.
 //! 2. What a trigger or stored function runs is logged under `Query` (what a procedure runs is not, with
 //!    `log_disabled_statements = sp`, the server's default), with `NAME_CONST('v',..)` in place of a variable
 //!    `v`. Such a line is left out only where there are more lines than records of its text, the
@@ -82,6 +83,8 @@ pub fn compare(evidence: &Evidence, log: &[Logged], user: &str) -> Agreement {
             "Query" => ("Query", shown(&entry.argument)),
             "Prepare" => ("Prepare", shown(&entry.argument)),
             "Execute" | "Bulk_execute" => ("Execute", String::new()),
+            // A second line for one attempt.
+            "Connect" if entry.argument.starts_with("Access denied") => continue,
             "Connect" | "Change user" => ("Connect", String::new()),
             "Init DB" => ("Init DB", entry.argument.clone()),
             _ => continue,
@@ -170,7 +173,8 @@ impl Within {
         // Of each connection: what the statement there may prepare or run, and whether it may run a routine.
         let mut before: BTreeMap<u64, (Vec<&str>, bool)> = BTreeMap::new();
         for (at, entry) in log.iter().enumerate() {
-            let text = plain(&entry.argument);
+            let whole = plain(&entry.argument);
+            let text = behind_set_statement(&whole).to_owned();
             let (next, runs) = before.entry(entry.connection).or_default();
             let command = entry.command.as_str();
             if next.first() == Some(&command) {
@@ -199,11 +203,17 @@ impl Within {
                 _ => Vec::new(),
             };
             if defines {
-                definitions.push(text);
+                definitions.push(whole);
             }
         }
         this
     }
+}
+
+/// The statement that a `SET STATEMENT .. FOR` runs, or the text itself.
+fn behind_set_statement(text: &str) -> &str {
+    let behind = text.strip_prefix("set statement ").and_then(|rest| rest.split_once(" for "));
+    behind.map_or(text, |(_, statement)| statement)
 }
 
 /// The text in lower case with single blanks.

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use tidegate_event::Protocol;
 use tidegate_mask::Mask;
 use tidegate_policy::{PolicySet, Source};
 
@@ -24,7 +25,7 @@ fn report() -> Report {
     let set = PolicySet::compile(&[source]).unwrap();
     let entry = |class: &str, column: &str| ProtectConfig {
         class: class.to_owned(),
-        columns: vec![Column::parse(column).unwrap()],
+        columns: vec![Column::parse(column, Protocol::Postgres).unwrap()],
         mask: Mask::Redact,
     };
     let protect = [entry("ssn", "public.c.ssn"), entry("mail", "public.c.email")];

@@ -7,8 +7,13 @@ use super::{CHAIN_MAX, is_one};
 use crate::mysql::names::{is_word, plain_word};
 
 /// A statement that can be parsed.
+#[derive(Default)]
 pub(super) struct Prepared {
     pub tokens: Vec<Token>,
+    /// Which of the statement's tokens each is.
+    pub places: Vec<Option<usize>>,
+    /// User variables that it writes its result to.
+    pub variables: Vec<String>,
     /// Whether it locks what it reads.
     pub locks: bool,
     /// How it writes its result to a file of the server's.
@@ -64,7 +69,7 @@ const FROM_FUNCTIONS: [&str; 6] = ["EXTRACT", "TRIM", "SUBSTRING", "SUBSTR", "MI
 
 /// Prepares the tokens of one statement.
 pub(super) fn prepare(tokens: &[Token]) -> Result<Prepared, &'static str> {
-    let mut prepared = Prepared { tokens: Vec::new(), locks: false, file: None, named: Vec::new() };
+    let mut prepared = Prepared::default();
     let is_update = tokens.first().is_some_and(|first| is_word(first, "UPDATE"));
     let mut before_set = is_update;
     let mut depth = 0_usize;
@@ -78,11 +83,14 @@ pub(super) fn prepare(tokens: &[Token]) -> Result<Prepared, &'static str> {
         }
         before_set &= !(depth == 0 && is_word(token, "SET"));
         let taken = rewrite(rest, before_set && depth == 0, &mut prepared);
-        at += taken.max(1);
         if taken == 0 {
+            prepared.places.resize(prepared.tokens.len(), None);
             prepared.tokens.push(token.clone());
+            prepared.places.push(Some(at));
         }
+        at += taken.max(1);
     }
+    prepared.places.resize(prepared.tokens.len(), None);
     check_depth(&prepared.tokens)?;
     prepared.named = named(&prepared.tokens);
     Ok(prepared)
@@ -124,7 +132,12 @@ fn rewrite(rest: &[Token], tables_of_update: bool, to: &mut Prepared) -> usize {
             to.file = Some(if dump { "into dumpfile" } else { "into outfile" });
             file_length(rest)
         }
-        Some("INTO") if rest.get(1).is_some_and(is_user_variable) => variables_length(rest),
+        Some("INTO") if rest.get(1).is_some_and(is_user_variable) => {
+            let length = variables_length(rest);
+            let names = rest.iter().take(length).filter(|token| is_user_variable(token));
+            to.variables.extend(names.map(|token| token.to_string().to_lowercase()));
+            length
+        }
         Some("ROWS") if words(&["ROWS", "EXAMINED"]) => 3,
         Some("MOD") if is_infix(to.tokens.last(), rest.get(1)) => {
             to.tokens.push(Token::Mod);

@@ -1,17 +1,14 @@
-//! Reads one database's catalogue over a connection of the agent's own.
+//! Reads the catalogue of one database of PostgreSQL.
 //!
 //! Promises: one snapshot (one read-only, repeatable-read transaction), so that relations, columns and
-//! functions belong together; nothing but `pg_catalog` is read; bounded in time, rows and bytes, and
-//! what is beyond a bound is an error, never a part taken for the whole.
+//! functions belong together; nothing but `pg_catalog` is read.
 //!
 //! Temporary relations of all sessions are read too, in their own schemas (`pg_temp_7`): a name that is
 //! also one of theirs may mean it.
 //!
-//! Limits: the constants below. Client certificates and GSSAPI are not spoken.
+//! Limits: those of `reader.rs`. Client certificates and GSSAPI are not spoken.
 
 use std::collections::{BTreeMap, HashMap};
-use std::net::SocketAddr;
-use std::time::Duration;
 
 use sha2::{Digest as _, Sha256};
 use tidegate_event::Relation;
@@ -20,26 +17,11 @@ use tokio_postgres::types::ToSql;
 use tokio_postgres::{Client, NoTls, Row};
 use tokio_stream::StreamExt as _;
 
-use crate::tls::ServerVerification;
-use crate::upstream::{self, DialError};
-
-/// Longest reading, in seconds, from dialling to the last row.
-const READ_SECONDS_MAX: u64 = 60;
-
-/// Most relations of a database.
-const RELATIONS_MAX: usize = 200_000;
-
-/// Most columns of a database.
-const COLUMNS_MAX: usize = 2_000_000;
-
-/// Most functions of a database, those of PostgreSQL itself not counted.
-const FUNCTIONS_MAX: usize = 100_000;
-
-/// Texts of all views and functions together, in bytes.
-const TEXT_BYTES_MAX: usize = 64 * 1024 * 1024;
-
-/// `application_name` of the connection, for those who look into `pg_stat_activity`.
-const APPLICATION: &str = "tidegate-catalogue";
+use super::reader::{
+    APPLICATION, COLUMNS_MAX, FUNCTIONS_MAX, Found, Login, RELATIONS_MAX, ReadError, count, note,
+    push,
+};
+use crate::upstream;
 
 const SNAPSHOT: &str = "SET search_path = pg_catalog; \
     BEGIN TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY";
@@ -87,60 +69,8 @@ const PATHS: &str = "SELECT r.rolname::text, substr(c, length('search_path=') + 
 
 const PARENTS: &str = "SELECT inhrelid, inhparent FROM pg_catalog.pg_inherits ORDER BY 1, 2";
 
-/// Where and as whom the catalogue is read.
-#[derive(Clone, Copy)]
-pub(super) struct Login<'a> {
-    pub server: SocketAddr,
-    pub verification: Option<&'a ServerVerification>,
-    pub database: &'a str,
-    pub user: &'a str,
-    pub password: Option<&'a str>,
-}
-
-/// What one reading found.
-#[derive(Debug)]
-pub(super) struct Found {
-    pub catalogue: Catalogue,
-    /// Child and parent of each partition and each inheriting table, by OID.
-    pub parents: Vec<(u32, u32)>,
-    /// `search_path` of a new session.
-    pub path: String,
-    /// That of roles that have one of their own.
-    pub paths: HashMap<String, String>,
-    /// Stands for all of it: another state of the database has another one.
-    pub state: [u8; 32],
-}
-
-/// Why a catalogue could not be read.
-#[derive(Debug, thiserror::Error)]
-pub(super) enum ReadError {
-    #[error(transparent)]
-    Dial(#[from] DialError),
-    #[error("{}", words(.0))]
-    Postgres(#[from] tokio_postgres::Error),
-    #[error("not read within {READ_SECONDS_MAX} s")]
-    TimedOut,
-    #[error("the database has more than {0}")]
-    TooLarge(String),
-    #[error("the server answered with something else than was asked: {0}")]
-    Form(&'static str),
-}
-
-/// The server's own words, without what stands in its detail.
-fn words(error: &tokio_postgres::Error) -> String {
-    error.as_db_error().map_or_else(
-        || error.to_string(),
-        |said| format!("{} (SQLSTATE {})", said.message(), said.code().code()),
-    )
-}
-
-/// Reads all of it; `version` is the new catalogue's.
+/// Reads all of one database; `version` is the new catalogue's.
 pub(super) async fn read(login: Login<'_>, version: u64) -> Result<Found, ReadError> {
-    let limit = Duration::from_secs(READ_SECONDS_MAX);
-    tokio::time::timeout(limit, read_all(login, version)).await.map_err(|_| ReadError::TimedOut)?
-}
-
-async fn read_all(login: Login<'_>, version: u64) -> Result<Found, ReadError> {
     let leg = upstream::dial(login.server, None, login.verification).await?;
     let mut config = tokio_postgres::Config::new();
     config.user(login.user).dbname(login.database).application_name(APPLICATION);
@@ -194,12 +124,7 @@ async fn ask(client: &Client, version: u64) -> Result<Found, ReadError> {
     let sorted: BTreeMap<&String, &String> = paths.iter().collect();
     note(&mut state, &(&parents, &path, sorted));
     let catalogue = Catalogue::new(version, relations, functions);
-    Ok(Found { catalogue, parents, path, paths, state: state.finalize().into() })
-}
-
-/// Adds what was read to what stands for all of it. `Debug` writes every field with its bounds.
-fn note(state: &mut Sha256, what: &impl std::fmt::Debug) {
-    state.update(format!("{what:?};"));
+    Ok(Found { catalogue, parents, path, paths, unread_views: 0, state: state.finalize().into() })
 }
 
 const NONE: [&(dyn ToSql + Sync); 0] = [];
@@ -258,20 +183,4 @@ fn function(row: &Row) -> Result<KnownFunction, ReadError> {
         language: row.try_get(3)?,
         source: row.try_get(4)?,
     })
-}
-
-fn push<T>(list: &mut Vec<T>, one: T, max: usize, what: &str) -> Result<(), ReadError> {
-    if list.len() >= max {
-        return Err(ReadError::TooLarge(format!("{max} {what}")));
-    }
-    list.push(one);
-    Ok(())
-}
-
-fn count(total: &mut usize, text: Option<&str>) -> Result<(), ReadError> {
-    *total = total.saturating_add(text.map_or(0, str::len));
-    if *total > TEXT_BYTES_MAX {
-        return Err(ReadError::TooLarge(format!("{TEXT_BYTES_MAX} bytes of views and functions")));
-    }
-    Ok(())
 }
