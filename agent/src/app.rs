@@ -35,6 +35,7 @@ use crate::ingress::{self, Shared};
 use crate::lanes::Lanes;
 use crate::masking;
 use crate::namespaces;
+use crate::password_key::GateKey;
 use crate::resolve::{RESOLVE_SECONDS, Resolver};
 use crate::ssh::host::SshHost;
 use crate::telemetry::Metrics;
@@ -180,6 +181,7 @@ async fn start(config: Config, lanes: &Arc<Lanes>) -> anyhow::Result<Agent> {
         budgets: Budgets::default(),
         approvals,
         mysql_analyzer: Arc::new(tidegate_sql::mysql::Analyzer::new()),
+        password_key: GateKey::for_targets(&config.targets),
         metrics,
         coverage: Coverage::default(),
         config,

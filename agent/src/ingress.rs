@@ -32,6 +32,7 @@ use crate::gate::{Gate, Standing, Token, Watch};
 use crate::lanes::Lanes;
 use crate::masking::TargetMasking;
 use crate::opaque;
+use crate::password_key::GateKey;
 use crate::resolve::Resolver;
 use crate::session::leg::Leg;
 use crate::session::{Session, Surroundings};
@@ -67,6 +68,8 @@ pub struct Shared {
     pub analyzer: Arc<Analyzer>,
     /// The same for MySQL and MariaDB.
     pub mysql_analyzer: Arc<tidegate_sql::mysql::Analyzer>,
+    /// What MySQL's clients without TLS seal passwords with; `None` where no such server has TLS.
+    pub password_key: Option<Arc<GateKey>>,
     /// What is protected at each target, in the order of the configuration.
     pub masking: Vec<Option<Arc<TargetMasking>>>,
     /// What databases hold.
@@ -414,7 +417,11 @@ fn machine(
                 Some(sight) => Arc::clone(sight) as _,
                 None => Arc::clone(&shared.mysql_analyzer) as _,
             };
-            Some(Machine::Mysql(Box::new(wire::Machine::with_analyzer(config, analyzer))))
+            let mut machine = wire::Machine::with_analyzer(config, analyzer);
+            if let Some(key) = &shared.password_key {
+                machine = machine.with_password_key(Arc::<GateKey>::clone(key));
+            }
+            Some(Machine::Mysql(Box::new(machine)))
         }
     }
 }

@@ -25,6 +25,7 @@ pub mod mask_key;
 pub mod masking;
 pub mod namespaces;
 pub mod opaque;
+pub mod password_key;
 pub mod resolve;
 pub mod session;
 mod ssh;

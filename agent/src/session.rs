@@ -11,6 +11,7 @@ pub mod leg;
 mod outbox;
 pub mod queue;
 mod slow;
+mod unpack;
 
 use std::future::Future;
 use std::io;
@@ -353,20 +354,15 @@ impl<M: Machine<Token, Duties = Duties>> Session<M> {
 
     /// Reads what may be read; `true` when something came.
     fn poll_reads(&mut self, cx: &mut Context<'_>) -> bool {
-        let from_server = self.poll_server(cx);
-        let from_client = self.poll_client(cx) || self.poll_client_of_held(cx);
+        let from_server = self.unpacks_server() || self.poll_server(cx);
+        let from_client =
+            self.unpacks_client() || self.poll_client(cx) || self.poll_client_of_held(cx);
         from_server || from_client
     }
 
     fn poll_client(&mut self, cx: &mut Context<'_>) -> bool {
-        let congested = self.outbox.is_congested()
-            || self.to_client.is_congested()
-            || self.upstream.as_ref().is_some_and(Upstream::is_congested);
-        if !congested && self.machine.has_more_from_client() {
-            self.machine.from_client(self.now_ns, &mut self.client_bytes);
-            return true;
-        }
-        let waits = self.client_state != ClientState::Open || self.silent.client || congested;
+        let waits =
+            self.client_state != ClientState::Open || self.silent.client || self.is_congested();
         if waits || !self.machine.reads_client() {
             return false;
         }
@@ -396,13 +392,7 @@ impl<M: Machine<Token, Duties = Duties>> Session<M> {
     }
 
     fn poll_server(&mut self, cx: &mut Context<'_>) -> bool {
-        let congested = self.to_client.is_congested();
-        if !congested && self.machine.has_more_from_server() {
-            self.machine.from_server(self.now_ns, &mut self.server_bytes);
-            self.offer_again = true;
-            return true;
-        }
-        let waits = !self.server_open || self.silent.server || congested;
+        let waits = !self.server_open || self.silent.server || self.to_client.is_congested();
         if waits || !self.machine.reads_server() {
             return false;
         }

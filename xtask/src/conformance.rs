@@ -1,5 +1,6 @@
 //! `cargo xtask conformance postgres`: PostgreSQL's own regression suite through the gate. For MariaDB's see
-//! [`mysql`].
+//! [`mysql`]. `mysql-servers` runs our own tests against MySQL from Debian's sid, which changes every day and which no
+//! ordinary test needs.
 //!
 //! Promises: agent and collector are built first, for either suite. The suite of Debian's source package
 //! runs twice on private servers, directly and captured (under a policy that permits everything, also
@@ -44,6 +45,8 @@ enum Suite {
     Postgres(PostgresArgs),
     /// MariaDB's `mariadb-test`, its main tests that need no options.
     Mysql(mysql::Args),
+    /// Our own tests against MySQL 9, fetched from Debian's sid when it is not there.
+    MysqlServers,
 }
 
 #[derive(Debug, clap::Args)]
@@ -60,12 +63,23 @@ struct PostgresArgs {
 
 /// Runs `cargo xtask conformance`.
 pub fn run(args: Args) -> anyhow::Result<()> {
-    setup::ensure(setup::Purpose::Conformance)?;
+    let purpose = match args.suite {
+        Suite::MysqlServers => setup::Purpose::MysqlServers,
+        Suite::Postgres(_) | Suite::Mysql(_) => setup::Purpose::Conformance,
+    };
+    setup::ensure(purpose)?;
     places::build_our_programs()?;
     match args.suite {
+        Suite::MysqlServers => mysql_servers(),
         Suite::Postgres(args) => postgres(&args),
         Suite::Mysql(args) => mysql::run(&args),
     }
+}
+
+fn mysql_servers() -> anyhow::Result<()> {
+    let mut tests = crate::run::cargo();
+    tests.args(["nextest", "run", "--package", "xtask", "--features", "mysql-servers"]);
+    crate::run::run(tests.args(["--test", "mysql_servers"]))
 }
 
 fn postgres(args: &PostgresArgs) -> anyhow::Result<()> {

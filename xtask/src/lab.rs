@@ -37,7 +37,7 @@ pub use agent::{Agent, AgentOptions};
 pub use client::{Answer, Who};
 pub use collector::Collector;
 pub use evidence::{Evidence, Kind};
-pub use mariadb::{Mariadb, MariadbOptions};
+pub use mariadb::{Mariadb, MariadbOptions, Server};
 pub use postgres::{Auth, Log, Postgres, PostgresOptions, Tls};
 
 /// Lowest user id that a laboratory picks; far above what Debian hands out.

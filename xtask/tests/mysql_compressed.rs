@@ -24,7 +24,7 @@ fn lab(tls: bool) -> Lab {
         ..AgentOptions::default()
     };
     let arguments = vec!["--max-allowed-packet=67108864".to_owned()];
-    let mariadb = MariadbOptions { tls, arguments };
+    let mariadb = MariadbOptions { tls, arguments, ..MariadbOptions::default() };
     let lab = Lab::start(Options { agent, mariadb: Some(mariadb), ..Options::default() }).unwrap();
     lab.mariadb().unwrap().admin(TABLES).unwrap();
     lab

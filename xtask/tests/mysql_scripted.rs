@@ -1,8 +1,7 @@
 //! What MariaDB 10.11 lacks: `caching_sha2_password`, against a server of the test's own that follows MySQL's
 //! description ("Caching_sha2_password information"), with MariaDB's CLI as an unmodified client.
 //!
-//! Limits: not run against a real MySQL; the exchange with the server's RSA key is a golden conversation of
-//! `crates/wire-mysql` (`sha2_full_rsa`).
+//! Limits: ordinary tests have no real MySQL; `mysql_servers.rs` has one, with the exchange of RSA keys.
 
 #![expect(clippy::unwrap_used, reason = "tests")]
 

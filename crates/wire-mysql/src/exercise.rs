@@ -22,7 +22,8 @@ use tidegate_sql::mysql::Settings;
 use crate::compress::{Algorithm, Decoder, Encoder, FULL_BYTES, Packing, Read};
 use crate::config::SERVER_LOOK_BYTES_MAX;
 use crate::{
-    Action, Analyze, Answer, AskId, Authority, ClientTls, Config, Limits, Machine, ServerTls,
+    Action, Analyze, Answer, AskId, Authority, ClientTls, Config, Limits, Machine, PasswordKey,
+    ServerTls,
 };
 
 /// An analyser that knows first words only, so that inputs stay small and runs fast.
@@ -67,6 +68,20 @@ impl Analyze for FirstWord {
 
     fn too_long(&self, _bytes: u64) -> Arc<Analysis> {
         self.analyze(b"", Settings::default(), None)
+    }
+}
+
+/// A key that seals by putting an `S` in front.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Seal;
+
+impl PasswordKey for Seal {
+    fn public_pem(&self) -> Vec<u8> {
+        b"the gate's key".to_vec()
+    }
+
+    fn open(&self, sealed: &[u8]) -> Option<Vec<u8>> {
+        sealed.strip_prefix(b"S").map(<[u8]>::to_vec)
     }
 }
 
@@ -167,7 +182,8 @@ pub fn run(start: Start, data: &[u8]) -> Result<(), String> {
     };
     let config = Config { client_tls, server_tls, limits: SMALL_LIMITS };
     let mut run = Run {
-        machine: Machine::with_analyzer(config, Arc::new(FirstWord)),
+        machine: Machine::with_analyzer(config, Arc::new(FirstWord))
+            .with_password_key(Arc::new(Seal)),
         ends: None,
         client: BytesMut::new(),
         server: BytesMut::new(),

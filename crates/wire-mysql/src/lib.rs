@@ -16,8 +16,9 @@
 //!
 //! Cannot do: multi-factor authentication (not offered), the protocol before
 //! 4.1, GSSAPI and client certificates, MariaDB's check of a self-signed certificate by password (11.4).
-//! `caching_sha2_password` and `sha256_password` pass where both legs have TLS or neither has; where
-//! they differ, a login that needs the password itself gets a clear error.
+//! `caching_sha2_password` and `sha256_password` pass where both legs have TLS or neither has. Where they differ, a
+//! login that needs the password itself works for `caching_sha2_password` with TLS to the server alone ([`PasswordKey`]);
+//! otherwise it gets a clear error.
 //!
 //! Names are those of the MySQL manual, "Client/Server Protocol", and of MariaDB's where it adds to them.
 //! Known gaps stand in the modules: [`Machine`]'s in `machine.rs`.
@@ -38,5 +39,5 @@ mod statements;
 
 pub use analyze::{Analyze, executed};
 pub use config::{ClientTls, Config, Limits, ServerTls};
-pub use machine::Machine;
+pub use machine::{Machine, PasswordKey};
 pub use tidegate_wire::{Action, Answer, AskId, Authority, Exempt};

@@ -3,7 +3,7 @@
 //! Promises: see the crate. How the work is split: `login` up to the end of the authentication, also
 //! that of COM_CHANGE_USER; `client` and `statement` for what the client sends then, `answer` for
 //! decisions, `server` for what the server sends, `guard` for results under duties, `infile` for LOCAL
-//! INFILE, `packed` for compression.
+//! INFILE, `packed` for compression, `password` for a password that is sent in two ways.
 //!
 //! The driver's part is that of [`tidegate_wire::Machine`]. The first action is [`Action::Dial`].
 //!
@@ -22,6 +22,7 @@ mod guard;
 mod infile;
 mod login;
 mod packed;
+mod password;
 mod server;
 mod statement;
 
@@ -46,6 +47,7 @@ use answer::Asking;
 use client::{ClientEnd, ClientSide};
 use login::Login;
 use packed::Packed;
+pub use password::PasswordKey;
 use server::{Progress, Reading, Running};
 
 /// Where the session stands.
@@ -147,6 +149,8 @@ pub struct Machine<R> {
     session: Session<R>,
     /// Compression, once it has begun.
     packed: Option<Box<Packed>>,
+    /// What clients without TLS seal passwords with, where there is something.
+    password_key: Option<Arc<dyn PasswordKey>>,
 }
 
 impl<R: Clone> Machine<R> {
@@ -187,6 +191,7 @@ impl<R: Clone> Machine<R> {
             greeting: None,
             session,
             packed: None,
+            password_key: None,
         }
     }
 

@@ -112,6 +112,19 @@ impl Lab {
         Ok(command)
     }
 
+    /// Node.js with the packages that `cargo xtask setup` installed, reading a script from its stdin.
+    pub fn node(&self, who: Who) -> anyhow::Result<Command> {
+        let modules = self.path("node_modules");
+        if !modules.exists() {
+            let mut cp = Command::new("cp");
+            cp.arg("-r").arg(crate::run::tools().join("node/node_modules")).arg(&modules);
+            places::run(&mut cp)?;
+        }
+        let mut command = self.command(who, Path::new("/usr/bin/node"))?;
+        command.env("NODE_PATH", &modules).arg("-");
+        Ok(command)
+    }
+
     /// [`Lab::psql`] with another connection string.
     pub fn psql_at(
         &self,

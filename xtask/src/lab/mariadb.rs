@@ -1,4 +1,4 @@
-//! A private MariaDB: Debian's programs on a data directory of its own.
+//! A private MariaDB or MySQL, on a data directory of its own.
 //!
 //! Promises: listens on 127.0.0.1 and on a socket in its own directory only; runs as the user `mysql`,
 //! never as root; accepts connections when [`Mariadb::start`] returns; the machine's own server is not
@@ -10,18 +10,19 @@
 
 pub mod agree;
 pub mod clients;
+mod server;
 
-use std::fs::{self, File};
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
 use anyhow::Context as _;
-use nix::fcntl::{Flock, FlockArg};
 use nix::unistd::User;
 
 use super::process::{Daemon, Identity, wait_for};
-use super::{certs, places, term};
+use super::{certs, places};
+pub use server::Server;
 
 /// The password of `app` and `app_ed25519`.
 pub const APP_PASSWORD: &str = "app-lab-password";
@@ -33,16 +34,13 @@ pub const CATALOGUE: &str = "[targets.catalogue]\nuser = \"tidegate\"\npassword_
 const CATALOGUE_PASSWORD: &str = "known to the agent alone";
 /// How long the server may take until it accepts connections.
 const START_MS_MAX: u64 = 60_000;
-/// Where Debian puts the server.
-const SERVER: &str = "/usr/sbin/mariadbd";
 /// The client, for what goes past everything.
 const CLIENT: &str = "/usr/bin/mariadb";
-/// Changes whenever what [`make_template`] does changes.
-const TEMPLATE_VERSION: &str = "1";
-
 /// How the server is to be.
 #[derive(Debug, Clone, Default)]
 pub struct MariadbOptions {
+    /// Which server.
+    pub server: Server,
     /// TLS, with a certificate of a CA of its own for 127.0.0.1.
     pub tls: bool,
     /// More arguments, `--name=value`.
@@ -63,7 +61,7 @@ impl Mariadb {
     /// Starts a fresh server in `dir`.
     pub fn start(dir: &Path, options: &MariadbOptions) -> anyhow::Result<Self> {
         let user = account()?;
-        let template = template(user)?;
+        let template = options.server.template(user)?;
         fs::create_dir_all(dir.join("run"))?;
         std::os::unix::fs::chown(dir.join("run"), Some(user.0), Some(user.1))?;
         let mut copy = Command::new("cp");
@@ -78,20 +76,18 @@ impl Mariadb {
             std::os::unix::fs::chown(dir.join("server.key"), Some(user.0), Some(user.1))?;
         }
         server.run()?;
-        server.admin(&format!(
-            "CREATE DATABASE app; \
-             CREATE USER app@'%' IDENTIFIED BY '{APP_PASSWORD}'; \
-             CREATE USER app_ed25519@'%' IDENTIFIED VIA ed25519 USING PASSWORD('{APP_PASSWORD}'); \
-             GRANT ALL ON app.* TO app@'%', app_ed25519@'%'; \
-             CREATE USER root@'%'; GRANT ALL ON *.* TO root@'%' WITH GRANT OPTION; \
-             GRANT PROCESS, RELOAD, FILE, SUPER ON *.* TO app@'%'"
-        ))?;
+        server.admin(&server.options.server.accounts(APP_PASSWORD))?;
         Ok(server)
     }
 
     /// Its TCP port on 127.0.0.1.
     pub const fn port(&self) -> u16 {
         self.port
+    }
+
+    /// Which server it is.
+    pub const fn server(&self) -> Server {
+        self.options.server
     }
 
     /// Its unix socket.
@@ -116,6 +112,14 @@ impl Mariadb {
         Ok(places::run(&mut client)?.trim_end().to_owned())
     }
 
+    /// A login of `app` by its own password through the socket, past everything; gives who it is then.
+    pub fn knows(&self, password: &str) -> anyhow::Result<String> {
+        let mut client = Command::new(CLIENT);
+        client.args(["--no-defaults", "-NB", "-uapp", "-e", "SELECT current_user()"]);
+        client.arg(format!("-p{password}")).arg("-S").arg(self.socket());
+        Ok(places::run(&mut client)?.trim_end().to_owned())
+    }
+
     /// Makes the agent's own account, by that plugin and with these grants, and writes its password for the
     /// agent that will live in `dir`.
     pub fn add_catalogue_account(
@@ -137,17 +141,16 @@ impl Mariadb {
         if self.daemon.is_some() {
             return Ok(());
         }
-        let mut command = Command::new(SERVER);
+        let mut command = self.options.server.command();
         command.args([
-            "--no-defaults",
             "--bind-address=127.0.0.1",
             "--skip-name-resolve",
             "--local-infile=1",
             "--general-log=1",
-            "--plugin-load-add=auth_ed25519",
             "--innodb-flush-log-at-trx-commit=0",
             "--innodb-buffer-pool-size=32M",
         ]);
+        command.args(self.options.server.settings());
         command.arg(format!("--port={}", self.port));
         for (name, at) in [
             ("datadir", self.dir.join("data")),
@@ -162,7 +165,7 @@ impl Mariadb {
                 command.arg(format!("--ssl-{name}={}", self.dir.join(file).display()));
             }
         }
-        command.args(&self.options.arguments).env_clear().env("LC_ALL", "C.UTF-8");
+        command.args(&self.options.arguments);
         command.current_dir(&self.dir);
         let (uid, gid) = (Some(self.user.0), Some(self.user.1));
         let identity = Identity { uid, gid, ..Identity::default() };
@@ -186,42 +189,6 @@ fn account() -> anyhow::Result<(u32, u32)> {
     let account = User::from_name("mysql")?
         .context("no user `mysql` on this machine: run `cargo xtask setup`")?;
     Ok((account.uid.as_raw(), account.gid.as_raw()))
-}
-
-/// The empty data directory, made on first use. Others wait for whoever makes it.
-fn template(user: (u32, u32)) -> anyhow::Result<PathBuf> {
-    anyhow::ensure!(Path::new(SERVER).exists(), "{SERVER} is missing: run `cargo xtask setup`");
-    let cache = places::cache("mariadb")?;
-    let lock = File::create(cache.join("lock"))?;
-    let _held = Flock::lock(lock, FlockArg::LockExclusive)
-        .map_err(|(_, error)| anyhow::anyhow!("locking the data template: {error}"))?;
-    let ready = cache.join(TEMPLATE_VERSION);
-    if !ready.exists() {
-        term::note("making the MariaDB data that laboratories start from ...");
-        let making = cache.join("making");
-        let _ = fs::remove_dir_all(&making);
-        make_template(user, &making)?;
-        fs::rename(&making, &ready)?;
-    }
-    Ok(ready)
-}
-
-fn make_template(user: (u32, u32), into: &Path) -> anyhow::Result<()> {
-    // Made elsewhere: the target directory may lie where `mysql` may not look.
-    let dir = tempfile::Builder::new().prefix("tidegate-mariadb-").tempdir()?;
-    std::os::unix::fs::chown(dir.path(), Some(user.0), Some(user.1))?;
-    let data = dir.path().join("data");
-    let mut install = Command::new("mariadb-install-db");
-    install
-        .args(["--no-defaults", "--skip-test-db", "--auth-root-authentication-method=normal"])
-        .arg(format!("--datadir={}", data.display()))
-        .current_dir(dir.path());
-    let identity = Identity { uid: Some(user.0), gid: Some(user.1), ..Identity::default() };
-    identity.apply(&mut install)?;
-    places::run(&mut install)?;
-    let mut copy = Command::new("cp");
-    copy.arg("-a").arg(&data).arg(into);
-    places::run(&mut copy).map(drop)
 }
 
 /// One line of the general query log.
@@ -252,11 +219,14 @@ pub fn read_general_log(text: &str) -> Vec<Logged> {
     entries
 }
 
-/// `[YYMMDD HH:MM:SS]\t<number> <command>\t<argument>`, the number with blanks before it.
+/// `[YYMMDD HH:MM:SS]\t<number> <command>\t<argument>`, the number with blanks before it; MySQL puts a time in
+/// ISO 8601 before each.
 fn entry(line: &str) -> Option<Logged> {
     let (time, rest) = line.split_once('\t')?;
     let is_time = time.is_empty()
-        || time.chars().all(|letter| letter.is_ascii_digit() || matches!(letter, ' ' | ':'));
+        || time.chars().all(|letter| {
+            letter.is_ascii_digit() || matches!(letter, ' ' | ':' | '-' | '.' | 'T' | 'Z')
+        });
     let rest = rest.strip_prefix('\t').unwrap_or(rest).trim_start();
     let digits = rest.find(|letter: char| !letter.is_ascii_digit())?;
     let connection = rest.get(..digits)?.parse().ok().filter(|_| is_time)?;

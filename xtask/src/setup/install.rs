@@ -54,6 +54,7 @@ pub(super) fn install(missing: &[&Need]) -> anyhow::Result<()> {
             }
             Provide::Cargo { krate, args, env } => cargo(krate, args, env)?,
             Provide::Pip(packages) => pip(packages)?,
+            Provide::Npm(packages) => npm(packages)?,
             Provide::VmKernel => vm_kernel()?,
             Provide::Root(root) => root::unpack(root)?,
             Provide::Bpffs => bpffs()?,
@@ -213,6 +214,22 @@ fn pip(packages: &[&str]) -> anyhow::Result<()> {
     }
     let mut command = run::command(&python);
     command.args(["-m", "pip", "install", "--quiet", "--disable-pip-version-check"]).args(packages);
+    run::quietly(&mut command, &log())
+}
+
+fn npm(packages: &[&str]) -> anyhow::Result<()> {
+    let dir = run::tools().join("node");
+    std::fs::create_dir_all(&dir)?;
+    let mut command = run::command("npm");
+    command.args([
+        "install",
+        "--no-save",
+        "--ignore-scripts",
+        "--no-audit",
+        "--no-fund",
+        "--prefix",
+    ]);
+    command.arg(&dir).args(packages).current_dir(&dir);
     run::quietly(&mut command, &log())
 }
 

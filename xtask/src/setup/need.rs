@@ -73,6 +73,8 @@ pub(super) enum Provide {
     },
     /// Packages from PyPI, into `target/tools/venv`.
     Pip(&'static [&'static str]),
+    /// Packages from npm, into `target/tools/node`; none of their scripts is run.
+    Npm(&'static [&'static str]),
     /// Debian's kernel package, unpacked into `target/tools/kernel` and not installed: it would
     /// enter the host's boot menu.
     VmKernel,
@@ -286,6 +288,43 @@ pub(super) const NEEDS: &[Need] = &[
         provide: Provide::Pip(&["mysql-connector-python==26.10.0"]),
         seconds: 15,
     },
+    apt("MariaDB's client library", "builds two clients in C (mysqlclient, MariaDB Connector/Python)",
+        &[Clients],
+        Probe::All(&[
+            Probe::Program("mariadb_config"),
+            Probe::Program("pkg-config"),
+            Probe::Program("cc"),
+            Probe::File("/usr/include/python3*/Python.h"),
+        ]), &["libmariadb-dev", "pkg-config", "python3-dev", "gcc"], 20),
+    Need {
+        name: "mysqlclient",
+        why: "an unmodified client: Python over MariaDB's library in C",
+        parts: &[Clients],
+        probe: Probe::Tool("venv/lib/python3*/site-packages/MySQLdb/__init__.py"),
+        provide: Provide::Pip(&["mysqlclient==2.3.2"]),
+        seconds: 20,
+    },
+    Need {
+        name: "MariaDB Connector/Python",
+        why: "an unmodified client: bulk execution and server-side cursors",
+        parts: &[Clients],
+        probe: Probe::Tool("venv/lib/python3*/site-packages/mariadb/__init__.py"),
+        provide: Provide::Pip(&["mariadb==1.1.14"]),
+        seconds: 30,
+    },
+    apt("Node.js", "unmodified clients: JavaScript", &[Clients],
+        Probe::All(&[Probe::File("/usr/bin/node"), Probe::Program("npm")]), &["nodejs", "npm"], 60),
+    Need {
+        name: "Node's MySQL drivers",
+        why: "unmodified clients: mysql2, and MariaDB's connector, which sends ahead",
+        parts: &[Clients],
+        probe: Probe::All(&[
+            Probe::Tool("node/node_modules/mysql2/package.json"),
+            Probe::Tool("node/node_modules/mariadb/package.json"),
+        ]),
+        provide: Provide::Npm(&["mysql2@3.24.6", "mariadb@3.5.4"]),
+        seconds: 10,
+    },
     Need {
         name: "MariaDB 11.8",
         why: "a newer server and its clients, unpacked from Debian 13",
@@ -314,6 +353,8 @@ pub(super) const NEEDS: &[Need] = &[
         Probe::Program("javac"), &["default-jdk-headless"], 60),
     apt("PostgreSQL's JDBC driver", "an unmodified client: JDBC", &[Clients],
         Probe::File("/usr/share/java/postgresql.jar"), &["libpostgresql-jdbc-java"], 10),
+    apt("MariaDB's JDBC driver", "an unmodified client: JDBC", &[Clients],
+        Probe::File("/usr/share/java/mariadb-java-client.jar"), &["libmariadb-java"], 10),
     apt("QEMU", "the test machine", &[Vm],
         Probe::Program("qemu-system-x86_64"), &["qemu-system-x86"], 40),
     apt("busybox", "the test machine's programs", &[Vm],

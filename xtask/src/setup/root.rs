@@ -95,8 +95,9 @@ fn configure(apt: &Path, suite: &str) -> anyhow::Result<()> {
         ("APT::Sandbox::User", "root".to_owned()),
         ("Acquire::Languages", "none".to_owned()),
     ];
-    let text: String =
-        settings.iter().map(|(name, value)| format!("{name} \"{value}\";\n")).collect();
+    let text = settings
+        .iter()
+        .fold(String::new(), |text, (name, value)| text + name + " \"" + value + "\";\n");
     std::fs::write(apt.join("apt.conf"), text).context("writing apt's configuration")
 }
 

@@ -100,12 +100,15 @@ impl Decoder {
     }
 
     fn header(&mut self, wire: &mut BytesMut) -> Result<Option<u8>, Broken> {
-        let Some((&[a, b, c, seq, d, e, f], _)) = wire.split_first_chunk::<HEADER_BYTES>() else {
+        let Some((head, _)) = wire.split_first_chunk::<HEADER_BYTES>() else {
             return Ok(None);
         };
-        let length =
-            |[a, b, c]: [u8; 3]| usize::from(a) | usize::from(b) << 8 | usize::from(c) << 16;
-        let (left, claimed) = (length([a, b, c]), length([d, e, f]));
+        let (packed, rest) = head.split_at(3);
+        let (&[seq], unpacked) = rest.split_first_chunk::<1>().unwrap_or((&[0], &[]));
+        let length = |bytes: &[u8]| {
+            bytes.iter().rev().fold(0, |length, byte| length << 8 | usize::from(*byte))
+        };
+        let (left, claimed) = (length(packed), length(unpacked));
         if left == 0 {
             return Err(Broken::Empty);
         }

@@ -1,6 +1,6 @@
 //! From plain bytes to compressed packets.
 
-use bytes::BytesMut;
+use bytes::{BufMut as _, BytesMut};
 use flate2::{Compress, Compression, FlushCompress, Status};
 use zstd::bulk::Compressor;
 
@@ -18,7 +18,7 @@ pub struct Encoder {
 
 impl Encoder {
     /// An encoder before its first packet, of packets that hold at most `content_bytes_max` (no more
-    /// than [`FULL_BYTES`](super::FULL_BYTES)), unpacked.
+    /// than [`FULL_BYTES`]), unpacked.
     pub const fn new(packing: Packing, content_bytes_max: usize) -> Self {
         Self { packing, content_bytes_max, deflate: None, zstd: None, scratch: Vec::new() }
     }
@@ -77,10 +77,11 @@ impl Encoder {
 
 /// One packet; `unpacked` is 0 where the content is as it is.
 fn put(seq: u8, content: &[u8], unpacked: usize, wire: &mut BytesMut) {
-    let bytes = |length: usize| u32::try_from(length).unwrap_or_default().to_le_bytes();
-    let ([a, b, c, _], [d, e, f, _]) = (bytes(content.len()), bytes(unpacked));
-    wire.extend_from_slice(&[a, b, c, seq, d, e, f]);
-    wire.extend_from_slice(content);
+    let length = |bytes: usize| u64::try_from(bytes).unwrap_or_default();
+    wire.put_uint_le(length(content.len()), 3);
+    wire.put_u8(seq);
+    wire.put_uint_le(length(unpacked), 3);
+    wire.put_slice(content);
 }
 
 impl std::fmt::Debug for Encoder {

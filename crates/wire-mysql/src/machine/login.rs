@@ -11,6 +11,7 @@ use tidegate_event::{Ending, Login as LoginOperation, Operation, Status};
 use tidegate_wire::Fault;
 
 use super::answer::Asked;
+use super::password::{self, Password};
 use super::{Machine, Op, Phase, Step, Tracks};
 use crate::capability::{self, PROTOCOL_41, SESSION_TRACK, SSL};
 use crate::charset;
@@ -29,19 +30,22 @@ pub(super) struct Login<R> {
     pub op: Op<R>,
     pub who: Who,
     /// What is added to the server's sequence numbers for the client's.
-    shift: u8,
+    pub shift: u8,
     plugin: Vec<u8>,
-    turn: Turn,
+    pub turn: Turn,
     rounds: u8,
     /// Of the two legs, one has TLS and the other has not.
     legs_differ: bool,
+    /// What the client's proof is made with.
+    pub nonce: Bytes,
+    pub password: Password,
     /// Session tracking is ours.
     strips: bool,
 }
 
 /// Who is to speak.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Turn {
+pub(super) enum Turn {
     Server,
     /// The client, with this sequence number.
     Client(u8),
@@ -60,7 +64,8 @@ pub(super) struct Who {
 impl<R> Login<R> {
     pub fn new(op: Op<R>, who: Who, shift: u8, legs_differ: bool, strips: bool) -> Self {
         let plugin = who.plugin.clone();
-        Self { op, who, shift, plugin, turn: Turn::Server, rounds: 0, legs_differ, strips }
+        let (turn, password, nonce) = (Turn::Server, Password::default(), Bytes::new());
+        Self { op, who, shift, plugin, turn, rounds: 0, legs_differ, nonce, password, strips }
     }
 
     pub const fn is_clients_turn(&self) -> bool {
@@ -228,6 +233,7 @@ impl<R: Clone> Machine<R> {
         let shift = u8::from(under_tls).wrapping_sub(u8::from(to_server));
         let authority = Authority::Receipt(op.receipt.clone());
         let mut login = Login::new(op, who, shift, under_tls != to_server, strips);
+        login.nonce = self.nonce();
         if login.legs_differ && login.plugin == SHA256 {
             // The server takes the name as a wish, and switches to what it can do.
             login.plugin.clear();
@@ -246,7 +252,15 @@ impl<R: Clone> Machine<R> {
     /// Sends a permitted COM_CHANGE_USER.
     pub(super) fn change_permitted(&mut self, op: Op<R>, held: Bytes, who: Who) {
         self.tell_server(Authority::Receipt(op.receipt.clone()), held);
-        self.phase = Phase::Login(Box::new(Login::new(op, who, 0, false, self.session.strips)));
+        let legs_differ = self.client.under_tls != (self.config.server_tls == ServerTls::Require);
+        let mut login = Login::new(op, who, 0, legs_differ, self.session.strips);
+        login.nonce = self.nonce();
+        self.phase = Phase::Login(Box::new(login));
+    }
+
+    fn nonce(&self) -> Bytes {
+        let greeting = self.greeting.as_ref();
+        greeting.map_or_else(Bytes::new, |greeting| password::nonce(&greeting.nonce))
     }
 
     /// COM_CHANGE_USER: a login within the session.
@@ -267,6 +281,7 @@ impl<R: Clone> Machine<R> {
         whole: BytesMut,
         payload: &[u8],
     ) -> Result<(), Fault> {
+        let opens = self.opens_passwords();
         let Phase::Login(login) = &mut self.phase else {
             return Ok(());
         };
@@ -287,12 +302,18 @@ impl<R: Clone> Machine<R> {
             }
             [ok::EOF] => return Err(Fault::unsupported("the password scheme of before 4.1")),
             [ok::EOF, rest @ ..] => {
-                let name = Reader::new(rest).c_string().unwrap_or(rest);
+                let mut reader = Reader::new(rest);
+                let name = reader.c_string().unwrap_or(rest);
+                login.nonce = password::nonce(reader.rest());
                 login.plugin = name.to_vec();
                 login.legs_differ && name == SHA256
             }
             payload if payload == FAST_AUTH_SUCCESS && login.plugin == CACHING_SHA2 => {
                 login.turn = Turn::Server;
+                false
+            }
+            payload if payload == FULL_AUTHENTICATION && sensitive && opens => {
+                login.password = Password::Wanted;
                 false
             }
             payload if payload == FULL_AUTHENTICATION => sensitive,
@@ -361,6 +382,9 @@ impl<R: Clone> Machine<R> {
         }
         if login.turn != Turn::Client(header.seq) {
             return Err(Fault::client("its authentication packet has the wrong sequence number"));
+        }
+        if login.password != Password::Relayed {
+            return self.password_packet(header, bytes);
         }
         login.turn = Turn::Server;
         let seq = header.seq.wrapping_sub(login.shift);

@@ -106,7 +106,7 @@ impl Leg {
 impl Packed {
     fn held_bytes(&self) -> usize {
         let kept = [&self.client.plain, &self.server.plain, &self.gathered.bytes];
-        kept.into_iter().map(|plain| plain.len()).sum()
+        kept.into_iter().map(BytesMut::len).sum()
     }
 }
 

@@ -20,6 +20,8 @@ pub(crate) struct Greeting {
     pub capabilities: u64,
     /// Its default authentication plugin.
     pub plugin: Vec<u8>,
+    /// What proofs are made with: 20 bytes.
+    pub nonce: Vec<u8>,
     /// Where the flags stand.
     low_at: usize,
 }
@@ -31,7 +33,9 @@ pub(crate) fn read(payload: &[u8]) -> Result<Greeting, Malformed> {
         return Err(Malformed);
     }
     let version = reader.c_string()?;
-    reader.take(4 + 8 + 1)?;
+    reader.take(4)?;
+    let mut nonce = reader.take(8)?.to_vec();
+    reader.take(1)?;
     let low_at = payload.len() - reader.rest().len();
     let low = u64::from(reader.u16()?);
     reader.take(1 + 2)?;
@@ -42,10 +46,12 @@ pub(crate) fn read(payload: &[u8]) -> Result<Greeting, Malformed> {
     let flags = low | high << 16;
     let is_mariadb = flags & CLIENT_MYSQL == 0;
     let capabilities = if is_mariadb { flags | extended << 32 } else { flags };
-    reader.take(13.max(nonce_bytes.saturating_sub(8)).min(reader.rest().len()))?;
+    let rest = 13.max(nonce_bytes.saturating_sub(8)).min(reader.rest().len());
+    let rest = reader.take(rest)?;
+    nonce.extend_from_slice(rest.strip_suffix(&[0]).unwrap_or(rest));
     let plugin = reader.rest().split(|byte| *byte == 0).next().unwrap_or_default().to_vec();
     let server = server(version, is_mariadb);
-    Ok(Greeting { server, capabilities, plugin, low_at })
+    Ok(Greeting { server, capabilities, plugin, nonce, low_at })
 }
 
 impl Greeting {
@@ -115,6 +121,7 @@ pub(crate) mod tests {
                 (read.capabilities, &read.plugin[..]),
                 (flags, &b"mysql_native_password"[..])
             );
+            assert_eq!(read.nonce, b"abcdefghijklmnopqrst");
             let kept = first | PROTOCOL_41;
             assert_eq!(
                 read.with_capabilities(&payload, kept),

@@ -14,7 +14,7 @@ use bytes::{Bytes, BytesMut};
 use tidegate_event::{Operation, Outcome, Status};
 use tidegate_wire_mysql::capability as has;
 use tidegate_wire_mysql::compress::Algorithm;
-use tidegate_wire_mysql::exercise::{FirstWord, SMALL_LIMITS};
+use tidegate_wire_mysql::exercise::{FirstWord, SMALL_LIMITS, Seal};
 use tidegate_wire_mysql::{
     Action, Answer, AskId, Authority, ClientTls, Config, Exempt, Limits, Machine, ServerTls,
 };
@@ -221,7 +221,8 @@ fn refuses(operation: &Operation) -> bool {
 impl Driver {
     pub fn new(client_tls: ClientTls, server_tls: ServerTls, limits: Limits) -> Self {
         let config = Config { client_tls, server_tls, limits };
-        let mut machine = Machine::with_analyzer(config, Arc::new(FirstWord));
+        let machine = Machine::with_analyzer(config, Arc::new(FirstWord));
+        let mut machine = machine.with_password_key(Arc::new(Seal));
         assert_eq!(machine.poll(), Some(Action::Dial));
         machine.server_connected();
         Self {

@@ -15,6 +15,9 @@
 //!    `v`. Such a line is left out only where there are more lines than records of its text, the
 //!    text stands in one that created a routine or trigger earlier in the log, and the line before that on
 //!    its connection, but for others of this kind, is of a statement that may run a routine.
+//! 3. MySQL prepares again what is executed with parameters of other types, and logs a second `Prepare` before that
+//!    `Execute`. Such a line is left out only where there are more lines than records of its text, its
+//!    connection has prepared the same text before, and its next line there is an `Execute`.
 //!
 //! Limits: sessions are not told apart; the texts of a command with several statements are compared
 //! joined by session and order only as far as each stands in the command's text.
@@ -89,25 +92,52 @@ pub fn compare(evidence: &Evidence, log: &[Logged], user: &str) -> Agreement {
         agreement.lines += 1;
         *balance.entry(key).or_default() -= 1;
     }
-    let more = balance.iter().filter(|((what, _), count)| *what == "Query" && **count < 0);
-    let more = more.map(|((_, text), _)| text.clone()).collect();
-    for at in Within::of(log, &more).routines {
-        let Some(entry) = log.get(at).filter(|entry| by_user.contains(&entry.connection)) else {
-            continue;
-        };
-        if let Some(count) = balance.get_mut(&("Query", shown(&entry.argument)))
-            && *count < 0
-        {
-            *count += 1;
-            agreement.lines -= 1;
-        }
-    }
+    leave_out(&mut agreement, &mut balance, log, &by_user);
     for ((what, text), count) in balance.into_iter().filter(|(_, count)| *count != 0) {
         let side = if count > 0 { "records" } else { "lines" };
         let text: String = text.chars().take(160).collect();
         agreement.differences.push(format!("{} more {side}: {what} {text:?}", count.abs()));
     }
     agreement
+}
+
+/// Leaves lines out by rules 2 and 3.
+fn leave_out(
+    agreement: &mut Agreement,
+    balance: &mut BTreeMap<(&str, String), i64>,
+    log: &[Logged],
+    by_user: &BTreeSet<u64>,
+) {
+    let more = balance.iter().filter(|((what, _), count)| *what == "Query" && **count < 0);
+    let more = more.map(|((_, text), _)| text.clone()).collect();
+    let routines = Within::of(log, &more).routines.into_iter().map(|at| ("Query", at));
+    let again = prepared_again(log).into_iter().map(|at| ("Prepare", at));
+    for (what, at) in routines.chain(again) {
+        let Some(entry) = log.get(at).filter(|entry| by_user.contains(&entry.connection)) else {
+            continue;
+        };
+        if let Some(count) = balance.get_mut(&(what, shown(&entry.argument)))
+            && *count < 0
+        {
+            *count += 1;
+            agreement.lines -= 1;
+        }
+    }
+}
+
+/// Lines that may stand for no record by rule 3, by their index.
+fn prepared_again(log: &[Logged]) -> Vec<usize> {
+    let mut again = Vec::new();
+    let mut seen: BTreeSet<(u64, &str)> = BTreeSet::new();
+    for (at, entry) in log.iter().enumerate().filter(|(_, entry)| entry.command == "Prepare") {
+        let mut behind = log.iter().skip(at + 1);
+        let next = behind.find(|other| other.connection == entry.connection);
+        let first = seen.insert((entry.connection, &entry.argument));
+        if !first && next.is_some_and(|next| next.command == "Execute") {
+            again.push(at);
+        }
+    }
+    again
 }
 
 /// The part of a text that is compared: the server leaves out blanks at both ends and every last `;` before it

@@ -44,3 +44,32 @@ pub fn log_and_records_agree(lab: &Lab) -> anyhow::Result<()> {
     anyhow::ensure!(found.lines > 0 && found.differences.is_empty(), "{found:#?}");
     Ok(())
 }
+
+/// A program that came with the laboratory's server, run by its own loader as the service account.
+pub fn own_program(lab: &Lab, program: &str) -> anyhow::Result<Command> {
+    let (starter, args) = lab.mariadb()?.server().started_by(program);
+    let mut command = lab.command(Who::Service, &starter)?;
+    command.args(args);
+    Ok(command)
+}
+
+/// The CLI that came with the laboratory's server, in batch mode on database `app`.
+pub fn own_cli(lab: &Lab, user: &str, args: &[&str], script: &str) -> anyhow::Result<Answer> {
+    let server = lab.mariadb()?.server();
+    let name = if server.is_mysql() { "usr/bin/mysql" } else { "usr/bin/mariadb" };
+    let mut command = own_program(lab, name)?;
+    command.arg("--no-defaults").args(server.client_settings());
+    command.args(["-h127.0.0.1", "--protocol=tcp", "-u", user, "-N", "-B", "-f"]);
+    command.arg(format!("-P{}", lab.mariadb()?.port())).arg(format!("-p{APP_PASSWORD}"));
+    run(command.args(args).arg("app"), script.as_bytes())
+}
+
+/// A Python script, with the libraries of the laboratory's server: those that a client in C needs.
+pub fn own_python(lab: &Lab, script: &str, args: &[&str]) -> anyhow::Result<Answer> {
+    // Only to have the packages where the account can read them.
+    let _ = lab.python(Who::Service)?;
+    let mut python = own_program(lab, "usr/bin/python3")?;
+    python.env("PYTHONPATH", lab.path("python")).arg("-");
+    python.arg(lab.mariadb()?.port().to_string()).args(args);
+    run(&mut python, script.as_bytes())
+}
