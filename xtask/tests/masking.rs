@@ -53,7 +53,7 @@ fn whether_a_computed_value_is_null_tells_nothing() {
     let [ssn, ..] = &values.stored[7];
     let select = |guess: &str| {
         format!(
-            "SELECT nullif(ssn, '{guess}'), CASE ssn WHEN '{guess}' THEN 1 END FROM customers \
+            "SELECT nullif(ssn, '{guess}'), CASE ssn WHEN '{guess}' THEN 'x' END FROM customers \
              ORDER BY id LIMIT 20"
         )
     };
@@ -66,8 +66,8 @@ fn whether_a_computed_value_is_null_tells_nothing() {
     for form in forms {
         let [right, wrong] = [ssn.as_str(), "000-00-0000"].map(|guess| form(&select(guess)));
         let (right, wrong) = (sql(&lab, "app", &[&right]), sql(&lab, "app", &[&wrong]));
-        assert!(right.ok() && right.stdout.matches("****").count() >= 40, "{right}");
-        assert_eq!(right.stdout, wrong.stdout, "{}", form(&select(ssn)));
+        assert!(right.ok() && right.stdout.len() > 40, "{}: {right}", form("..."));
+        assert_eq!(right.stdout, wrong.stdout, "{}", form("..."));
     }
     lab.finish().unwrap();
 }

@@ -11,6 +11,7 @@
 //! unique key on a protected column would tell whether a value exists (docs/THREATS.md): there is none.
 
 #![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests")]
+#![expect(clippy::format_push_string, reason = "statements are pieced together")]
 
 #[path = "mysql_noninterference/make.rs"]
 mod make;

@@ -38,7 +38,7 @@ const LAYERS: [(&str, u8, Side); 23] = [
     ("policy", 2, Side::Pure),
     ("proto", 2, Side::Pure),
     ("mask", 2, Side::Pure),
-    ("recording", 2, Side::Pure),
+    ("recording", 1, Side::Pure),
     ("identity", 3, Side::Agent),
     ("vault", 3, Side::Agent),
     ("spool", 3, Side::Agent),

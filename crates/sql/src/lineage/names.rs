@@ -25,6 +25,10 @@ pub(super) fn output_name(value: &p::Node) -> Option<String> {
         N::CoalesceExpr(_) => Some("coalesce".to_owned()),
         N::RowExpr(_) => Some("row".to_owned()),
         N::AArrayExpr(_) => Some("array".to_owned()),
+        N::AExpr(operation) => {
+            let nullif = p::AExprKind::try_from(operation.kind) == Ok(p::AExprKind::AexprNullif);
+            Some(if nullif { "nullif" } else { "?column?" }.to_owned())
+        }
         N::AConst(_) | N::ParamRef(_) | N::BoolExpr(_) => Some("?column?".to_owned()),
         N::CollateClause(clause) => output_name(clause.arg.as_deref()?),
         _ => None,
