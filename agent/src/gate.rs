@@ -256,7 +256,8 @@ impl Gate {
             Ok(left) => left,
         };
         let order = known.and_then(|known| known.order(operation, &decision));
-        let duties = masking::duties(order, &decision, left);
+        let hides = known.is_some_and(masking::Known::hides_text);
+        let duties = masking::duties(order, hides, &decision, left);
         let elsewhere = self.standing.protocol == Protocol::Ssh;
         let duties = duties.filter(|duties| !(elsewhere && duties.shadow));
         if elsewhere && duties.is_some() {

@@ -2,7 +2,7 @@
 //!
 //! Promises: a session stays on one lane from its first byte to its last, so that nothing of it moves
 //! between processors, and what wakes it wakes no other thread; a new session goes to the lane that has
-//! the fewest. Why not one work-stealing runtime: `docs/decisions/lanes.md`.
+//! the fewest; where processors are scarce a lane goes before what it wakes. Why not one work-stealing runtime: `docs/decisions/lanes.md`.
 //!
 //! Cannot: move a session. A lane that is busy with a very large statement holds up its other sessions
 //! meanwhile.
@@ -14,6 +14,9 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use tokio::runtime::{Builder, Handle};
 use tokio::sync::oneshot;
+
+/// A lane's nice value (setpriority(2)): about nine times the weight of an ordinary thread.
+const NICE: i32 = -10;
 
 /// One thread with its runtime.
 struct Lane {
@@ -81,11 +84,20 @@ fn start_lane(number: usize) -> std::io::Result<Lane> {
     let handle = runtime.handle().clone();
     let (stop, stopped) = oneshot::channel::<()>();
     std::thread::Builder::new().name(format!("tidegate-lane-{number}")).spawn(move || {
+        prefer(number);
         // An error says that the other side is gone, which is how it ends.
         _ = runtime.block_on(stopped);
         runtime.shutdown_background();
     })?;
     Ok(Lane { runtime: handle, sessions: Arc::default(), _stop: stop })
+}
+
+/// Puts this thread before others. Without the right to it (`CAP_SYS_NICE`) it goes on as they do.
+fn prefer(number: usize) {
+    // Linux has a nice value for each thread; none named is the calling one.
+    if let Err(error) = rustix::process::setpriority_process(None, NICE) {
+        tracing::warn!(lane = number, %error, "a lane has no priority: under load it waits for those that it wakes");
+    }
 }
 
 #[cfg(test)]

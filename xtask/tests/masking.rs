@@ -5,6 +5,8 @@
 
 #[path = "masking/canary.rs"]
 mod canary;
+#[path = "masking/nowhere.rs"]
+mod nowhere;
 #[path = "masking/setup.rs"]
 mod setup;
 #[path = "masking/tokio.rs"]

@@ -151,6 +151,11 @@ impl Known {
         })
     }
 
+    /// Whether names of results must not be recorded: MySQL makes them of the statement's text.
+    pub(super) fn hides_text(&self) -> bool {
+        self.protocol == Protocol::Mysql && self.values != Values::Clear
+    }
+
     /// What must be done to the results of a permitted operation, beside bounds on their size.
     pub(super) fn order(&self, operation: &Operation, decision: &Decision) -> Option<Order> {
         // Rows that come later are known by what is said now, also where nothing is to be done to them.
@@ -194,7 +199,12 @@ fn hidden(analysis: &Analysis) -> Option<&'static str> {
 }
 
 /// The duties of an operation; `None` where there is nothing to do.
-pub(super) fn duties(order: Option<Order>, decision: &Decision, left: Left) -> Option<Arc<Duties>> {
+pub(super) fn duties(
+    order: Option<Order>,
+    hides_text: bool,
+    decision: &Decision,
+    left: Left,
+) -> Option<Arc<Duties>> {
     let least = |one: Option<u64>, other: Option<u64>| match (one, other) {
         (Some(one), Some(other)) => Some(one.min(other)),
         (one, other) => one.or(other),
@@ -204,6 +214,7 @@ pub(super) fn duties(order: Option<Order>, decision: &Decision, left: Left) -> O
         rows_max: least(decision.duties.rows_max, left.rows),
         bytes_max: least(decision.duties.bytes_max, left.bytes),
         keep_rows: decision.duties.keep_rows,
+        hides_text,
         shadow: decision.mode == Mode::Shadow,
     };
     (duties.order.is_some() || !duties.is_idle()).then(|| Arc::new(duties))

@@ -43,10 +43,17 @@ pub(super) fn masked(
         return None;
     }
     let text = masked_text(statement, protocol, |number| hides(ValueAt::Literal(number)));
+    let row = row(statement, protocol);
+    let hides = |at: usize| match row {
+        Some(row) => {
+            u16::try_from(at % row + 1).map_or(true, |number| hides(ValueAt::Parameter(number)))
+        }
+        None => true,
+    };
     let parameters =
-        statement.parameters.iter().zip(1_u16..).map(|(parameter, number)| match parameter {
+        statement.parameters.iter().enumerate().map(|(at, parameter)| match parameter {
             Parameter::Null => Parameter::Null,
-            _ if hides(ValueAt::Parameter(number)) => Parameter::Text(MASKED.as_bytes().to_vec()),
+            _ if hides(at) => Parameter::Text(MASKED.as_bytes().to_vec()),
             shown => shown.clone(),
         });
     let parameters: Vec<Parameter> = parameters.collect();
@@ -62,6 +69,18 @@ pub(super) fn masked(
     }))
 }
 
+/// After how many parameters the first one's value comes again, as in MariaDB's bulk execution; `None` where that can't
+/// be told.
+fn row(statement: &Statement, protocol: Protocol) -> Option<usize> {
+    let all = statement.parameters.len().max(1);
+    match protocol {
+        _ if all == 1 => Some(all),
+        Protocol::Mysql if statement.text_sha256.is_some() => None,
+        Protocol::Mysql => mysql_read(&statement.text, mysql::placeholders).filter(|row| *row > 0),
+        _ => Some(all),
+    }
+}
+
 /// The text without the literals that `hides` names by their number; `None` where they can't be told.
 fn masked_text(
     statement: &Statement,
@@ -69,7 +88,7 @@ fn masked_text(
     hides: impl Fn(u32) -> bool,
 ) -> Option<Arc<str>> {
     let found = match protocol {
-        Protocol::Mysql => mysql_literals(&statement.text)?,
+        Protocol::Mysql => mysql_read(&statement.text, mysql::literals)?,
         _ => postgres_literals(&statement.text)?,
     };
     let hides = |at: usize| u32::try_from(at).map_or(true, &hides);
@@ -86,13 +105,14 @@ fn postgres_literals(text: &str) -> Option<Vec<Range<usize>>> {
     (!text.contains('\\') || read(false).as_ref() == Some(&found)).then_some(found)
 }
 
-fn mysql_literals(text: &str) -> Option<Vec<Range<usize>>> {
+/// What `of` finds in a text of MySQL's, where every reading of it says the same.
+fn mysql_read<T: PartialEq>(text: &str, of: fn(&[u8], mysql::Settings) -> Option<T>) -> Option<T> {
     // Nor is it known here how the session reads a double quote, or which executable comments count.
     let read = |ansi_quotes, no_backslash_escapes| {
         let charset = mysql::Charset::Utf8;
         let server = mysql::Server::default();
         let settings = mysql::Settings { ansi_quotes, no_backslash_escapes, charset, server };
-        mysql::literals(text.as_bytes(), settings)
+        of(text.as_bytes(), settings)
     };
     let found = read(false, false)?;
     let quotes: &[bool] = if text.contains('"') { &[false, true] } else { &[false] };
@@ -263,5 +283,34 @@ mod tests {
         ] {
             assert_eq!(shown(text, values), expected, "{text}");
         }
+    }
+
+    #[test]
+    fn in_bulk_each_row_s_values_are_those_of_the_first() {
+        let values = |text: &str, parameters: &[&str]| {
+            let parameters: Vec<Parameter> =
+                parameters.iter().map(|one| Parameter::Text(one.as_bytes().to_vec())).collect();
+            let Operation::Statement(statement) = statement(text, &[]) else { panic!() };
+            let operation =
+                Operation::Statement(Statement { parameters, text_sha256: None, ..statement });
+            let hidden = Values::These(BTreeSet::from([ValueAt::Parameter(2)]));
+            let Some(Operation::Statement(got)) = masked(&operation, &hidden, Protocol::Mysql)
+            else {
+                panic!()
+            };
+            let shown = |one: &Parameter| match one {
+                Parameter::Text(text) => String::from_utf8(text.clone()).unwrap(),
+                _ => panic!(),
+            };
+            got.parameters.iter().map(shown).collect::<Vec<_>>().join(" ")
+        };
+        let insert = "insert into t values (?, ?) -- ?";
+        assert_eq!(values(insert, &["1", "a"]), "1 ****");
+        assert_eq!(values(insert, &["1", "a", "2", "b", "3", "c"]), "1 **** 2 **** 3 ****");
+        // Whether that is a parameter hangs on the session.
+        assert_eq!(
+            values("insert into t values (?, ?, \"?\", \'\\\'?\')", &["1", "a", "2"]),
+            "**** **** ****"
+        );
     }
 }

@@ -17,6 +17,8 @@ pub struct Duties {
     pub bytes_max: Option<u64>,
     /// Keep the rows as they leave.
     pub keep_rows: bool,
+    /// Values of the statement's text are not recorded, so names that a server makes of that text must not be either.
+    pub hides_text: bool,
     /// Count what would be masked, withheld or cut, and let all pass.
     pub shadow: bool,
 }
@@ -45,7 +47,10 @@ impl Duties {
     /// Whether there is nothing to do.
     pub fn is_idle(&self) -> bool {
         let idle = self.order.as_ref().is_none_or(Order::is_idle);
-        idle && self.rows_max.is_none() && self.bytes_max.is_none() && !self.keep_rows
+        idle && self.rows_max.is_none()
+            && self.bytes_max.is_none()
+            && !self.keep_rows
+            && !self.hides_text
     }
 }
 

@@ -51,7 +51,7 @@ use found::Found;
 use lexer::Lexed;
 use lineage::Place;
 
-pub use literals::literals;
+pub use literals::{literals, placeholders};
 pub use names::{charset_of_name, folded};
 pub use query::CHAIN_MAX;
 pub use touches::{Named, Touch, Touches, touches};

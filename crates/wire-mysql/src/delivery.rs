@@ -66,6 +66,11 @@ impl Delivery {
         self.stopped.is_none() && self.order().is_some() && !self.is_shadow()
     }
 
+    /// Whether names that the server makes of the statement's text must not be recorded.
+    pub fn hides_text(&self) -> bool {
+        self.duties.as_ref().is_some_and(|duties| duties.hides_text)
+    }
+
     /// Whether errors, and how many warnings there are, may tell of protected values.
     pub fn concerns(&self) -> bool {
         !self.is_shadow() && self.order().is_some_and(Order::concerns)

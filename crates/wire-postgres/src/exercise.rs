@@ -140,7 +140,7 @@ fn duties(analysis: &Arc<Analysis>) -> Duties {
         catalogue: None,
     });
     let (rows_max, keep_rows) = (Some(3), true);
-    Duties { order, rows_max, keep_rows, bytes_max: None, shadow: false }
+    Duties { order, rows_max, keep_rows, ..Duties::default() }
 }
 
 /// Rewrites `data` as rows or COPY data of three columns: one passes, one is looked into, one is masked.

@@ -91,7 +91,7 @@ pub fn python_packages() -> anyhow::Result<PathBuf> {
     }
     let packages = found.into_iter().find(|path| path.join("psycopg").exists());
     packages.with_context(|| {
-        format!("no psycopg under {}: run `cargo xtask setup --all`", lib.display())
+        format!("no psycopg under {}: run `cargo xtask setup test`", lib.display())
     })
 }
 

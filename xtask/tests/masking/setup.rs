@@ -70,7 +70,8 @@ pub struct Values {
 }
 
 impl Values {
-    fn make() -> Self {
+    /// Others in each run.
+    pub fn make() -> Self {
         let mut seeded = random::Seeded::new(random::u64().unwrap());
         let mut digits = |count: usize| -> String {
             (0..count).map(|_| char::from(b'0' + u8::try_from(seeded.below(10)).unwrap())).collect()
@@ -95,7 +96,8 @@ impl Values {
         self.stored.iter().flatten().map(String::as_str)
     }
 
-    fn insert(&self) -> String {
+    /// The statement that fills the table.
+    pub fn insert(&self) -> String {
         let row = |(id, [ssn, card, email, iban, account]): (usize, &[String; COLUMNS])| {
             format!("({id}, 'name {id}', '{ssn}', '{card}', '{email}', '{iban}', {account})")
         };
@@ -154,14 +156,16 @@ pub struct Search {
 }
 
 impl Search {
-    /// For these values, as text; those that are numbers also as eight bytes, highest first.
+    /// For these values, as text; those that are numbers also as eight bytes, highest first and last.
     pub fn new<'a>(values: impl Iterator<Item = &'a str>) -> Self {
         let mut search =
             Self { by_head: std::collections::HashMap::new(), pairs: vec![false; 1 << 16] };
         for value in values {
             search.add(value.as_bytes());
             if value.len() == 16 && value.starts_with('7') {
-                search.add(&value.parse::<i64>().unwrap().to_be_bytes());
+                let number: i64 = value.parse().unwrap();
+                search.add(&number.to_be_bytes());
+                search.add(&number.to_le_bytes());
             }
         }
         search

@@ -30,6 +30,11 @@ impl Item {
     pub const fn is_literal(&self) -> bool {
         matches!(self.token, Token::Number(..) | Token::SingleQuotedString(_))
     }
+
+    /// Whether it stands for a parameter.
+    pub const fn is_placeholder(&self) -> bool {
+        matches!(self.token, Token::Placeholder(_))
+    }
 }
 
 /// A text's tokens, without comments.
@@ -66,7 +71,7 @@ impl Lexed {
         let values = self.items.iter().filter(|item| is_value(&item.token));
         let mut places = vec![u8::from(self.left_out)];
         for (at, item) in values.enumerate() {
-            if matches!(item.token, Token::Placeholder(_)) {
+            if item.is_placeholder() {
                 places.extend(u32::try_from(at).unwrap_or(u32::MAX).to_le_bytes());
             }
         }

@@ -17,3 +17,9 @@ pub fn literals(text: &[u8], settings: Settings) -> Option<Vec<Range<usize>>> {
     let literals = lexed.items.iter().filter(|item| item.is_literal());
     Some(literals.map(|item| item.at..item.end).collect())
 }
+
+/// How many parameters a text has when it is prepared; `None` where that can't be told.
+pub fn placeholders(text: &[u8], settings: Settings) -> Option<usize> {
+    let lexed = lexer::lex_all(text, settings).ok()?;
+    Some(lexed.items.iter().filter(|item| item.is_placeholder()).count())
+}

@@ -27,7 +27,7 @@ use crate::capability::CACHE_METADATA;
 use crate::config::{HEAD_BYTES_MAX, ROWS_OUT_BYTES};
 use crate::delivery::{Delivery, Stage};
 use crate::frame::{FULL_BYTES, HEADER_BYTES, Header, header, packet};
-use crate::message::column::Definition;
+use crate::message::column::{COMPUTED, Definition, without_text};
 use crate::message::{error, ok};
 use crate::rows::{self, BadRow, Shape};
 
@@ -62,6 +62,23 @@ impl<R: Clone> Machine<R> {
         });
     }
 
+    /// Records packets of a result's head.
+    fn record_head(&mut self, head: &[u8]) {
+        let hides = |running: &Running<R>| running.delivery.hides_text();
+        if !self.session.running.as_ref().is_some_and(hides) {
+            return self.record_bytes(head);
+        }
+        let mut rest = head;
+        while let Some(one) = header(rest) {
+            let Some((whole, behind)) = rest.split_at_checked(one.total()) else { break };
+            match without_text(whole.get(HEADER_BYTES..).unwrap_or_default()) {
+                Some(payload) => self.record_bytes(&packet(one.seq, &payload)),
+                None => self.record_bytes(whole),
+            }
+            rest = behind;
+        }
+    }
+
     pub(super) fn describe(&mut self) {
         let Some(running) = &self.session.running else { return };
         let Some(op) = running.op.as_ref().filter(|_| !running.is_muted()) else { return };
@@ -69,8 +86,12 @@ impl<R: Clone> Machine<R> {
         let recorder = &mut self.session.progress.recorder;
         let recorder = recorder.get_or_insert_with(|| Box::new(Recorder::new(how)));
         let binary = running.is_binary();
+        let hides = running.delivery.hides_text();
+        let name = |one: &Definition| {
+            if hides && one.field.origin.is_none() { COMPUTED } else { &one.name }.to_vec()
+        };
         let column = |one: &Definition| Column {
-            name: String::from_utf8_lossy(&one.name).into_owned(),
+            name: String::from_utf8_lossy(&name(one)).into_owned(),
             type_oid: one.recorded,
             binary,
         };
@@ -79,7 +100,7 @@ impl<R: Clone> Machine<R> {
 
     /// Notes a column of the result that comes.
     pub(super) fn column(&self, delivery: &mut Delivery, payload: &[u8]) -> Result<(), Fault> {
-        let needed = delivery.order().is_some();
+        let needed = delivery.order().is_some() || delivery.hides_text();
         let read = Definition::read(payload, self.session.capabilities, needed);
         let read = read.map_err(malformed("column definition"));
         // Where nothing hangs on it, it only goes unnamed.
@@ -122,11 +143,21 @@ impl<R: Clone> Machine<R> {
     ) -> Result<(), Fault> {
         let Some(running) = &self.session.running else { return Ok(()) };
         let is_end = matches!(running.awaiting, Awaiting::ColumnsEnd);
-        if !running.delivery.holds_heads() {
+        let (holds, hides) = (running.delivery.holds_heads(), running.delivery.hides_text());
+        if !holds && !hides {
             scan.take(head.total(), true);
             return Ok(());
         }
+        let is_muted = running.is_muted();
         self.pass(bytes, scan);
+        if !holds {
+            if !is_muted {
+                let packet = bytes.get(..head.total()).unwrap_or_default().to_vec();
+                self.record_head(&packet);
+            }
+            scan.take(head.total(), false);
+            return Ok(());
+        }
         let mut packet = bytes.split_to(head.total());
         let Some(running) = &mut self.session.running else { return Ok(()) };
         let delivery = &mut running.delivery;
@@ -214,7 +245,7 @@ impl<R: Clone> Machine<R> {
                 rest = behind;
             }
         }
-        self.record_bytes(&head);
+        self.record_head(&head);
         self.record_bytes(&end);
         self.tell_client(head.freeze());
         self.tell_client(end.freeze());

@@ -44,6 +44,28 @@ pub(crate) struct Definition {
     flags_at: usize,
 }
 
+/// What the record has for a name that the server made of an expression's text.
+pub(crate) const COMPUTED: &[u8] = b"(computed)";
+
+/// The payload of a packet as it is recorded where values of the statement's text are not: without the name of what
+/// is computed, which is that text. `None` where it can stay.
+pub(crate) fn without_text(payload: &[u8]) -> Option<Vec<u8>> {
+    let mut reader = Reader::new(payload);
+    let mut strings = [&[][..]; 4];
+    for string in &mut strings {
+        *string = reader.lenenc_string().ok()?;
+    }
+    let head = payload.len() - reader.rest().len();
+    reader.lenenc_string().ok()?;
+    let behind = reader.rest();
+    let column = reader.lenenc_string().ok()?;
+    if !strings[3].is_empty() && !column.is_empty() {
+        return None;
+    }
+    let length = [u8::try_from(COMPUTED.len()).ok()?];
+    Some([payload.get(..head)?, &length, COMPUTED, behind].concat())
+}
+
 impl Definition {
     /// Reads one; where nothing is masked, only what the record has of it.
     pub fn read(payload: &[u8], capabilities: u64, masked: bool) -> Result<Self, Malformed> {
@@ -149,6 +171,18 @@ mod tests {
         }
         let light = Definition::read(&bytes, 0, false).unwrap();
         assert_eq!((light.field, light.name), (Field::default(), b"N".to_vec()));
+    }
+
+    #[test]
+    fn only_the_name_of_what_is_computed_is_left_out() {
+        let computed = packet(["", "", "", "ssn = '123-45-6789'", ""], 63, 0x03, 0, b"");
+        let expected = packet(["", "", "", "(computed)", ""], 63, 0x03, 0, b"");
+        assert_eq!(without_text(&computed), Some(expected));
+        for stays in
+            [&packet(["bank", "c", "customers", "n", "ssn"], 45, 0xfd, 1, b"")[..], b"\x02"]
+        {
+            assert_eq!(without_text(stays), None);
+        }
     }
 
     #[test]

@@ -148,6 +148,7 @@ impl Session {
             bytes_max: guard.bytes_max,
             keep_rows: guard.keep_rows,
             shadow: guard.shadow,
+            hides_text: false,
         }
     }
 
