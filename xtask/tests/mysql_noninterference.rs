@@ -7,8 +7,7 @@
 //!
 //! Limits: `STATEMENTS` statements of one seed; `TIDEGATE_LINEAGE_SEED` and `TIDEGATE_LINEAGE_QUERIES` ask for
 //! others. Time is not compared. A NULL in a column that is masked stays NULL, so both have it in the same
-//! places. A
-//! unique key on a protected column would tell whether a value exists (docs/THREATS.md): there is none.
+//! places. A unique key on a protected column would tell whether a value exists (docs/THREATS.md): there is none.
 
 #![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests")]
 #![expect(clippy::format_push_string, reason = "statements are pieced together")]

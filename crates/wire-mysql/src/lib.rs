@@ -9,7 +9,8 @@
 //!   that the machine can't follow ([`capability`]).
 //! - Bytes that nobody changes leave as they came. A refusal is an ERR packet with the number that
 //!   comes next, and the session lives on; of several statements in one command all are refused.
-//! - Each permitted operation gets exactly one [`Action::Outcome`].
+//! - Each permitted operation gets exactly one [`Action::Outcome`]; its results are masked, withheld or cut as the
+//!   permit's duties ask, in text and in binary.
 //! - Hostile bytes on either side end in [`Action::Close`] with a reason, in bounded memory.
 //!
 //! Compression is offered as the server offers it, and is the same on both legs ([`compress`]).
