@@ -99,6 +99,22 @@ pub struct Reading {
     pub views: Views,
 }
 
+#[cfg(test)]
+impl Reading {
+    /// That catalogue and nothing else; `state` stands for it.
+    fn of(catalogue: Catalogue, state: u8) -> Self {
+        Self {
+            catalogue: Arc::new(catalogue),
+            parents: Vec::new(),
+            unread_views: 0,
+            paths: Arc::default(),
+            state: [state; 32],
+            other: 0,
+            views: Views::default(),
+        }
+    }
+}
+
 /// Whether a reading is as new as can be told.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Fresh {
@@ -287,16 +303,7 @@ impl Source {
     /// This was read just now; `state` stands for it.
     pub fn read_now(&self, catalogue: Catalogue, state: u8) {
         let after = self.state().changed;
-        let reading = Reading {
-            catalogue: Arc::new(catalogue),
-            parents: Vec::new(),
-            unread_views: 0,
-            paths: Arc::default(),
-            state: [state; 32],
-            other: 0,
-            views: Views::default(),
-        };
-        self.publish(reading, after);
+        self.publish(Reading::of(catalogue, state), after);
     }
 }
 
@@ -424,18 +431,6 @@ mod tests {
         Source::unread(Protocol::Postgres)
     }
 
-    fn reading(state: u8) -> Reading {
-        Reading {
-            catalogue: Arc::default(),
-            parents: Vec::new(),
-            unread_views: 0,
-            paths: Arc::default(),
-            state: [state; 32],
-            other: 0,
-            views: Views::default(),
-        }
-    }
-
     fn read_now(source: &Source) {
         source.read_now(Catalogue::default(), 1);
     }
@@ -464,7 +459,7 @@ mod tests {
         read_now(&source);
         check(&source, Some(Fresh::No));
         drop(second);
-        source.publish(reading(1), too_early);
+        source.publish(Reading::of(Catalogue::default(), 1), too_early);
         check(&source, Some(Fresh::No));
         let before = source.changes();
         read_now(&source);
@@ -480,7 +475,7 @@ mod tests {
         read_now(&source);
         assert!(Arc::ptr_eq(&first, &source.current().unwrap().0));
         assert_eq!(source.changes(), changes);
-        source.publish(reading(2), 0);
+        source.publish(Reading::of(Catalogue::default(), 2), 0);
         assert!(!Arc::ptr_eq(&first, &source.current().unwrap().0));
         assert_ne!(source.changes(), changes);
     }

@@ -16,6 +16,7 @@ mod catalogue;
 mod copy;
 pub mod detect;
 mod duties;
+pub mod exercise;
 mod ff1;
 mod form;
 mod order;

@@ -32,6 +32,7 @@ pub(crate) mod known;
 mod names;
 pub(crate) mod notes;
 mod query;
+pub(crate) mod range;
 mod scope;
 mod statement;
 mod total;
@@ -47,7 +48,8 @@ use crate::Settings;
 use crate::resolve::Names;
 use flow::{Flow, Item, Star};
 use notes::Notes;
-use scope::{Cte, Level};
+use range::Cte;
+use scope::Level;
 
 /// Steps of work for one text: columns and values copied, joined or looked through.
 pub(crate) const WORK_MAX: usize = 1_000_000;

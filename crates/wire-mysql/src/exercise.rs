@@ -3,7 +3,8 @@
 //!
 //! Promises of [`run`]: no panic whatever the input; an `Err` names a broken promise of the
 //! machine. Input: chunks of one control byte (which side speaks or what happens, and how the next
-//! question is answered: refused by bit 4, under duties by bit 6), one length byte, and that many bytes. In a
+//! question is answered: refused by bit 4, under duties by bit 6, whose text must not be
+//! recorded by bit 7), one length byte, and that many bytes. In a
 //! compressed session bit 5 of the control byte says whether these are put into a compressed packet or are
 //! what is on the wire.
 
@@ -15,7 +16,7 @@ use tidegate_event::{
     Action as Does, Analysis, Effect, Lineage, Operation, Outcome, Output, Relation, Rows,
     StatementKind, Unknown,
 };
-use tidegate_mask::{Detectors, Duties, Mask, Order, ProtectedColumn, Protection, Unresolved};
+use tidegate_mask::{Duties, exercise};
 use tidegate_recording::{Joined, digest};
 use tidegate_sql::mysql::Settings;
 
@@ -85,28 +86,6 @@ impl PasswordKey for Seal {
     }
 }
 
-/// An order over the relation `t`: `a` redacted, `b` made NULL, and at most three rows, which are kept.
-fn duties(analysis: &Arc<Analysis>) -> Duties {
-    let column = |name: &str, mask| ProtectedColumn {
-        schema: None,
-        relation: "t".to_owned(),
-        column: name.to_owned(),
-        class: name.to_owned(),
-        mask,
-    };
-    let columns = vec![column("a", Mask::Redact), column("b", Mask::Null)];
-    let protection = Protection::new(columns, Detectors::ALL, Unresolved::Withhold, None);
-    let order = protection.ok().map(|protection| Order {
-        analysis: Arc::clone(analysis),
-        protection: Arc::new(protection),
-        cleared: BTreeSet::new(),
-        catalogue: None,
-    });
-    // A text of an odd length holds what must not be recorded.
-    let hides_text = analysis.fingerprint.is_some_and(|fingerprint| fingerprint & 1 == 1);
-    Duties { order, rows_max: Some(3), keep_rows: true, hides_text, ..Duties::default() }
-}
-
 /// Limits small enough for short inputs to reach them.
 pub const SMALL_LIMITS: Limits = Limits {
     sql_message_bytes_max: 96,
@@ -157,8 +136,8 @@ struct Run {
     open: BTreeSet<AskId>,
     asked: u64,
     refuse: bool,
-    /// Permits come with duties.
-    duties: bool,
+    /// Permits come with duties; whether these hide the text.
+    duties: Option<bool>,
     /// What the open question is about.
     analysis: Option<Arc<Analysis>>,
     /// Rows that were kept of each operation.
@@ -191,7 +170,7 @@ pub fn run(start: Start, data: &[u8]) -> Result<(), String> {
         open: BTreeSet::new(),
         asked: 0,
         refuse: false,
-        duties: false,
+        duties: None,
         analysis: None,
         kept: BTreeMap::new(),
         hold: None,
@@ -207,7 +186,7 @@ pub fn run(start: Start, data: &[u8]) -> Result<(), String> {
         let (chunk, after) = after.split_at_checked(usize::from(*length)).unwrap_or((after, &[]));
         rest = after;
         run.refuse = control & 0x10 != 0;
-        run.duties = control & 0x40 != 0;
+        run.duties = (control & 0x40 != 0).then_some(control & 0x80 != 0);
         let packed = run.packed(chunk, control & 0x20 != 0);
         let chunk = packed.as_deref().unwrap_or(chunk);
         match control & 0x0f {
@@ -330,9 +309,9 @@ impl Run {
             Answer::Refuse { sqlstate: "42501", message, hint: None }
         } else {
             self.open.insert(id);
-            if let (true, Some(analysis)) = (self.duties, &self.analysis) {
-                let duties = Arc::new(duties(analysis));
-                return self.machine.permit_with(self.now_ns, id, id.0, duties);
+            if let (Some(hides_text), Some(analysis)) = (self.duties, &self.analysis) {
+                let duties = Duties { hides_text, ..exercise::duties(analysis) };
+                return self.machine.permit_with(self.now_ns, id, id.0, Arc::new(duties));
             }
             Answer::Permit(id.0)
         };

@@ -16,17 +16,12 @@ use tidegate_event::{
     Action as Does, Analysis, ColumnRef, Effect, Later, Lineage, Operation, Outcome, Output,
     Recorded, Relation, Rows, Shown, Sources, StatementKind, Status, Unknown,
 };
-use tidegate_mask::{
-    CopyFormat, CopyStyle, Counts, Detectors, Field, Mask, Order, Plan, ProtectedColumn,
-    Protection, Treatment, Unresolved,
-};
+use tidegate_mask::{CopyFormat, CopyStyle, Counts, Detectors, Field, Plan, Treatment, exercise};
 use tidegate_recording::{Joined, digest};
 use tidegate_sql::Settings;
 
 use crate::copy_out::Copier;
-use crate::{
-    Action, Analyze, Answer, AskId, Authority, ClientTls, Config, Duties, Limits, Machine,
-};
+use crate::{Action, Analyze, Answer, AskId, Authority, ClientTls, Config, Limits, Machine};
 
 /// An analyser that knows first words only, so that inputs stay small and runs fast. What a statement
 /// returns stands in its comment, as columns of the relation `t`: `/*ssn,=name,+,*,!*/` is the stored
@@ -122,32 +117,12 @@ fn rows(statement: &str) -> Rows {
     Rows::Known(comment.split(',').map(output).collect())
 }
 
-/// An order over the relation `t`: `a` redacted, `b` made NULL, and at most three rows.
-fn duties(analysis: &Arc<Analysis>) -> Duties {
-    let column = |name: &str, mask| ProtectedColumn {
-        schema: None,
-        relation: "t".to_owned(),
-        column: name.to_owned(),
-        class: name.to_owned(),
-        mask,
-    };
-    let columns = vec![column("a", Mask::Redact), column("b", Mask::Null)];
-    let protection = Protection::new(columns, Detectors::ALL, Unresolved::Withhold, None);
-    let order = protection.ok().map(|protection| Order {
-        analysis: Arc::clone(analysis),
-        protection: Arc::new(protection),
-        cleared: BTreeSet::new(),
-        catalogue: None,
-    });
-    let (rows_max, keep_rows) = (Some(3), true);
-    Duties { order, rows_max, keep_rows, ..Duties::default() }
-}
-
 /// Rewrites `data` as rows or COPY data of three columns: one passes, one is looked into, one is masked.
 pub fn rewrite(data: &[u8]) -> Result<(), String> {
     let [style, cut, data @ ..] = data else { return Ok(()) };
     let field = Field { type_oid: 25, ..Field::default() };
-    let order = duties(&FirstWord.analyze(b"SELECT /*+,+,a*/", Settings::default())).order;
+    let order =
+        exercise::duties(&FirstWord.analyze(b"SELECT /*+,+,a*/", Settings::default())).order;
     let order = order.ok_or("no order")?;
     let masked = order.plan(0, &[Field::default(), field.clone(), field]).map_err(|one| one.why)?;
     let pass = Plan { columns: vec![Treatment::Pass; 3], masked: 0 };
@@ -315,7 +290,7 @@ impl Run {
     fn reply(&mut self, id: AskId) {
         if self.order && !self.refuse {
             self.open.insert(id);
-            let duties = Arc::new(duties(&self.analysis));
+            let duties = Arc::new(exercise::duties(&self.analysis));
             self.machine.permit_with(self.now_ns, id, id.0, duties);
             return;
         }

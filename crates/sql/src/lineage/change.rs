@@ -5,7 +5,7 @@ use pg_query::protobuf as p;
 use tidegate_event::Relation;
 
 use super::Tracer;
-use super::flow::{Flow, Item, union};
+use super::flow::{self, Flow, Item, union};
 use crate::collect::relation_of;
 
 impl Tracer<'_> {
@@ -53,17 +53,8 @@ impl Tracer<'_> {
 
     /// Values stored by position.
     fn store_all(&mut self, items: &[Item], places: &[Flow]) {
-        let spelt = |items: &[Item]| items.iter().all(|item| matches!(item, Item::One(..)));
-        let single = |flow: &Flow| flow.columns.iter().all(|column| column.column.is_some());
-        if spelt(items) && places.iter().all(single) && items.len() <= places.len() {
-            for (item, place) in items.iter().zip(places) {
-                self.store(&item.flow(), place);
-            }
-            return;
-        }
-        let place = union(places.iter().cloned());
-        for item in items {
-            self.store(&item.flow(), &place);
+        for (value, place) in flow::stored(items, places) {
+            self.store(&value, &place);
         }
     }
 

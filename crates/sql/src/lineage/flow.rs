@@ -246,3 +246,37 @@ pub(crate) fn by_position(left: Vec<Item>, right: Vec<Item>) -> Vec<Item> {
         })
         .collect()
 }
+
+/// Which value goes into which of a statement's places, by position; every value into any place, where that can't be
+/// told.
+pub(crate) fn stored(items: &[Item], places: &[Flow]) -> Vec<(Flow, Flow)> {
+    let spelt = items.iter().all(|item| matches!(item, Item::One(..)));
+    let single = |flow: &Flow| flow.columns.iter().all(|column| column.column.is_some());
+    if spelt && places.iter().all(single) && items.len() <= places.len() {
+        let pairs = items.iter().zip(places);
+        return pairs.map(|(item, place)| (item.flow(), place.clone())).collect();
+    }
+    let any = union(places.iter().cloned());
+    items.iter().map(|item| (item.flow(), any.clone())).collect()
+}
+
+/// Whether another turn of a recursion brings nothing that the turn before did not have.
+pub(crate) fn is_settled(turn: &[Item], before: &[Item]) -> bool {
+    let same = |(turn, before): (&Item, &Item)| {
+        let (turn, before) = (turn.flow(), before.flow());
+        turn.columns == before.columns
+            && turn.values == before.values
+            && turn.opaque == before.opaque
+    };
+    turn.len() == before.len() && turn.iter().zip(before).all(same)
+}
+
+/// The columns of a recursion where they change places from turn to turn: any may hold what any holds.
+pub(crate) fn mixed(turn: Vec<Item>) -> Vec<Item> {
+    let any = union(turn.iter().map(Item::flow));
+    let mix = |item| match item {
+        Item::One(name, _) => Item::One(name, any.clone()),
+        _ => Item::Several(any.clone()),
+    };
+    turn.into_iter().map(mix).collect()
+}

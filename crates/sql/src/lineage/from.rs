@@ -6,7 +6,7 @@ use pg_query::NodeEnum as N;
 use pg_query::protobuf as p;
 
 use super::flow::{self, Flow, Item, Star, union};
-use super::scope::Table;
+use super::range::Table;
 use super::{Tracer, function};
 use crate::collect::{relation_of, string};
 

@@ -9,7 +9,8 @@ use pg_query::protobuf as p;
 use super::flow::{self, Flow, Item, union};
 use super::from::strings;
 use super::names::output_name;
-use super::scope::{Cte, Level, Name, name};
+use super::range::Cte;
+use super::scope::{Level, Name, name};
 use super::{ITEMS_MAX, Tracer};
 use crate::Settings;
 use crate::collect::Collector;
@@ -326,28 +327,15 @@ impl Tracer<'_> {
         self.name_cte(&cte.ctename, with_own_columns(cte, first.clone()));
         let once = flow::rename(self.select(select), &names);
         self.ctes.truncate(scope);
-        if once.iter().zip(&first).all(|(once, first)| grew_not(once, first)) {
+        if flow::is_settled(&once, &first) {
             return once;
         }
-        // Columns change places from turn to turn: any may hold what any holds.
-        let any = union(once.iter().map(Item::flow));
-        let mixed: Vec<_> = once
-            .into_iter()
-            .map(|item| match item {
-                Item::One(name, _) => Item::One(name, any.clone()),
-                _ => Item::Several(any.clone()),
-            })
-            .collect();
+        let mixed = flow::mixed(once);
         self.name_cte(&cte.ctename, with_own_columns(cte, mixed.clone()));
         let _ = self.select(select);
         self.ctes.truncate(scope);
         self.limited(mixed)
     }
-}
-
-fn grew_not(once: &Item, first: &Item) -> bool {
-    let (once, first) = (once.flow(), first.flow());
-    once.columns == first.columns && once.values == first.values && once.opaque == first.opaque
 }
 
 /// Items of `WITH` with their places, in an order in which each comes after those that it reads, where

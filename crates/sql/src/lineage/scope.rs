@@ -7,6 +7,7 @@ use pg_query::protobuf as p;
 use tidegate_event::Relation;
 
 use super::flow::{self, Flow, Item, union};
+use super::range::Table;
 use super::{Tracer, total};
 use crate::collect::string;
 
@@ -22,33 +23,6 @@ pub(super) struct Level {
     pub(super) columns: Vec<Item>,
     /// What each named window is made of.
     pub(super) windows: Vec<(String, Flow)>,
-}
-
-/// One item of FROM, as names refer to it.
-#[derive(Debug)]
-pub(super) struct Table {
-    pub(super) name: String,
-    /// Of a relation without an alias: names may give its schema.
-    pub(super) relation: Option<Relation>,
-    pub(super) items: Rc<Vec<Item>>,
-}
-
-impl Table {
-    fn is(&self, schema: Option<&str>, name: &str) -> bool {
-        self.name == name
-            && schema.is_none_or(|schema| {
-                self.relation.as_ref().is_some_and(|relation| {
-                    relation.schema.as_deref().is_none_or(|own| own == schema)
-                })
-            })
-    }
-}
-
-/// An item of `WITH`.
-#[derive(Debug)]
-pub(super) struct Cte {
-    pub(super) name: String,
-    pub(super) items: Rc<Vec<Item>>,
 }
 
 /// A column reference, taken apart.

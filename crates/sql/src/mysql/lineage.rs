@@ -43,8 +43,9 @@ use super::lexer::Lexed;
 use super::names::folded;
 use crate::lineage::flow::{Flow, Item};
 use crate::lineage::notes::Notes;
+use crate::lineage::range::Cte;
 use crate::{Catalogue, KnownRelation};
-use scope::{Cte, Level};
+use scope::Level;
 
 pub(super) use total::only_tells_of_itself;
 

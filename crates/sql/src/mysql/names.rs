@@ -9,6 +9,26 @@ use super::lexer::Item;
 /// Schemas whose names are never told apart by case.
 const FOLDED_SCHEMAS: [&str; 2] = ["information_schema", "performance_schema"];
 
+/// Words that stand for values and look like columns, and that no column can have for a name without quotes: reserved in
+/// MySQL and in MariaDB ("Keywords and Reserved Words").
+const RESERVED_VALUES: [&str; 10] = [
+    "TRUE",
+    "FALSE",
+    "NULL",
+    "DEFAULT",
+    "CURRENT_USER",
+    "CURRENT_DATE",
+    "CURRENT_TIME",
+    "CURRENT_TIMESTAMP",
+    "LOCALTIME",
+    "LOCALTIMESTAMP",
+];
+
+/// Whether a name without quotes is sure to be no column's.
+pub(super) fn is_never_a_column(word: &str) -> bool {
+    RESERVED_VALUES.iter().any(|one| word.eq_ignore_ascii_case(one))
+}
+
 /// A place among the tokens of one statement.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Tokens<'a> {

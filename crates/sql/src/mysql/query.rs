@@ -22,7 +22,7 @@ use tidegate_event::{Action, Relation};
 
 use super::found::Found;
 use super::lexer::{self, Item};
-use super::names::{Tokens, is_word, relation};
+use super::names::{Tokens, is_never_a_column, is_word, relation};
 use super::{Settings, function, lineage};
 
 mod tables;
@@ -395,8 +395,11 @@ fn looks_at_a_column(condition: &Expr) -> bool {
             let column = match expr {
                 Expr::Identifier(ident) => {
                     let quoted = ident.quote_style.is_some();
-                    let word = ident.value.to_ascii_uppercase();
-                    quoted || !(word.starts_with('@') || NO_COLUMNS.contains(&word.as_str()))
+                    let word = ident.value.as_str();
+                    let is_value = word.starts_with('@')
+                        || is_never_a_column(word)
+                        || MAY_BE_COLUMNS.iter().any(|one| word.eq_ignore_ascii_case(one));
+                    quoted || !is_value
                 }
                 Expr::CompoundIdentifier(parts) => {
                     parts.first().is_none_or(|first| !first.value.starts_with('@'))
@@ -415,19 +418,8 @@ fn looks_at_a_column(condition: &Expr) -> bool {
     look.0
 }
 
-/// Words that stand for values and look like columns.
-const NO_COLUMNS: [&str; 10] = [
-    "TRUE",
-    "FALSE",
-    "NULL",
-    "UNKNOWN",
-    "CURRENT_USER",
-    "CURRENT_ROLE",
-    "CURRENT_DATE",
-    "CURRENT_TIME",
-    "CURRENT_TIMESTAMP",
-    "LOCALTIME",
-];
+/// Words that are a column where one has that name, and else a value.
+const MAY_BE_COLUMNS: [&str; 2] = ["UNKNOWN", "CURRENT_ROLE"];
 
 /// Whether a token is one of the words.
 fn is_one(token: &Token, words: &[&str]) -> bool {

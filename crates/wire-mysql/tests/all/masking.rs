@@ -23,6 +23,7 @@ struct Guard {
     cleared: bool,
     shadow: bool,
     keep_rows: bool,
+    hides_text: bool,
     rows_max: Option<u64>,
     bytes_max: Option<u64>,
     flags: u64,
@@ -33,6 +34,7 @@ const MASKED: Guard = Guard {
     cleared: false,
     shadow: false,
     keep_rows: false,
+    hides_text: false,
     rows_max: None,
     bytes_max: None,
     flags: 0,
@@ -148,7 +150,7 @@ impl Session {
             bytes_max: guard.bytes_max,
             keep_rows: guard.keep_rows,
             shadow: guard.shadow,
-            hides_text: false,
+            hides_text: guard.hides_text,
         }
     }
 
@@ -472,6 +474,40 @@ fn rows_are_kept_where_a_policy_keeps_them_and_their_digest_is_that_of_all() {
     let recorded = session.outcomes[0].result.as_ref().unwrap();
     assert_eq!(recorded.kept, recorded.bytes);
     assert_eq!(recorded.digest, Some(tidegate_recording::digest(&stream)));
+}
+
+#[test]
+fn a_name_that_is_the_statement_s_text_is_the_client_s_alone_where_the_text_is_not_recorded() {
+    let hiding = Guard { hides_text: true, keep_rows: true, ..MASKED };
+    let ways = [
+        hiding.clone(),
+        Guard { cleared: true, ..hiding.clone() },
+        Guard { shadow: true, ..hiding.clone() },
+        Guard { order: false, ..hiding },
+    ];
+    for (way, guard) in ways.into_iter().enumerate() {
+        for piece in [1, 7, 100_000] {
+            let mut session = Session::new(guard.clone());
+            session.client_says(&query("SELECT ssn = '123-45-6789', ssn FROM customers"));
+            let computed = || column("", "ssn = '123-45-6789'", 0xfd, 45);
+            let columns = [computed(), text("customers", "ssn")];
+            session.server_says(&result(1, &columns, &[b"\x011\x0b987-65-4321"], 2), piece);
+            let packets = session.got();
+            let has = |bytes: &[u8], part: &[u8]| bytes.windows(part.len()).any(|at| at == part);
+            assert!(
+                has(&packets[1], b"ssn = '123-45-6789'"),
+                "{way}: the client knows what it asked"
+            );
+            assert!(!has(&session.kept, b"123-45-6789"), "{way}");
+            let recorded = session.outcomes[0].result.as_ref().unwrap();
+            let names: Vec<&str> = recorded.columns.iter().map(|one| &one.name[..]).collect();
+            assert_eq!(names, ["(computed)", "ssn"], "{way}");
+            // Where clear values went to the client nothing is kept, and the digest is keyed.
+            assert_eq!(has(&session.kept, b"(computed)"), way == 0 || way == 3, "{way}");
+            let plain = Some(tidegate_recording::digest(&session.kept));
+            assert_eq!(recorded.digest == plain, way == 0 || way == 3, "{way}");
+        }
+    }
 }
 
 #[test]

@@ -5,7 +5,7 @@ use proptest::prelude::*;
 use tidegate_mask::{CopyFormat, CopyStyle, Detectors, Field, Format, Treatment};
 
 use super::*;
-use crate::rows::tests::{MASKED, plan};
+use crate::rows::tests::{MASKED, computed_plan, plan};
 
 type Row = Vec<Option<Vec<u8>>>;
 
@@ -186,6 +186,21 @@ fn unquoted(format: &CopyFormat, data: &[u8]) -> String {
         out.push(if inside && quotes.contains(byte) { b'_' } else { *byte });
     }
     String::from_utf8_lossy(&out).into_owned()
+}
+
+#[test]
+fn whether_a_computed_value_is_null_tells_nothing() {
+    for style in 0..5 {
+        let format = format(style);
+        let written = |value: Option<&[u8]>| {
+            let mut row: Row = vec![value.map(<[u8]>::to_vec); MASKED.len()];
+            row[0] = Some(b"1".to_vec());
+            rewritten(&format, computed_plan(), &write(&format, &[row]), &[3])
+        };
+        let (there, null) = (written(Some(b"a value")), written(None));
+        assert_eq!(there, null, "style {style}");
+        assert_eq!(null.windows(4).filter(|part| part == b"****").count(), 5, "style {style}");
+    }
 }
 
 #[test]

@@ -19,7 +19,7 @@ pub(crate) const MASKED: [Option<Mask>; 6] = [
     Some(Mask::Null),
 ];
 
-fn order(detectors: Detectors) -> Order {
+fn order(detectors: Detectors, shown: Shown) -> Order {
     let relation = || Relation { schema: None, name: "t".to_owned() };
     let name = |at: usize| format!("c{at}");
     let columns = MASKED.iter().enumerate().filter_map(|(at, mask)| {
@@ -34,7 +34,7 @@ fn order(detectors: Detectors) -> Order {
     let outputs = (0..MASKED.len()).map(|at| {
         let source = ColumnRef { relation: relation(), column: Some(name(at)) };
         let sources = Sources { columns: BTreeSet::from([source]), opaque: None };
-        Output::One { name: None, shown: Shown::AsStored, sources }
+        Output::One { name: None, shown, sources }
     });
     let lineage = Lineage { rows: vec![Rows::Known(outputs.collect())], ..Lineage::default() };
     let secret = Secret::new(&mut [9; 32]);
@@ -53,9 +53,16 @@ pub(crate) fn plan() -> Plan {
     planned(Detectors::default(), 25)
 }
 
+/// The same, where each is computed from its column.
+pub(crate) fn computed_plan() -> Plan {
+    let field = Field { type_oid: 25, format: Format::Binary, ..Field::default() };
+    let order = order(Detectors::default(), Shown::Computed);
+    order.plan(0, &vec![field; MASKED.len()]).unwrap()
+}
+
 fn planned(detectors: Detectors, type_oid: u32) -> Plan {
     let field = Field { type_oid, format: Format::Binary, ..Field::default() };
-    order(detectors).plan(0, &vec![field; MASKED.len()]).unwrap()
+    order(detectors, Shown::AsStored).plan(0, &vec![field; MASKED.len()]).unwrap()
 }
 
 type Row = Vec<Option<Vec<u8>>>;
@@ -158,6 +165,36 @@ proptest! {
         if let Ok(mut row) = begun {
             let _ = row.feed(&bytes, &mut out);
         }
+    }
+}
+
+#[test]
+fn whether_a_computed_value_is_null_tells_nothing() {
+    let plan = computed_plan();
+    let row = |value: Option<&[u8]>| {
+        let mut row = vec![value.map(<[u8]>::to_vec); MASKED.len()];
+        row[0] = Some(b"1".to_vec());
+        row
+    };
+    let mut expected: Row = vec![Some(b"****".to_vec()); MASKED.len()];
+    expected[0] = Some(b"1".to_vec());
+    for value in [None, Some(&b"a value"[..])] {
+        assert_eq!(whole(&row(value), &plan, Detectors::default()), expected);
+        // In the first part of a row that is too long to be held, too; behind that nothing can stand for it.
+        let mut plan = plan.clone();
+        plan.columns.push(Treatment::Pass);
+        let plan = Arc::new(plan);
+        let mut long = row(value);
+        long.push(Some(vec![b'x'; 100]));
+        let message = message(&long);
+        let mut out = Vec::new();
+        let begin = |part: usize, out: &mut Vec<u8>| {
+            LongRow::begin(&message[..part], message.len(), &plan, Detectors::default(), out)
+        };
+        let mut begun = begin(message.len() - 50, &mut out).unwrap();
+        begun.feed(&message[message.len() - 50..], &mut out).unwrap();
+        assert_eq!(read(&out)[..MASKED.len()], expected);
+        assert_eq!(begin(14, &mut Vec::new()).map(|_| ()), Err(Refused::CannotFill));
     }
 }
 

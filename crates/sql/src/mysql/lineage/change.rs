@@ -128,17 +128,8 @@ impl Tracer<'_> {
 
     /// Values stored by position.
     fn store_all(&mut self, items: &[Item], places: &[Flow]) {
-        let spelt = items.iter().all(|item| matches!(item, Item::One(..)));
-        let single = |flow: &Flow| flow.columns.iter().all(|column| column.column.is_some());
-        if spelt && places.iter().all(single) && items.len() <= places.len() {
-            for (item, place) in items.iter().zip(places) {
-                self.store(&item.flow(), place);
-            }
-            return;
-        }
-        let place = union(places.iter().cloned());
-        for item in items {
-            self.store(&item.flow(), &place);
+        for (value, place) in flow::stored(items, places) {
+            self.store(&value, &place);
         }
     }
 

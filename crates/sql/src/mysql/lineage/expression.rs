@@ -9,23 +9,7 @@ use sqlparser::ast::{
 use super::{Tracer, VARIABLE, relation, total};
 use crate::lineage::flow::{Flow, Item, union};
 use crate::mysql::function;
-use crate::mysql::names::folded;
-
-/// Words that stand for values and look like columns.
-const NO_COLUMNS: [&str; 12] = [
-    "TRUE",
-    "FALSE",
-    "NULL",
-    "UNKNOWN",
-    "CURRENT_USER",
-    "CURRENT_ROLE",
-    "CURRENT_DATE",
-    "CURRENT_TIME",
-    "CURRENT_TIMESTAMP",
-    "LOCALTIME",
-    "LOCALTIMESTAMP",
-    "DEFAULT",
-];
+use crate::mysql::names::{folded, is_never_a_column};
 
 impl Tracer<'_> {
     pub(super) fn optional(&mut self, expr: Option<&Expr>) -> Flow {
@@ -199,7 +183,7 @@ impl Tracer<'_> {
             if name.starts_with('@') {
                 return Flow::opaque(VARIABLE);
             }
-            if NO_COLUMNS.iter().any(|word| name.eq_ignore_ascii_case(word)) {
+            if is_never_a_column(name) {
                 return Flow::default();
             }
         }

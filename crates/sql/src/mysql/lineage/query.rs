@@ -9,9 +9,10 @@ use sqlparser::ast::{
 };
 use tidegate_event::Relation;
 
-use super::scope::{Cte, Level};
+use super::scope::Level;
 use super::{Tracer, parts};
 use crate::lineage::flow::{self, Flow, Item, union};
+use crate::lineage::range::Cte;
 use crate::mysql::names::folded;
 
 impl Tracer<'_> {
@@ -300,18 +301,10 @@ impl Tracer<'_> {
         self.name_cte(name, first.clone());
         let once = flow::rename(self.query(whole), names);
         self.ctes.truncate(scope);
-        if once.len() == first.len() && once.iter().zip(&first).all(|(a, b)| grew_not(a, b)) {
+        if flow::is_settled(&once, &first) {
             return once;
         }
-        // Columns change places from turn to turn: any may hold what any holds.
-        let any = union(once.iter().map(Item::flow));
-        let mixed: Vec<_> = once
-            .into_iter()
-            .map(|item| match item {
-                Item::One(name, _) => Item::One(name, any.clone()),
-                _ => Item::Several(any.clone()),
-            })
-            .collect();
+        let mixed = flow::mixed(once);
         self.name_cte(name, mixed.clone());
         let _ = self.query(whole);
         self.ctes.truncate(scope);
@@ -336,11 +329,6 @@ fn returns(body: &SetExpr) -> bool {
         },
         _ => true,
     }
-}
-
-fn grew_not(once: &Item, first: &Item) -> bool {
-    let (once, first) = (once.flow(), first.flow());
-    once.columns == first.columns && once.values == first.values && once.opaque == first.opaque
 }
 
 /// The name of an output without an alias, where it is a column's.

@@ -8,6 +8,7 @@ use tidegate_event::Relation;
 
 use super::Tracer;
 use crate::lineage::flow::{self, Flow, Item, union};
+use crate::lineage::range::Table;
 use crate::mysql::names::folded;
 
 /// One query's FROM and select list.
@@ -23,33 +24,6 @@ pub(super) struct Level {
     pub names_outputs: bool,
     /// What each named window is made of.
     pub windows: Vec<(String, Flow)>,
-}
-
-/// One item of FROM, as names refer to it; all in lower case.
-#[derive(Debug)]
-pub(super) struct Table {
-    pub name: String,
-    /// Of a relation without an alias: names may give its schema.
-    pub relation: Option<Relation>,
-    pub items: Rc<Vec<Item>>,
-}
-
-impl Table {
-    fn is(&self, schema: Option<&str>, name: &str) -> bool {
-        self.name == name
-            && schema.is_none_or(|schema| {
-                self.relation.as_ref().is_some_and(|relation| {
-                    relation.schema.as_deref().is_none_or(|own| own == schema)
-                })
-            })
-    }
-}
-
-/// An item of `WITH`, by its name as it is written.
-#[derive(Debug)]
-pub(super) struct Cte {
-    pub name: String,
-    pub items: Rc<Vec<Item>>,
 }
 
 const NOT_FOUND: &str = "a column of no relation that is known";
