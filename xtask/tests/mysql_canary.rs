@@ -10,18 +10,18 @@ mod nowhere;
 #[expect(dead_code, reason = "shared with PostgreSQL's tests, which use all of it")]
 mod setup;
 
-use std::path::Path;
-
 use nowhere::{MARK, is_nowhere, otlp};
 use setup::{ROWS, Search, Values};
 use xtask::lab::client::run;
-use xtask::lab::mariadb::{APP_PASSWORD, CATALOGUE};
-use xtask::lab::{AgentOptions, Lab, MariadbOptions, Options, Who, policies};
+use xtask::lab::mariadb::clients::{program, python};
+use xtask::lab::mariadb::{APP_PASSWORD, masked_lab};
+use xtask::lab::{Lab, Who};
 
 const TABLES: &str = "CREATE TABLE app.customers (id int PRIMARY KEY, name text, ssn varchar(11), card varchar(16), \
         email varchar(60), iban varchar(40), account bigint); \
     CREATE TABLE app.orders (id int PRIMARY KEY, customer int, words text); \
     INSERT INTO app.orders SELECT seq, seq, concat('order ', seq) FROM app.seq_1_to_200; \
+    CREATE TABLE app.parted (id int, ssn varchar(11)); \
     CREATE TABLE app.kept (id int AUTO_INCREMENT PRIMARY KEY, words text); \
     CREATE VIEW app.people AS SELECT id, name, ssn AS number FROM app.customers; \
     CREATE VIEW app.numbers AS SELECT number FROM app.people; \
@@ -89,55 +89,26 @@ VALUES ((SELECT ssn FROM customers LIMIT 1));
 SELECT ssn FROM customers WHERE id = 4 FOR UPDATE;
 "#;
 
-/// A laboratory whose table holds the values, for the users that `policies::MASKED` names.
+/// A laboratory whose table holds the values.
 fn lab(values: &Values, collector_toml: &str) -> Lab {
-    let agent = AgentOptions {
-        policy: policies::MASKED.to_owned(),
-        mariadb_toml: CATALOGUE.to_owned()
-            + &setup::PROTECT
-                .replace("lab-db", "lab-mariadb")
-                .replace(", \"parted.ssn\"", "")
-                .replace("public.", ""),
-        ..AgentOptions::default()
-    };
-    let mariadb = Some(MariadbOptions::default());
-    let collector_toml = collector_toml.to_owned();
-    let mut lab =
-        Lab::prepare(Options { agent, mariadb, collector_toml, ..Options::default() }).unwrap();
-    let server = lab.mariadb().unwrap();
-    server.admin(TABLES).unwrap();
-    server.admin(&format!("USE app; {}", values.insert())).unwrap();
-    let grants = "SHOW VIEW, REFERENCES, SELECT";
-    server.add_catalogue_account("mysql_native_password", grants, &lab.path("agent")).unwrap();
-    lab.start_collector().unwrap();
-    lab.start_agent().unwrap();
-    lab
+    let protect = setup::PROTECT.replace("lab-db", "lab-mariadb").replace("public.", "");
+    let insert = format!("USE app; {}", values.insert());
+    masked_lab(&protect, &[TABLES, &insert], collector_toml).unwrap()
 }
 
 /// All that MariaDB's own client shows, going on after errors, with warnings and types.
 fn cli(lab: &Lab, user: &str, script: &str) -> Vec<u8> {
-    let mut command = lab.command(Who::Service, Path::new("/usr/bin/mariadb")).unwrap();
-    let port = lab.mariadb().unwrap().port();
-    command.args([
-        "--no-defaults",
-        "-h127.0.0.1",
-        "--protocol=tcp",
-        "-fv",
-        "--show-warnings",
-        "-u",
-        user,
-    ]);
-    command.args([&format!("-P{port}"), &format!("-p{APP_PASSWORD}"), "app"]);
+    let mut command = program(lab, Who::Service, "mariadb", user).unwrap();
+    command.args(["-fv", "--show-warnings", "app"]);
     let answer = run(&mut command, script.as_bytes()).unwrap();
     format!("{}\n{}", answer.stdout, answer.stderr).into_bytes()
 }
 
 /// Drivers in text and binary, with cursors and bulk, and statements that hold values themselves.
 fn drivers(lab: &Lab, user: &str, typed: &[String]) -> Vec<u8> {
-    let mut python = lab.python(Who::Service).unwrap();
-    let port = lab.mariadb().unwrap().port();
-    python.arg(port.to_string()).arg(user).arg(APP_PASSWORD).args(typed);
-    let answer = run(&mut python, include_str!("clients/mysql_canary.py").as_bytes()).unwrap();
+    let mut args = vec![user, APP_PASSWORD];
+    args.extend(typed.iter().map(String::as_str));
+    let answer = python(lab, include_str!("clients/mysql_canary.py"), &args).unwrap();
     assert!(answer.ok() && answer.stdout.contains("\nrows seen: "), "{user}: {answer}");
     let seen = answer.stdout.rsplit_once("rows seen: ").unwrap().1;
     let seen: usize = seen.trim_end().parse().unwrap();

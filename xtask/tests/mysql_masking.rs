@@ -2,11 +2,9 @@
 
 #![expect(clippy::unwrap_used, reason = "tests")]
 
-use std::path::Path;
-
 use xtask::lab::client::run;
-use xtask::lab::mariadb::{APP_PASSWORD, CATALOGUE};
-use xtask::lab::{AgentOptions, Answer, Lab, MariadbOptions, Options, Who, policies};
+use xtask::lab::mariadb::{APP_PASSWORD, CATALOGUE, CATALOGUE_GRANTS, clients, masked_lab};
+use xtask::lab::{AgentOptions, Answer, Lab, MariadbOptions, Options, policies};
 
 /// One column for each mask.
 const MASKS: &str = r#"
@@ -72,9 +70,6 @@ const TABLES: &str = "CREATE TABLE app.customers (id int PRIMARY KEY, name varch
     CREATE FUNCTION app.number_of(who int) RETURNS varchar(11) READS SQL DATA \
         RETURN (SELECT ssn FROM app.customers WHERE id = who)";
 
-/// What the catalogue's account needs, as `docs/OPERATING.md` says.
-const GRANTS: &str = "SHOW VIEW, REFERENCES, SELECT";
-
 /// A laboratory whose catalogue's account has that authentication and those grants. In shadow mode, since
 /// the policies are not what is tried here.
 fn lab(plugin: &str, grants: &str, tls: bool) -> Lab {
@@ -95,21 +90,9 @@ fn lab(plugin: &str, grants: &str, tls: bool) -> Lab {
     lab
 }
 
-/// A laboratory that masks, for the users that `policies::MASKED` names.
+/// A laboratory that masks.
 fn masking_lab() -> Lab {
-    let agent = AgentOptions {
-        policy: policies::MASKED.to_owned(),
-        mariadb_toml: format!("{CATALOGUE}{MASKS}"),
-        ..AgentOptions::default()
-    };
-    let mariadb = Some(MariadbOptions::default());
-    let mut lab = Lab::prepare(Options { agent, mariadb, ..Options::default() }).unwrap();
-    let server = lab.mariadb().unwrap();
-    server.admin(MASKED_TABLES).unwrap();
-    server.add_catalogue_account("mysql_native_password", GRANTS, &lab.path("agent")).unwrap();
-    lab.start_collector().unwrap();
-    lab.start_agent().unwrap();
-    lab
+    masked_lab(MASKS, &[MASKED_TABLES], "").unwrap()
 }
 
 /// MariaDB's own client in batch mode, going on after errors.
@@ -118,11 +101,7 @@ fn cli(lab: &Lab, script: &str) -> Answer {
 }
 
 fn cli_as(lab: &Lab, user: &str, script: &str) -> Answer {
-    let mut command = lab.command(Who::Service, Path::new("/usr/bin/mariadb")).unwrap();
-    let port = lab.mariadb().unwrap().port();
-    command.args(["--no-defaults", "-h127.0.0.1", "--protocol=tcp", "-NBf", "-u", user]);
-    command.args([&format!("-P{port}"), &format!("-p{APP_PASSWORD}"), "app"]);
-    run(&mut command, script.as_bytes()).unwrap()
+    clients::cli(lab, user, &[], script).unwrap()
 }
 
 /// The agent's lines on its catalogue.
@@ -143,7 +122,7 @@ fn check(lab: &Lab, expected: &[&str]) {
 #[test]
 fn the_catalogue_is_read_at_the_login_and_again_after_ddl() {
     for (plugin, tls) in [("mysql_native_password", false), ("ed25519", true)] {
-        let lab = lab(plugin, GRANTS, tls);
+        let lab = lab(plugin, CATALOGUE_GRANTS, tls);
         assert_eq!(cli(&lab, "SELECT name FROM customers WHERE id = 1").stdout, "one\n");
         check(&lab, &["relations=2"]);
         let view = "CREATE VIEW names AS SELECT name FROM customers;\n";
@@ -175,7 +154,7 @@ fn what_the_account_may_not_read_is_said() {
 
 #[test]
 fn the_words_of_the_configuration_are_those_of_check() {
-    let lab = lab("mysql_native_password", GRANTS, false);
+    let lab = lab("mysql_native_password", CATALOGUE_GRANTS, false);
     let said = lab.agent().unwrap().ask("check", &[]).unwrap();
     for expected in [
         "Protected as ssn: app.customers.ssn; a fixed text stands in their place.",
@@ -214,10 +193,8 @@ fn values_leave_masked_unless_a_policy_permits_to_unmask() {
 #[test]
 fn drivers_get_masked_rows_in_text_and_in_binary() {
     let lab = masking_lab();
-    let mut python = lab.python(Who::Service).unwrap();
-    let port = lab.mariadb().unwrap().port();
-    python.arg(port.to_string()).arg("app").arg(APP_PASSWORD);
-    let answer = run(&mut python, include_str!("clients/mysql_masking.py").as_bytes()).unwrap();
+    let args = ["app", APP_PASSWORD];
+    let answer = clients::python(&lab, include_str!("clients/mysql_masking.py"), &args).unwrap();
     assert!(answer.ok() && answer.stdout.ends_with("done\n"), "{answer}");
     shows_none("a driver", &answer.stdout);
     for expected in [

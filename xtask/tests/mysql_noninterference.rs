@@ -17,9 +17,8 @@ mod make;
 
 use std::fmt::Write as _;
 
-use xtask::lab::client::run;
-use xtask::lab::mariadb::{APP_PASSWORD, CATALOGUE};
-use xtask::lab::{AgentOptions, Lab, MariadbOptions, Options, Who, policies};
+use xtask::lab::mariadb::clients::python;
+use xtask::lab::mariadb::{APP_PASSWORD, masked_lab};
 
 /// Statements of the ordinary run.
 const STATEMENTS: u64 = 1_500;
@@ -59,7 +58,7 @@ fn values(database: &str, row: u32) -> (String, String, String) {
 
 fn database(name: &str) -> String {
     let mut sql = format!(
-        "CREATE DATABASE {name} CHARACTER SET utf8mb4; USE {name}; \
+        "CREATE DATABASE {name} CHARACTER SET utf8mb4; USE {name}; GRANT ALL ON {name}.* TO app@'%'; \
          CREATE TABLE customers (id int PRIMARY KEY, name varchar(20), ssn varchar(20), code bigint, \
              born date, city varchar(20)); \
          CREATE TABLE staff (id int PRIMARY KEY, ssn varchar(20), name varchar(20)); \
@@ -97,22 +96,9 @@ fn asked(name: &str, otherwise: u64) -> u64 {
 
 #[test]
 fn no_client_can_tell_protected_values_apart() {
-    let agent = AgentOptions {
-        policy: policies::MASKED.to_owned(),
-        mariadb_toml: format!("{CATALOGUE}{PROTECT}"),
-        ..AgentOptions::default()
-    };
-    let mariadb = Some(MariadbOptions::default());
-    let mut lab = Lab::prepare(Options { agent, mariadb, ..Options::default() }).unwrap();
-    let server = lab.mariadb().unwrap();
-    let grants = "SHOW VIEW, REFERENCES, SELECT";
-    server.add_catalogue_account("mysql_native_password", grants, &lab.path("agent")).unwrap();
-    for name in ["alphadb", "omegadb"] {
-        server.admin(&database(name)).unwrap();
-        server.admin(&format!("GRANT ALL ON {name}.* TO app@'%'")).unwrap();
-    }
-    lab.start_collector().unwrap();
-    lab.start_agent().unwrap();
+    let sql: Vec<String> = ["alphadb", "omegadb"].map(database).into();
+    let sql: Vec<&str> = sql.iter().map(String::as_str).collect();
+    let lab = masked_lab(PROTECT, &sql, "").unwrap();
     let (seed, count) =
         (asked("TIDEGATE_LINEAGE_SEED", 1), asked("TIDEGATE_LINEAGE_QUERIES", STATEMENTS));
     let mut maker = make::Maker::new(seed);
@@ -120,10 +106,8 @@ fn no_client_can_tell_protected_values_apart() {
         (0..count).map(|_| serde_json::to_string(&maker.statement()).unwrap() + "\n").collect();
     let file = lab.path("statements.json");
     std::fs::write(&file, statements).unwrap();
-    let mut python = lab.python(Who::Service).unwrap();
-    let port = lab.mariadb().unwrap().port();
-    python.arg(port.to_string()).arg(APP_PASSWORD).arg(&file);
-    let answer = run(&mut python, include_str!("clients/noninterference.py").as_bytes()).unwrap();
+    let args = [APP_PASSWORD, file.to_str().unwrap()];
+    let answer = python(&lab, include_str!("clients/noninterference.py"), &args).unwrap();
     assert!(answer.ok() && answer.stdout.ends_with("differing: 0\n"), "seed {seed}: {answer}");
     let told = answer.stdout.lines().rev().nth(1).unwrap();
     let told: serde_json::Value = serde_json::from_str(told).unwrap();

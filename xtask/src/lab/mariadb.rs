@@ -21,7 +21,7 @@ use anyhow::Context as _;
 use nix::unistd::User;
 
 use super::process::{Daemon, Identity, wait_for};
-use super::{certs, places};
+use super::{AgentOptions, Lab, Options, certs, places, policies};
 pub use server::Server;
 
 /// The password of `app` and `app_ed25519`.
@@ -30,6 +30,8 @@ pub const APP_PASSWORD: &str = "app-lab-password";
 /// the gate.
 pub const CATALOGUE: &str = "[targets.catalogue]\nuser = \"tidegate\"\npassword_file = \
     \"mariadb.password\"\nrefresh_seconds = 3600\n";
+/// What that account needs, on everything, as `docs/OPERATING.md` says.
+pub const CATALOGUE_GRANTS: &str = "SHOW VIEW, REFERENCES, SELECT";
 /// The password of that account.
 const CATALOGUE_PASSWORD: &str = "known to the agent alone";
 /// How long the server may take until it accepts connections.
@@ -55,6 +57,28 @@ pub struct Mariadb {
     options: MariadbOptions,
     user: (u32, u32),
     daemon: Option<Daemon>,
+}
+
+/// A laboratory whose MariaDB is masked as `protect` says, for the users that [`policies::MASKED`] names, behind a
+/// collector that is told `collector_toml` too. `sql` makes the tables.
+pub fn masked_lab(protect: &str, sql: &[&str], collector_toml: &str) -> anyhow::Result<Lab> {
+    let agent = AgentOptions {
+        policy: policies::MASKED.to_owned(),
+        mariadb_toml: format!("{CATALOGUE}{protect}"),
+        ..AgentOptions::default()
+    };
+    let mariadb = Some(MariadbOptions::default());
+    let collector_toml = collector_toml.to_owned();
+    let mut lab = Lab::prepare(Options { mariadb, agent, collector_toml, ..Options::default() })?;
+    let server = lab.mariadb()?;
+    for sql in sql {
+        server.admin(sql)?;
+    }
+    let dir = lab.path("agent");
+    server.add_catalogue_account("mysql_native_password", CATALOGUE_GRANTS, &dir)?;
+    lab.start_collector()?;
+    lab.start_agent()?;
+    Ok(lab)
 }
 
 impl Mariadb {

@@ -191,8 +191,8 @@ fn whether_a_computed_value_is_null_tells_nothing() {
         let begin = |part: usize, out: &mut Vec<u8>| {
             LongRow::begin(&message[..part], message.len(), &plan, Detectors::default(), out)
         };
-        let mut begun = begin(message.len() - 50, &mut out).unwrap();
-        begun.feed(&message[message.len() - 50..], &mut out).unwrap();
+        let mut half = begin(message.len() - 50, &mut out).unwrap();
+        half.feed(&message[message.len() - 50..], &mut out).unwrap();
         assert_eq!(read(&out)[..MASKED.len()], expected);
         assert_eq!(begin(14, &mut Vec::new()).map(|_| ()), Err(Refused::CannotFill));
     }
