@@ -318,8 +318,11 @@ impl Tracer<'_> {
         if !known {
             flow.add(Flow::opaque(format!("{name}() may return more than its arguments")));
         }
-        let fails = !(known && total::function(&name)) || (total::chooses(&name) && flow.fails);
-        self.combine(flow, fails)
+        // How long it takes on a text of any size, or on what can't be told, tells of its other arguments.
+        let bounded = !flow.varies && flow.opaque.is_none();
+        let is_total = known && total::function(&name) && bounded;
+        let fails = !is_total || (total::chooses(&name) && flow.fails);
+        self.combine(flow, fails).varying(total::sizes(&name))
     }
 
     /// What arguments are made of, but for the first `skip`.

@@ -79,6 +79,14 @@ const TOTAL: &[&str] = &[
     "weight_string",
 ];
 
+/// Functions whose arguments say how long their result is.
+const SIZES: &[&str] = &["export_set", "lpad", "repeat", "rpad", "space"];
+
+/// Whether a native function makes a text of any size.
+pub(super) fn sizes(name: &str) -> bool {
+    SIZES.contains(&name)
+}
+
 /// Whether a native function that has an effect of its own returns no more than its arguments tell.
 pub(super) fn returns_its_arguments(name: &str) -> bool {
     const THESE: [&str; 11] = [
