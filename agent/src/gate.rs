@@ -16,7 +16,7 @@ use std::sync::Arc;
 
 use tidegate_event::{
     Executable, Login, Mode, NotKept, OnFailure, Operation, Outcome, Principal, Protocol, Seq,
-    Status, TargetName,
+    Status, Stream, TargetName,
 };
 use tidegate_journal::{Journal, JournalError, Pledge, Receipt, Recorded, SessionLog};
 use tidegate_policy::{Decider, Decision, Denial, Permit, PolicySet, Ruling, Subject, Verdict};
@@ -259,10 +259,12 @@ impl Gate {
         let hides = known.is_some_and(masking::Known::hides_text);
         let duties = masking::duties(order, hides, &decision, left);
         let elsewhere = self.standing.protocol == Protocol::Ssh;
-        let duties = duties.filter(|duties| !(elsewhere && duties.shadow));
-        if elsewhere && duties.is_some() {
-            let why = "what the policies ask of a result can't be done to SSH's yet";
-            let hint = "Bounds on results and masks are for PostgreSQL and MySQL.";
+        let undone = duties.as_ref().is_some_and(|duties| {
+            !duties.shadow && (duties.rows_max.is_some() || duties.bytes_max.is_some())
+        });
+        if elsewhere && undone {
+            let why = "bounds on results can't be kept over SSH";
+            let hint = "They are for PostgreSQL and MySQL; @record(\"rows\") is for SSH too.";
             return self.not_run(cause, REFUSED, why, hint);
         }
         let counted = budget::is_bounded(operation, &decision.duties);
@@ -353,13 +355,14 @@ impl Gate {
 
     /// Records a part of a permitted operation's result. Behind one that could not be recorded nothing
     /// more of that result is: the outcome says how far it goes.
-    pub fn rows(&mut self, id: AskId, offset: u64, data: &[u8]) {
+    pub fn rows(&mut self, id: AskId, stream: Stream, (offset, data): (u64, &[u8])) {
         let log = &self.log;
         let Some(pending) = self.pending.iter_mut().find(|pending| pending.id == id) else {
             return;
         };
         let Some(seq) = pending.seq.filter(|_| !pending.unkept) else { return };
-        match log.rows(seq, offset, data) {
+        match log.rows(seq, stream, (offset, data)) {
+            Ok(()) if stream == Stream::Size => {}
             Ok(()) => pending.kept += u64::try_from(data.len()).unwrap_or(u64::MAX),
             Err(error) => {
                 pending.unkept = true;

@@ -22,7 +22,7 @@ use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use bytes::{BufMut, Bytes, BytesMut};
-use tidegate_event::{Ending, Operation, Outcome, Status};
+use tidegate_event::{Ending, Operation, Outcome, Status, Stream};
 use tidegate_journal::{JournalError, SessionCounts};
 use tidegate_wire::{Action, Answer as MachineAnswer, AskId, Authority, Machine};
 use tidegate_wire_postgres::Duties;
@@ -274,7 +274,7 @@ impl<M: Machine<Token, Duties = Duties>> Session<M> {
                 let answer = self.gate.ask(id, &operation);
                 self.asked(id, operation, answer);
             }
-            Action::Rows { id, offset, data } => self.gate.rows(id, offset, &data),
+            Action::Rows { id, offset, data } => self.gate.rows(id, Stream::Rows, (offset, &data)),
             Action::Outcome { id, outcome } => self.gate.outcome(id, outcome),
             Action::Cancel(request) => return Some(Event::Cancel(request)),
             Action::Dial => return Some(Event::Dial),
@@ -433,7 +433,9 @@ impl<M: Machine<Token, Duties = Duties>> Session<M> {
         }
         while let Some(action) = self.machine.poll() {
             match action {
-                Action::Rows { id, offset, data } => self.gate.rows(id, offset, &data),
+                Action::Rows { id, offset, data } => {
+                    self.gate.rows(id, Stream::Rows, (offset, &data))
+                }
                 Action::Outcome { id, outcome } => self.gate.outcome(id, outcome),
                 Action::ToClient(bytes) => self.to_client.push(bytes),
                 _ => {}

@@ -13,12 +13,14 @@
 //! of the policy, recorded, and refused whatever it says.
 
 mod channel;
+mod files;
 pub mod host;
 mod paced;
 mod target;
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -56,6 +58,9 @@ const STDERR: u32 = 1;
 /// How long the client may take to log in, in seconds.
 const LOGIN_SECONDS_MAX: u64 = 60;
 
+/// Name of the subsystem for files (draft-ietf-secsh-filexfer-02, section 2).
+const SFTP: &str = "sftp";
+
 /// What a session of this protocol needs beside its surroundings.
 pub struct Settings {
     /// What answers the client.
@@ -69,6 +74,8 @@ pub struct Settings {
 struct Shared {
     gate: Arc<Mutex<Gate>>,
     backlog: Arc<Backlog>,
+    /// How many operations were asked.
+    asked: Arc<AtomicU64>,
 }
 
 impl Shared {
@@ -76,30 +83,45 @@ impl Shared {
         self.gate.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// The id of the next operation.
+    fn id(&self) -> AskId {
+        AskId(self.asked.fetch_add(1, Ordering::Relaxed) + 1)
+    }
+
     /// Decides `operation` and waits for its record.
     async fn clear(&self, id: AskId, operation: &Operation) -> Result<Arc<Receipt>, String> {
+        self.clear_kept(id, operation).await.map(|(receipt, _)| receipt)
+    }
+
+    /// The same; and whether what it writes is kept.
+    async fn clear_kept(
+        &self,
+        id: AskId,
+        operation: &Operation,
+    ) -> Result<(Arc<Receipt>, bool), String> {
         let (answer, journal) = {
             let mut gate = self.gate();
             (gate.ask(id, operation), gate.journal().clone())
         };
-        let pledge = match answer {
-            Answer::Permit { token: Token::Open(receipt), .. } => {
-                return Ok(receipt);
+        let (pledge, keep) = match answer {
+            // Nothing can be recorded, so nothing is kept.
+            Answer::Permit { token: Token::Open(receipt), .. } => return Ok((receipt, false)),
+            Answer::Permit { token: Token::Pledged(pledge), duties } => {
+                (pledge, duties.is_some_and(|duties| duties.keep_rows))
             }
-            Answer::Permit { token: Token::Pledged(pledge), .. } => pledge,
             Answer::Refuse { message, .. } => return Err(message),
             // Only statements can be bound to an approval, so only they are held.
             Answer::Hold(_) => return Err("tidegate: only SQL can wait for an approval".to_owned()),
         };
         let limit = Duration::from_secs(ANSWER_SECONDS_MAX);
         let why = match tokio::time::timeout(limit, journal.redeem(&pledge)).await {
-            Ok(Ok(receipt)) => return Ok(Arc::new(receipt)),
+            Ok(Ok(receipt)) => return Ok((Arc::new(receipt), keep)),
             Ok(Err(error)) => error.to_string(),
             Err(_) => format!("not within {ANSWER_SECONDS_MAX} s"),
         };
         let mut gate = self.gate();
         if let Some(receipt) = gate.pass_open() {
-            return Ok(receipt);
+            return Ok((receipt, false));
         }
         gate.outcome(id, Outcome::without_result(Status::Skipped));
         Err(format!("tidegate: the record did not become durable: {why}"))
@@ -121,7 +143,6 @@ struct Client {
     host: String,
     /// The network namespace in which that address means it.
     namespace: Option<Netns>,
-    next: u64,
     /// The login was refused, or the server could not be used: nothing more is asked.
     refused: bool,
     target: Option<Target>,
@@ -133,7 +154,8 @@ struct Client {
 /// Runs a session to its end and records it.
 pub async fn serve(stream: Counted, gate: Gate, settings: Settings, mut around: Surroundings) {
     let backlog = Arc::new(Backlog::new(BACKLOG_BYTES_MAX));
-    let shared = Shared { gate: Arc::new(Mutex::new(gate)), backlog: Arc::clone(&backlog) };
+    let (gate, asked) = (Arc::new(Mutex::new(gate)), Arc::default());
+    let shared = Shared { gate, backlog: Arc::clone(&backlog), asked };
     let handle = Arc::new(OnceLock::new());
     let (logged_in, target_gone) = tokio::sync::oneshot::channel();
     let config = settings.host.config();
@@ -143,7 +165,6 @@ pub async fn serve(stream: Counted, gate: Gate, settings: Settings, mut around: 
         server: around.server,
         host: around.names.first().cloned().unwrap_or_else(|| around.server.ip().to_string()),
         namespace: around.namespace.clone(),
-        next: 0,
         refused: false,
         target: None,
         channels: HashMap::new(),
@@ -203,11 +224,6 @@ fn finish(shared: &Shared, ending: &Ending) {
 }
 
 impl Client {
-    fn id(&mut self) -> AskId {
-        self.next += 1;
-        AskId(self.next)
-    }
-
     /// Decides the login, and makes it at the server.
     async fn log_in(&mut self, user: &str) -> Auth {
         if self.target.is_some() {
@@ -216,7 +232,7 @@ impl Client {
         if self.refused {
             return Auth::reject();
         }
-        let id = self.id();
+        let id = self.shared.id();
         let why = match self.shared.clear(id, &request::login(user, "")).await {
             Err(why) => why,
             Ok(receipt) => {
@@ -249,7 +265,7 @@ impl Client {
 
     /// Asks for what can't be carried: recorded, and refused whatever the policy says.
     async fn decline(&mut self, kind: SshKind, channel: u32, about: &str) {
-        let id = self.id();
+        let id = self.shared.id();
         let asked = request::request(kind, channel, about.as_bytes(), "");
         if self.shared.clear(id, &asked).await.is_ok() {
             self.shared.failed(id, "permitted, but the gate can't carry this");
@@ -262,18 +278,23 @@ impl Client {
         (id, kind, about): (ChannelId, SshKind, &[u8]),
         session: &mut server::Session,
     ) -> Result<(), russh::Error> {
-        let ask = self.id();
+        let ask = self.shared.id();
         let Some(live) = self.channels.get_mut(&id) else { return session.channel_failure(id) };
         let Some(waiting) = live.take_waiting() else { return session.channel_failure(id) };
         let operation = request::request(kind, id.into(), about, live.terminal());
-        let receipt = match self.shared.clear(ask, &operation).await {
-            Ok(receipt) => receipt,
+        let (receipt, keep) = match self.shared.clear_kept(ask, &operation).await {
+            Ok(cleared) => cleared,
             Err(why) => {
                 waiting.close().await;
                 return refuse(id, kind, &why, session);
             }
         };
         live.begin(ask);
+        if is_sftp(&operation) {
+            live.speaks_sftp(id.into(), &self.shared);
+        } else {
+            live.record(ask, keep, &self.shared);
+        }
         let running = match kind {
             SshKind::Exec => waiting.exec(&Clearance::Receipt(&receipt), about).await,
             SshKind::Subsystem => {
@@ -370,7 +391,7 @@ impl server::Handler for Client {
         reply: ChannelOpenHandle,
         _session: &mut server::Session,
     ) -> Result<(), Self::Error> {
-        let (id, ask) = (channel.id(), self.id());
+        let (id, ask) = (channel.id(), self.shared.id());
         let about = request::address(host, port);
         let asked = request::request(SshKind::Forward, id.into(), about.as_bytes(), "");
         let Ok(receipt) = self.shared.clear(ask, &asked).await else {
@@ -458,7 +479,7 @@ impl server::Handler for Client {
         value: &str,
         session: &mut server::Session,
     ) -> Result<(), Self::Error> {
-        let id = self.id();
+        let id = self.shared.id();
         let asked = request::request(SshKind::Env, channel.into(), name.as_bytes(), "");
         let Some(Live { state: State::Waiting(waiting), .. }) = self.channels.get(&channel) else {
             return session.channel_failure(channel);
@@ -589,6 +610,11 @@ impl Drop for Client {
             tokio::spawn(async move { target.close().await });
         }
     }
+}
+
+/// Whether what is asked for speaks SFTP.
+fn is_sftp(operation: &Operation) -> bool {
+    matches!(operation, Operation::Ssh(asked) if asked.kind == SshKind::Subsystem && asked.about == SFTP)
 }
 
 /// Nanoseconds since `started`.

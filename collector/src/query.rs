@@ -8,6 +8,7 @@ mod glyphs;
 mod proof;
 mod replay;
 mod rows;
+mod transcript;
 
 use std::io::Write;
 
@@ -20,6 +21,7 @@ pub use self::glyphs::glyphs;
 pub use self::proof::{Proof, Proofs};
 pub use self::replay::{SESSION_RECORDS_MAX, write_replay};
 pub use self::rows::{Kept, fill};
+pub use self::transcript::{Written, write_cast};
 use crate::clock::rfc3339;
 
 /// Characters of a statement in the table; `--json` has all of it.
@@ -132,6 +134,15 @@ pub struct Operation {
     /// What its result was, as the outcome has it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub result: Option<serde_json::Value>,
+    /// What was carried of a file that was opened, as the outcome has it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub carried: Option<serde_json::Value>,
+    /// An SSH command in one spelling; empty where it can't be told, and for other operations.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub command: String,
+    /// The path as the client sent it, where the server resolved it to another.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub sent: String,
     /// The rows that were kept; only where they are asked for.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub kept: Option<Kept>,
@@ -155,7 +166,7 @@ const OPERATIONS: &str = "
         s.db_name, s.application, s.pid, s.uid, s.executable, o.status, o.code, o.message, o.rows,
         o.bytes_out, o.copied_in, o.copied_out, o.duration_ns, o.tags, o.outcome_idx,
         o.alert, o.unmasked, o.masked, o.masked_columns,
-        o.result
+        o.result, o.carried, o.command, o.sent
     FROM operations o JOIN chains c ON c.id = o.chain
         LEFT JOIN sessions s ON s.session_id = o.session_id";
 
@@ -291,6 +302,11 @@ fn operation_row(row: &Row<'_>) -> rusqlite::Result<Answer> {
         tags: row.get(36)?,
         masked_columns: row.get(41)?,
         result: row.get::<_, Option<String>>(42)?.and_then(|text| serde_json::from_str(&text).ok()),
+        carried: row
+            .get::<_, Option<String>>(43)?
+            .and_then(|text| serde_json::from_str(&text).ok()),
+        command: row.get(44)?,
+        sent: row.get(45)?,
         kept: None,
         outcome_index: row.get(37)?,
     };

@@ -30,6 +30,7 @@ pub mod uplink {
 }
 
 pub mod entry;
+mod file;
 pub mod limits;
 pub mod read;
 pub mod record;

@@ -74,6 +74,7 @@ pub fn kind_name(body: &Body) -> &'static str {
             Some(What::FunctionCall(_)) => "function_call",
             Some(What::Cancel(_)) => "cancel",
             Some(What::Ssh(_)) => "ssh",
+            Some(What::File(_)) => "file",
             None => "operation",
         },
         Body::Outcome(_) => "outcome",
@@ -83,6 +84,21 @@ pub fn kind_name(body: &Body) -> &'static str {
         Body::Missing(_) => "missing",
         Body::Silence(_) => "silence",
     }
+}
+
+/// A request on a file as a person reads it: its path, what it is to become, and how.
+pub fn file_text(request: &v1::FileRequest) -> String {
+    let mut text = request.path.clone();
+    if !request.to.is_empty() {
+        text.push_str(" -> ");
+        text.push_str(&request.to);
+    }
+    for more in [&request.access, &request.attributes] {
+        if !more.is_empty() {
+            text.push_str(&format!(" ({more})"));
+        }
+    }
+    text
 }
 
 /// A parameter as a person reads it. Binary values are in hexadecimal behind `\x`; a cut one says

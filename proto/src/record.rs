@@ -83,6 +83,7 @@ pub fn operation(operation: &Operation, decided: &Decided<'_>) -> Made<v1::Opera
                 What::Cancel(v1::Cancel { backend_pid: cancel.backend_pid })
             }
             Operation::Ssh(request) => What::Ssh(ssh(request, cut)),
+            Operation::File(request) => What::File(crate::file::request(request, cut)),
         };
         let (unmasked, unmasked_total) = limits::list(decided.unmasked, String::as_str, cut);
         v1::Operation {
@@ -149,6 +150,8 @@ fn ssh(request: &SshRequest, cut: &mut bool) -> v1::SshRequest {
         bytes: request.bytes,
         sha256: sha256.map(|digest| Bytes::copy_from_slice(&digest)).unwrap_or_default(),
         terminal: text(&request.terminal, cut),
+        command: request.command.as_deref().map(|one| text(one, cut)).unwrap_or_default(),
+        unclear: text(&request.unclear, cut),
     }
 }
 
@@ -208,6 +211,7 @@ pub fn outcome(outcome: &Outcome) -> Made<v1::Outcome> {
             tags: text(&outcome.tags, cut),
             masked: outcome.masked.as_ref().map(masked),
             result: outcome.result.as_deref().map(|one| result(one, cut)),
+            carried: outcome.carried.as_deref().map(|one| crate::file::carried(one, cut)),
         }
     })
 }

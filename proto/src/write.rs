@@ -9,10 +9,11 @@
 
 use tidegate_event::{
     ChainId, Digest, Durability, Effect, Login, NotKept, Operation, Outcome, Recorded, Seq,
-    SessionId, SshRequest, Statement, Status, Stopped,
+    SessionId, SshRequest, Statement, Status, Stopped, Stream,
 };
 
 use crate::audit::v1::{audit_record, decision::Verdict};
+use crate::file;
 use crate::limits::{self, Shown, name};
 use crate::record::{recorded_about, recorded_text};
 use crate::wire::{bytes, bytes_present, fixed64, flag, message, present, uint};
@@ -106,6 +107,9 @@ pub fn operation(buf: &mut Vec<u8>, operation: &Operation, decided: &Decided<'_>
                 message(buf, 13, |buf| uint(buf, 1, u64::from(cancel.backend_pid)));
             }
             Operation::Ssh(request) => message(buf, 40, |buf| write_ssh(buf, request, &mut cut)),
+            Operation::File(request) => {
+                message(buf, 41, |buf| file::write_request(buf, request, &mut cut));
+            }
         }
         marks(buf, decided, &mut cut);
     });
@@ -140,6 +144,9 @@ pub fn outcome(buf: &mut Vec<u8>, outcome: &Outcome) {
         if let Some(result) = &outcome.result {
             message(buf, 21, |buf| write_result(buf, result, &mut cut));
         }
+        if let Some(carried) = &outcome.carried {
+            message(buf, 22, |buf| file::write_carried(buf, carried, &mut cut));
+        }
     });
     flag(buf, CUT_FIELD, cut);
 }
@@ -163,10 +170,11 @@ fn write_result(buf: &mut Vec<u8>, result: &Recorded, cut: &mut bool) {
 }
 
 /// Appends a `ResultRows` body.
-pub fn result_rows(buf: &mut Vec<u8>, offset: u64, data: &[u8]) {
+pub fn result_rows(buf: &mut Vec<u8>, stream: Stream, offset: u64, data: &[u8]) {
     message(buf, RESULT_ROWS_FIELD, |buf| {
         uint(buf, 1, offset);
         bytes(buf, 2, data);
+        bytes(buf, 3, stream.name().as_bytes());
     });
 }
 
@@ -268,6 +276,8 @@ fn write_ssh(buf: &mut Vec<u8>, request: &SshRequest, cut: &mut bool) {
         bytes(buf, 44, &sha256);
     }
     bytes(buf, 45, name(&request.terminal, cut).as_bytes());
+    bytes(buf, 46, name(request.command.as_deref().unwrap_or_default(), cut).as_bytes());
+    bytes(buf, 47, name(&request.unclear, cut).as_bytes());
 }
 
 fn write_parameter(buf: &mut Vec<u8>, parameter: Shown<'_>, cut: &mut bool) {

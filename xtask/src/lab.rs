@@ -25,6 +25,7 @@ pub mod policies;
 pub mod postgres;
 pub mod process;
 pub mod random;
+pub mod sshd;
 pub mod term;
 
 use std::fs;

@@ -127,6 +127,7 @@ fn outcome() -> Outcome {
         tags: "SELECT 1".to_owned(),
         masked: None,
         result: None,
+        carried: None,
     }
 }
 

@@ -11,7 +11,7 @@ use bytes::Bytes;
 use tidegate_event::limits::{NAME_BYTES_MAX, cut};
 use tidegate_event::{
     Capture, Digest, Durability, Ending, Mode, OnFailure, Operation, Outcome, Principal, Process,
-    Protocol, Seq, SessionId, TargetName,
+    Protocol, Seq, SessionId, Stream, TargetName,
 };
 use tidegate_policy::{Decision, Denial, Permit, Verdict};
 use tidegate_proto::audit::v1::{self, audit_record::Body, decision};
@@ -309,14 +309,19 @@ impl<F: Files> SessionLog<F> {
 
     /// Records a part of the result of the operation with sequence number `cause`: at most 48 KiB from
     /// byte `offset` of it on. It is not waited for.
-    pub fn rows(&self, cause: Seq, offset: u64, data: &[u8]) -> Result<(), JournalError> {
+    pub fn rows(
+        &self,
+        cause: Seq,
+        stream: Stream,
+        (offset, data): (u64, &[u8]),
+    ) -> Result<(), JournalError> {
         let about = About {
             session: Some(&self.id),
             cause: Some(cause),
             reserved: false,
             push: Push::Buffer,
         };
-        self.shared.append(about, |buf| write::result_rows(buf, offset, data)).map(|_| ())
+        self.shared.append(about, |buf| write::result_rows(buf, stream, offset, data)).map(|_| ())
     }
 
     /// Records the session's end.

@@ -32,7 +32,9 @@ fn brings_rows(operation: &Operation) -> bool {
             rows.is_empty() || rows.iter().any(|rows| *rows != Rows::None)
         }
         Operation::FunctionCall(_) => true,
-        Operation::Login(_) | Operation::Cancel(_) | Operation::Ssh(_) => false,
+        Operation::Login(_) | Operation::Cancel(_) | Operation::Ssh(_) | Operation::File(_) => {
+            false
+        }
     }
 }
 

@@ -82,7 +82,9 @@ impl Masking {
                 nothing = Arc::default();
                 &nothing
             }
-            Operation::Login(_) | Operation::Cancel(_) | Operation::Ssh(_) => return None,
+            Operation::Login(_) | Operation::Cancel(_) | Operation::Ssh(_) | Operation::File(_) => {
+                return None;
+            }
         };
         let seen = self.sight.now();
         if seen.epoch != self.epoch || self.known.len() >= KNOWN_MAX {

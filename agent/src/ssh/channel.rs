@@ -3,18 +3,21 @@
 //! Promises: data, end of data, exit status and close keep their order in each direction; the outcome is
 //! recorded once, when the server closes the channel, or as `lost` when the connection ends first.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use russh::server::{Handle, Msg};
 use russh::{ChannelMsg, ChannelReadHalf, ChannelWriteHalf, Pty, Sig};
+use tidegate_event::Stream;
+use tidegate_recording::{PENDING_MS_MAX, Part, Transcript};
 use tidegate_wire::AskId;
 use tidegate_wire_ssh::outcome::{End, outcome};
 use tidegate_wire_ssh::request;
 use tokio::sync::mpsc;
 
+use super::files::Files;
 use super::target::{Running, TargetError, Waiting};
 use super::{ANSWER_SECONDS_MAX, Shared, elapsed_ns};
 
@@ -48,16 +51,46 @@ struct Progress {
     bytes_in: AtomicU64,
     bytes_out: AtomicU64,
     begun: std::sync::Mutex<Option<(AskId, Instant)>>,
+    /// Why the gate ended it.
+    broken: OnceLock<String>,
+    /// What it writes; `None` where it speaks SFTP, or carries a connection.
+    transcript: std::sync::Mutex<Option<(AskId, Transcript)>>,
 }
 
 impl Progress {
+    /// The gate ends it, for this reason.
+    fn breaks(&self, why: String) {
+        _ = self.broken.set(why);
+    }
+
+    /// Does something with what is written, and records the parts of it that are kept.
+    fn write(&self, shared: &Shared, does: impl FnOnce(&mut Transcript, &mut dyn FnMut(Part))) {
+        let mut transcript = lock(&self.transcript);
+        if let Some((id, transcript)) = transcript.as_mut() {
+            does(transcript, &mut |part: Part| {
+                shared.gate().rows(*id, part.stream, (part.offset, &part.data));
+            });
+        }
+    }
+
+    /// Whether some of what was written waits to be recorded.
+    fn is_pending(&self) -> bool {
+        lock(&self.transcript).as_ref().is_some_and(|(_, transcript)| transcript.is_pending())
+    }
+
     /// Records the outcome, once.
     fn ended(&self, end: &End, shared: &Shared) {
-        let begun = self.begun.lock().unwrap_or_else(std::sync::PoisonError::into_inner).take();
-        let Some((id, started)) = begun else { return };
+        let Some((id, started)) = lock(&self.begun).take() else { return };
         let counts =
             (self.bytes_in.load(Ordering::Relaxed), self.bytes_out.load(Ordering::Relaxed));
-        let outcome = outcome(end, counts.0, counts.1, elapsed_ns(started));
+        let broken = self.broken.get().map(|why| End::Broken(why.clone()));
+        let mut outcome =
+            outcome(broken.as_ref().unwrap_or(end), counts.0, counts.1, elapsed_ns(started));
+        if let Some((id, transcript)) = lock(&self.transcript).take() {
+            outcome.result = Some(Box::new(transcript.finish(|part| {
+                shared.gate().rows(id, part.stream, (part.offset, &part.data));
+            })));
+        }
         shared.gate().outcome(id, outcome);
     }
 }
@@ -67,7 +100,11 @@ pub struct Live {
     /// Whether something runs.
     pub state: State,
     terminal: String,
+    size: Option<(u32, u32)>,
     progress: Arc<Progress>,
+    to_client: Arc<ChannelWriteHalf<Msg>>,
+    /// Set where what runs speaks SFTP.
+    files: Arc<OnceLock<Files>>,
     answers: mpsc::UnboundedReceiver<bool>,
 }
 
@@ -89,16 +126,20 @@ impl Live {
         shared: &Shared,
     ) -> Self {
         let progress = Arc::new(Progress::default());
+        let to_client = Arc::new(to_client);
+        let files = Arc::new(OnceLock::new());
         let (answered, answers) = mpsc::unbounded_channel();
         let down = Down {
-            to_client,
+            to_client: Arc::clone(&to_client),
             handle,
             answered,
+            files: Arc::clone(&files),
             progress: Arc::clone(&progress),
             shared: shared.clone(),
         };
         tokio::spawn(down.run(from_server));
-        Self { state: State::Nothing, terminal: String::new(), progress, answers }
+        let (state, terminal, size) = (State::Nothing, String::new(), None);
+        Self { state, terminal, size, progress, to_client, files, answers }
     }
 
     /// The terminal that was granted, in words.
@@ -127,6 +168,7 @@ impl Live {
         if granted {
             let [columns, rows, ..] = size;
             self.terminal = request::terminal(name, columns, rows);
+            self.size = Some((columns, rows));
         }
         granted
     }
@@ -139,14 +181,33 @@ impl Live {
 
     /// The operation `id` is about to run here.
     pub fn begin(&self, id: AskId) {
-        let begun = Some((id, Instant::now()));
-        *self.progress.begun.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = begun;
+        *lock(&self.progress.begun) = Some((id, Instant::now()));
+    }
+
+    /// What it writes is recorded, and kept where `keep`.
+    pub fn record(&self, id: AskId, keep: bool, shared: &Shared) {
+        *lock(&self.progress.transcript) = Some((id, Transcript::new(keep)));
+        if let Some((columns, rows)) = self.size {
+            self.progress.write(shared, |transcript, out| transcript.resize(columns, rows, out));
+        }
+    }
+
+    /// What is about to run speaks SFTP on the client's channel of this number.
+    pub fn speaks_sftp(&self, number: u32, shared: &Shared) {
+        let files = || Files::new(number, Arc::clone(&self.to_client), shared.clone());
+        self.files.get_or_init(files);
     }
 
     /// Something runs now.
     pub fn run(&mut self, running: Running, shared: &Shared) {
         let (sender, receiver) = mpsc::unbounded_channel();
-        tokio::spawn(carry_up(running, receiver, shared.clone()));
+        let up = Carrier {
+            running,
+            files: Arc::clone(&self.files),
+            progress: Arc::clone(&self.progress),
+            shared: shared.clone(),
+        };
+        tokio::spawn(up.run(receiver));
         self.state = State::Running(sender);
     }
 
@@ -172,36 +233,64 @@ impl Live {
 }
 
 /// Carries what the client sends to what runs.
-async fn carry_up(running: Running, mut receiver: mpsc::UnboundedReceiver<Up>, shared: Shared) {
-    while let Some(up) = receiver.recv().await {
-        let mut bytes = 0;
-        let sent: Result<(), TargetError> = match up {
-            Up::Data(data) => {
-                bytes = length(&data);
-                running.data(data).await
+struct Carrier {
+    running: Running,
+    files: Arc<OnceLock<Files>>,
+    progress: Arc<Progress>,
+    shared: Shared,
+}
+
+impl Carrier {
+    async fn run(self, mut receiver: mpsc::UnboundedReceiver<Up>) {
+        while let Some(up) = receiver.recv().await {
+            let mut bytes = 0;
+            let sent: Result<(), TargetError> = match up {
+                Up::Data(data) => {
+                    bytes = length(&data);
+                    self.data(data).await
+                }
+                Up::Eof => self.running.eof().await,
+                Up::Close => self.running.close().await,
+                Up::Resize(size) => {
+                    let [columns, rows, ..] = size;
+                    let resize = |transcript: &mut Transcript, out: &mut dyn FnMut(Part)| {
+                        transcript.resize(columns, rows, out);
+                    };
+                    self.progress.write(&self.shared, resize);
+                    self.running.resize(size).await
+                }
+                Up::Signal(signal) => self.running.signal(signal).await,
+            };
+            self.shared.backlog.remove(bytes);
+            if sent.is_err() {
+                break;
             }
-            Up::Eof => running.eof().await,
-            Up::Close => running.close().await,
-            Up::Resize(size) => running.resize(size).await,
-            Up::Signal(signal) => running.signal(signal).await,
-        };
-        shared.backlog.remove(bytes);
-        if sent.is_err() {
-            break;
+        }
+        receiver.close();
+        while let Ok(up) = receiver.try_recv() {
+            if let Up::Data(data) = up {
+                self.shared.backlog.remove(length(&data));
+            }
         }
     }
-    receiver.close();
-    while let Ok(up) = receiver.try_recv() {
-        if let Up::Data(data) = up {
-            shared.backlog.remove(length(&data));
+
+    async fn data(&self, data: Bytes) -> Result<(), TargetError> {
+        let Some(files) = self.files.get() else { return self.running.data(data).await };
+        match files.up(&data, &self.running).await {
+            Ok(()) => Ok(()),
+            Err(why) => {
+                self.progress.breaks(why);
+                self.running.close().await
+            }
         }
     }
 }
 
 /// The way from the server to the client.
 struct Down {
-    to_client: ChannelWriteHalf<Msg>,
+    to_client: Arc<ChannelWriteHalf<Msg>>,
     handle: Handle,
+    files: Arc<OnceLock<Files>>,
     answered: mpsc::UnboundedSender<bool>,
     progress: Arc<Progress>,
     shared: Shared,
@@ -211,7 +300,7 @@ impl Down {
     async fn run(self, mut from_server: ChannelReadHalf) {
         let mut end = End::Closed;
         let mut closed = false;
-        while let Some(message) = from_server.wait().await {
+        while let Some(message) = self.next(&mut from_server).await {
             closed = matches!(message, ChannelMsg::Close);
             match &message {
                 ChannelMsg::ExitStatus { exit_status } => end = End::Exit(*exit_status),
@@ -225,8 +314,23 @@ impl Down {
             }
         }
         let end = if closed { end } else { End::Lost };
+        if let Some(files) = self.files.get() {
+            files.end();
+        }
         self.progress.ended(&end, &self.shared);
         _ = self.to_client.close().await;
+    }
+
+    /// The server's next message; what is written meanwhile is recorded.
+    async fn next(&self, from_server: &mut ChannelReadHalf) -> Option<ChannelMsg> {
+        if self.progress.is_pending() {
+            let limit = Duration::from_millis(PENDING_MS_MAX);
+            if let Ok(message) = tokio::time::timeout(limit, from_server.wait()).await {
+                return message;
+            }
+            self.progress.write(&self.shared, |transcript, out| transcript.flush(out));
+        }
+        from_server.wait().await
     }
 
     /// Passes one message on; whether the client still takes any.
@@ -234,10 +338,23 @@ impl Down {
         match message {
             ChannelMsg::Data { data } => {
                 self.count(&data);
-                self.to_client.data_bytes(data).await.is_ok()
+                match self.files.get() {
+                    None => {
+                        self.written(Stream::Output, &data);
+                        self.to_client.data_bytes(data).await.is_ok()
+                    }
+                    Some(files) => match files.down(&data).await {
+                        Ok(()) => true,
+                        Err(why) => {
+                            self.progress.breaks(why);
+                            false
+                        }
+                    },
+                }
             }
             ChannelMsg::ExtendedData { data, ext } => {
                 self.count(&data);
+                self.written(Stream::Errors, &data);
                 self.to_client.extended_data_bytes(ext, data).await.is_ok()
             }
             ChannelMsg::Eof => self.to_client.eof().await.is_ok(),
@@ -263,10 +380,18 @@ impl Down {
         }
     }
 
+    fn written(&self, stream: Stream, data: &Bytes) {
+        self.progress.write(&self.shared, |transcript, out| transcript.take(stream, data, out));
+    }
+
     fn count(&self, data: &Bytes) {
         self.progress.bytes_out.fetch_add(length(data), Ordering::Relaxed);
         self.shared.backlog.answer(length(data));
     }
+}
+
+fn lock<T>(mutex: &std::sync::Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
 }
 
 fn length(data: &Bytes) -> u64 {

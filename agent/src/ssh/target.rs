@@ -261,6 +261,15 @@ impl Running {
         Ok(self.0.data_bytes(bytes).await?)
     }
 
+    /// Sends a request that was decided by itself, such as one of SFTP's. The clearance is this request's.
+    pub async fn request(
+        &self,
+        _clearance: &Clearance<'_>,
+        packet: Bytes,
+    ) -> Result<(), TargetError> {
+        self.data(packet).await
+    }
+
     /// No more data will come.
     pub async fn eof(&self) -> Result<(), TargetError> {
         Ok(self.0.eof().await?)

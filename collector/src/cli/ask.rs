@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::io::{self, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
 use clap::Args;
@@ -12,8 +12,8 @@ use super::ConfigFile;
 use crate::acts::Act;
 use crate::config::Config;
 use crate::query::{
-    Answer, Filter, Proofs, SESSION_RECORDS_MAX, ask, fill, parse_moment, parse_time, write_json,
-    write_replay, write_table,
+    Answer, Filter, Proofs, SESSION_RECORDS_MAX, ask, fill, parse_moment, parse_time, write_cast,
+    write_json, write_replay, write_table,
 };
 use crate::state::State;
 use crate::{bundle, clock, index, keys};
@@ -106,6 +106,12 @@ pub struct Replay {
     /// One JSON object a line, with all kept rows
     #[arg(long)]
     json: bool,
+    /// What an SSH terminal showed, as an asciicast (version 3) in this file, for a player
+    #[arg(long, value_name = "FILE", conflicts_with = "json")]
+    cast: Option<PathBuf>,
+    /// With `--cast`: of the operation at this index of the log, instead of the first that has any
+    #[arg(long, value_name = "INDEX", requires = "cast")]
+    operation: Option<u64>,
 }
 
 /// `export-bundle`
@@ -191,6 +197,9 @@ pub fn replay(replay: &Replay) -> anyhow::Result<()> {
     let filter = Filter { session: Some(session), limit: SESSION_RECORDS_MAX, ..Filter::default() };
     let mut answers = answers(&config, "replayed", &filter)?;
     fill(&db, &mut answers)?;
+    if let Some(path) = &replay.cast {
+        return cast(path, replay.operation, &answers);
+    }
     let mut out = io::BufWriter::new(io::stdout().lock());
     if replay.json {
         write_json(&mut out, &answers)?;
@@ -198,6 +207,31 @@ pub fn replay(replay: &Replay) -> anyhow::Result<()> {
         write_replay(&mut out, &answers, replay.rows)?;
     }
     out.flush()?;
+    Ok(())
+}
+
+/// Writes the cast of one operation, and says what was left out of it.
+fn cast(path: &Path, index: Option<u64>, answers: &[Answer]) -> anyhow::Result<()> {
+    let has_any = |answer: &&Answer| {
+        let kept = answer.operation.as_ref().and_then(|operation| operation.kept.as_ref());
+        kept.is_some_and(|kept| !kept.written.is_empty())
+    };
+    let answer = match index {
+        Some(index) => answers.iter().find(|answer| answer.index == index),
+        None => answers.iter().find(has_any),
+    };
+    let answer = answer.context(
+        "no operation of that session has a kept terminal: a policy keeps it by @record(\"rows\")",
+    )?;
+    let shown = path.display();
+    let file = std::fs::File::create(path).with_context(|| format!("{shown} can't be made"))?;
+    let mut out = io::BufWriter::new(file);
+    let dropped = write_cast(&mut out, answer)?;
+    out.flush()?;
+    eprintln!(
+        "{shown}: operation {} as an asciicast; {dropped} sequences that could harm a terminal are left out",
+        answer.index
+    );
     Ok(())
 }
 

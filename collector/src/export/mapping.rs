@@ -253,7 +253,24 @@ fn describe_operation(log: &mut LogRecord, operation: &Operation) -> SeverityNum
         Some(What::Cancel(_)) => ("audit.db.cancel", "cancel request", OCSF_OTHER),
         Some(What::Ssh(request)) => {
             text(out, "audit.ssh.about", request.about.as_str());
+            if !request.command.is_empty() {
+                text(out, "audit.ssh.command", request.command.as_str());
+            }
             ("audit.ssh.request", request.kind.as_str(), OCSF_OTHER)
+        }
+        Some(What::File(request)) => {
+            text(out, "file.path", request.path.as_str());
+            for (key, value) in [
+                ("audit.file.sent", &request.sent),
+                ("audit.file.to", &request.to),
+                ("audit.file.access", &request.access),
+                ("audit.file.attributes", &request.attributes),
+            ] {
+                if !value.is_empty() {
+                    text(out, key, value.as_str());
+                }
+            }
+            ("audit.ssh.file", request.kind.as_str(), OCSF_OTHER)
         }
         None => ("audit.db.other", "operation", OCSF_OTHER),
     };

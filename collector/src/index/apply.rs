@@ -23,6 +23,7 @@ struct Row<'a> {
     seq: i64,
     session: Option<&'a [u8]>,
     wall_ns: i64,
+    boot_ns: i64,
     received_ns: i64,
 }
 
@@ -75,7 +76,8 @@ fn record(work: &Transaction<'_>, idx: u64, entry: &CollectorEntry) -> anyhow::R
         .optional()?;
     let chain = chain.ok_or_else(|| anyhow::anyhow!("a record before its chain's Genesis"))?;
     let session = Some(&record.session_id[..]).filter(|id| !id.is_empty());
-    let row = Row { work, idx, chain, seq, session, wall_ns, received_ns };
+    let boot_ns = signed_ns(record.boot_ns);
+    let row = Row { work, idx, chain, seq, session, wall_ns, boot_ns, received_ns };
     row.body(record.body.as_ref(), record.cause_seq)?;
     row.watch(record.body.as_ref(), &entry.bytes)
 }
@@ -198,9 +200,9 @@ impl Row<'_> {
                 "INSERT OR IGNORE INTO operations (idx, chain, seq, session_id, wall_ns,
                  received_ns, who, target, kind, text, text_bytes, prepared, parameters, kinds,
                  fingerprint, unknown, verdict, reason, policies, policy_digest, durability,
-                 alert, unmasked, masked)
+                 alert, unmasked, masked, command, sent)
                  VALUES (?1,?2,?3,?4,?5,?6,?7,?8,?9,?10,?11,?12,?13,?14,?15,?16,?17,?18,?19,?20,?21,
-                 ?22,?23,?24)",
+                 ?22,?23,?24,?25,?26)",
             )?
             .execute(params![
                 self.idx,
@@ -227,6 +229,8 @@ impl Row<'_> {
                 operation.alert,
                 json!(operation.unmasked).to_string(),
                 operation.masked,
+                asked.command,
+                asked.sent,
             ])?;
         for effect in &operation.effects {
             self.work
@@ -257,7 +261,7 @@ impl Row<'_> {
             .prepare_cached(
                 "UPDATE operations SET outcome_idx = ?3, status = ?4, code = ?5, message = ?6,
                  rows = ?7, bytes_out = ?8, copied_in = ?9, copied_out = ?10, duration_ns = ?11,
-                 tags = ?12, masked_columns = ?13, result = ?14 WHERE chain = ?1 AND seq = ?2",
+                 tags = ?12, masked_columns = ?13, result = ?14, carried = ?15 WHERE chain = ?1 AND seq = ?2",
             )?
             .execute(params![
                 self.chain,
@@ -279,6 +283,7 @@ impl Row<'_> {
                     .filter(|masked| !masked.shadow)
                     .map(|masked| masked.columns),
                 outcome.result.as_ref().map(|result| result_json(result).to_string()),
+                outcome.carried.as_ref().map(|carried| carried_json(carried).to_string()),
             ])?;
         Ok(())
     }
@@ -286,8 +291,8 @@ impl Row<'_> {
     fn result_rows(&self, rows: &ResultRows, cause_seq: Option<u64>) -> anyhow::Result<()> {
         self.work
             .prepare_cached(
-                "INSERT OR IGNORE INTO result_rows (chain, seq, start, idx, data)
-                 VALUES (?1,?2,?3,?4,?5)",
+                "INSERT OR IGNORE INTO result_rows (chain, seq, start, idx, data, stream, boot_ns)
+                 VALUES (?1,?2,?3,?4,?5,?6,?7)",
             )?
             .execute(params![
                 self.chain,
@@ -295,6 +300,8 @@ impl Row<'_> {
                 signed_ns(rows.offset),
                 self.idx,
                 &rows.data[..],
+                rows.stream,
+                self.boot_ns,
             ])?;
         Ok(())
     }
@@ -353,6 +360,19 @@ fn result_json(result: &audit::Result) -> serde_json::Value {
     })
 }
 
+fn carried_json(carried: &audit::Carried) -> serde_json::Value {
+    let ranges = |all: &[audit::Range]| {
+        all.iter().map(|one| json!({"offset": one.offset, "bytes": one.bytes})).collect::<Vec<_>>()
+    };
+    json!({
+        "read": ranges(&carried.read),
+        "read_total": carried.read_total,
+        "written": ranges(&carried.written),
+        "written_total": carried.written_total,
+        "sha256": hex::encode(&carried.sha256),
+    })
+}
+
 /// What an operation asks, flat.
 #[derive(Default)]
 struct Asked {
@@ -364,6 +384,8 @@ struct Asked {
     kinds: Vec<String>,
     fingerprint: Option<u64>,
     unknown: String,
+    command: String,
+    sent: String,
 }
 
 impl Asked {
@@ -378,6 +400,8 @@ impl Asked {
                 kinds: statement.kinds.clone(),
                 fingerprint: Some(statement.fingerprint).filter(|print| *print != 0),
                 unknown: statement.unknown.clone(),
+                command: String::new(),
+                sent: String::new(),
             },
             Some(What::Login(login)) => Self {
                 kind: "login".into(),
@@ -398,6 +422,14 @@ impl Asked {
                 kind: request.kind.clone(),
                 text: request.about.clone(),
                 text_bytes: request.bytes,
+                unknown: request.unclear.clone(),
+                command: request.command.clone(),
+                ..Self::default()
+            },
+            Some(What::File(request)) => Self {
+                kind: request.kind.clone(),
+                text: read::file_text(request),
+                sent: request.sent.clone(),
                 ..Self::default()
             },
             None => Self { kind: "other".into(), ..Self::default() },

@@ -3,7 +3,7 @@
 use rusqlite::Connection;
 
 /// `PRAGMA user_version` of this schema.
-pub const VERSION: i64 = 4;
+pub const VERSION: i64 = 5;
 
 const TABLES: &str = "
     CREATE TABLE cursor (next INTEGER NOT NULL) STRICT;
@@ -34,13 +34,15 @@ const TABLES: &str = "
         alert TEXT NOT NULL, unmasked TEXT NOT NULL, masked INTEGER NOT NULL,
         outcome_idx INTEGER, status TEXT, code TEXT, message TEXT, rows INTEGER, bytes_out INTEGER,
         copied_in INTEGER, copied_out INTEGER, duration_ns INTEGER, tags TEXT,
-        masked_columns INTEGER, result TEXT,
+        masked_columns INTEGER, result TEXT, carried TEXT,
+        command TEXT NOT NULL, sent TEXT NOT NULL,
         UNIQUE (chain, seq)) STRICT;
     CREATE INDEX operations_time ON operations (wall_ns);
     CREATE INDEX operations_session ON operations (session_id);
     CREATE TABLE result_rows (
         chain INTEGER NOT NULL, seq INTEGER NOT NULL, start INTEGER NOT NULL, idx INTEGER NOT NULL,
-        data BLOB NOT NULL, PRIMARY KEY (chain, seq, start)) STRICT;
+        data BLOB NOT NULL, stream TEXT NOT NULL, boot_ns INTEGER NOT NULL, UNIQUE (idx)) STRICT;
+    CREATE INDEX result_rows_operation ON result_rows (chain, seq, start, idx);
     CREATE TABLE effects (
         idx INTEGER NOT NULL, action TEXT NOT NULL, schema TEXT NOT NULL, relation TEXT NOT NULL,
         unbounded INTEGER NOT NULL) STRICT;

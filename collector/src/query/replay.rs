@@ -6,7 +6,7 @@ use std::io::Write;
 
 use serde_json::Value;
 
-use super::{Answer, Kept, Operation, glyphs};
+use super::{Answer, Kept, Operation, glyphs, transcript};
 
 /// Most records of a session that are shown.
 pub const SESSION_RECORDS_MAX: usize = 100_000;
@@ -51,6 +51,7 @@ pub fn write_replay(
             writeln!(out, "{:>12}  ! {}", "", glyphs(message, TEXT_CHARS_MAX))?;
         }
         if let Some(operation) = &answer.operation {
+            write_carried(out, operation)?;
             write_result(out, operation, rows_max)?;
         }
     }
@@ -107,6 +108,26 @@ fn said(operation: &Operation) -> String {
     words.join("  ")
 }
 
+/// What was carried of a file.
+fn write_carried(out: &mut impl Write, operation: &Operation) -> anyhow::Result<()> {
+    let Some(carried) = &operation.carried else { return Ok(()) };
+    let bytes = |key: &str| -> u64 {
+        let ranges = carried.get(key).and_then(Value::as_array);
+        let bytes = ranges.into_iter().flatten().filter_map(|range| range.get("bytes")?.as_u64());
+        bytes.sum()
+    };
+    let (read, written) = (bytes("read"), bytes("written"));
+    if read + written == 0 {
+        return Ok(());
+    }
+    let digest = match carried.get("sha256").and_then(Value::as_str).unwrap_or_default() {
+        "" => "not whole, or not in order".to_owned(),
+        digest => format!("whole, SHA-256 {}", glyphs(digest, DIGEST_CHARS_MAX)),
+    };
+    writeln!(out, "{:>12}  = {read} bytes read, {written} written: {digest}", "")?;
+    Ok(())
+}
+
 /// What the result was, and its kept rows as a table.
 fn write_result(
     out: &mut impl Write,
@@ -132,7 +153,12 @@ fn write_result(
     for line in kept.copied.lines().take(rows_max) {
         writeln!(out, "{:>12}  | {}", "", glyphs(line, TEXT_CHARS_MAX))?;
     }
-    let more = kept.copied.lines().count().saturating_sub(rows_max)
+    let written = transcript::plain(&kept.written);
+    for line in written.lines().take(rows_max) {
+        writeln!(out, "{:>12}  | {}", "", glyphs(line, TEXT_CHARS_MAX))?;
+    }
+    let more = written.lines().count().saturating_sub(rows_max)
+        + kept.copied.lines().count().saturating_sub(rows_max)
         + kept.rows.len().saturating_sub(rows_max);
     if more > 0 {
         writeln!(out, "{:>12}  | and {more} more, with --rows or --json", "")?;

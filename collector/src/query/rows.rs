@@ -10,6 +10,7 @@ use serde_json::Value;
 use tidegate_recording::{Joined, Message, digest, messages, mysql};
 
 use super::Answer;
+use super::transcript::Written;
 
 /// The rows of one result that were kept.
 #[derive(Debug, Clone, Default, PartialEq, Serialize)]
@@ -30,13 +31,16 @@ pub struct Kept {
     pub rows: Vec<Vec<Option<String>>>,
     /// COPY data, as text.
     pub copied: String,
+    /// What was written over SSH.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub written: Vec<Written>,
 }
 
 /// Puts the kept rows to those answers whose results were kept.
 pub fn fill(db: &Connection, answers: &mut [Answer]) -> anyhow::Result<()> {
     let mut statement = db.prepare(
-        "SELECT r.idx, r.start, r.data FROM result_rows r JOIN chains c ON c.id = r.chain
-         WHERE c.chain_id = ?1 AND r.seq = ?2 ORDER BY r.start",
+        "SELECT r.idx, r.start, r.data, r.stream, r.boot_ns FROM result_rows r JOIN chains c ON c.id = r.chain
+         WHERE c.chain_id = ?1 AND r.seq = ?2 ORDER BY r.start, r.idx",
     )?;
     let mut protocol = db.prepare("SELECT protocol FROM sessions WHERE session_id = ?1")?;
     for answer in answers {
@@ -44,10 +48,20 @@ pub fn fill(db: &Connection, answers: &mut [Answer]) -> anyhow::Result<()> {
         let session = answer.session.as_deref().map(hex::decode).transpose()?;
         let Some(operation) = &mut answer.operation else { continue };
         let mut rows = statement.query((chain, seq))?;
-        let (mut kept, mut joined) = (Kept::default(), Joined::default());
+        let (mut kept, mut joined, mut begun) = (Kept::default(), Joined::default(), None);
         while let Some(row) = rows.next()? {
             let (index, start, data): (u64, u64, Vec<u8>) = (row.get(0)?, row.get(1)?, row.get(2)?);
             kept.indexes.push(index);
+            let stream: String = row.get(3)?;
+            let boot_ns: i64 = row.get(4)?;
+            let begun = *begun.get_or_insert(boot_ns);
+            if !stream.is_empty() {
+                let after_ns = boot_ns.saturating_sub(begun);
+                kept.written.push(Written { stream, after_ns, data: data.clone() });
+            }
+            if kept.written.last().is_some_and(|part| part.stream == "size") {
+                continue;
+            }
             if let Err(error) = joined.push(start, &data) {
                 kept.wrong.get_or_insert_with(|| error.to_string());
             }
@@ -71,6 +85,9 @@ impl Kept {
         if whole && said("keyed").and_then(Value::as_bool) == Some(false) {
             let same = said("digest").and_then(Value::as_str) == Some(&*hex::encode(digest(bytes)));
             self.digest_agrees = Some(same);
+        }
+        if !self.written.is_empty() {
+            return;
         }
         let mut types: Vec<(u32, bool)> = Vec::new();
         for column in said("columns").and_then(Value::as_array).into_iter().flatten() {

@@ -67,13 +67,21 @@ pub enum Action {
     AgentForward,
     /// Forward the display over SSH. Denied unless a policy permits this very action.
     X11,
+    /// Read a file over SSH.
+    FileRead,
+    /// Write, make or change a file over SSH, or a directory.
+    FileWrite,
+    /// Remove a file or directory over SSH, or take its name from it.
+    FileRemove,
+    /// List a directory over SSH, or ask what a file is.
+    FileList,
     /// What could not be understood. Denied unless a policy permits this very action.
     Unknown,
 }
 
 impl Action {
     /// Every action, in the order of the schema.
-    pub const ALL: [Self; 30] = [
+    pub const ALL: [Self; 34] = [
         Self::Login,
         Self::Select,
         Self::Insert,
@@ -103,6 +111,10 @@ impl Action {
         Self::Forward,
         Self::AgentForward,
         Self::X11,
+        Self::FileRead,
+        Self::FileWrite,
+        Self::FileRemove,
+        Self::FileList,
         Self::Unknown,
     ];
 
@@ -138,6 +150,10 @@ impl Action {
             Self::Forward => "forward",
             Self::AgentForward => "agent_forward",
             Self::X11 => "x11",
+            Self::FileRead => "file_read",
+            Self::FileWrite => "file_write",
+            Self::FileRemove => "file_remove",
+            Self::FileList => "file_list",
             Self::Unknown => "unknown",
         }
     }
@@ -161,6 +177,8 @@ impl Action {
                 | Self::Session
                 | Self::Cancel
                 | Self::Env
+                | Self::FileRead
+                | Self::FileList
         )
     }
 }

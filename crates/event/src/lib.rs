@@ -4,11 +4,10 @@
 //! type here is parsed once and never "almost valid".
 //!
 //! Limits: texts are capped where they enter a record ([`limits`]), and say so when they were cut.
-//!
-//! Known gap: the files that an SSH subsystem touches are no operations yet.
 
 mod capture;
 mod effect;
+mod file;
 mod id;
 pub mod limits;
 mod lineage;
@@ -19,11 +18,14 @@ mod target;
 
 pub use capture::{Capture, Executable, Principal, Process};
 pub use effect::{Action, Analysis, Effect, Relation, StatementKind, Unknown};
+pub use file::{Access, Carried, FileKind, FileRequest, Range, on as file_effect};
 pub use id::{ChainId, Digest, IdError, Seq, SessionId};
 pub use lineage::{ColumnRef, Later, Lineage, Output, Rows, Shown, Sources, ValueAt, ValueUse};
 pub use operation::{
     Cancel, FunctionCall, Login, Operation, Parameter, SshKind, SshRequest, Statement, Via,
 };
-pub use outcome::{Column, Copied, Ending, Masked, NotKept, Outcome, Recorded, Status, Stopped};
+pub use outcome::{
+    Column, Copied, Ending, Masked, NotKept, Outcome, Recorded, Status, Stopped, Stream,
+};
 pub use quoted::unquote;
 pub use target::{Durability, Mode, OnFailure, Protocol, TargetName};

@@ -13,6 +13,12 @@ pub const PARAMETERS_MAX: usize = 256;
 /// Longest of the short texts in a record (names, reasons, paths), in bytes.
 pub const NAME_BYTES_MAX: usize = 1024;
 
+/// Longest path of a file in a record, in bytes: Linux's own limit (`PATH_MAX`).
+pub const PATH_BYTES_MAX: usize = 4096;
+
+/// Most ranges of a file that a record lists for each direction.
+pub const RANGES_MAX: usize = 64;
+
 /// Most effects in a record. A statement with more of them is recorded with this many, and says
 /// how many there were.
 pub const EFFECTS_MAX: usize = 256;

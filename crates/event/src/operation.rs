@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::{Action, Analysis, Effect, Relation};
+use crate::{Action, Analysis, Effect, FileRequest, Relation};
 
 /// One thing that a client asks: the unit of decision and of record.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -17,6 +17,8 @@ pub enum Operation {
     Cancel(Cancel),
     /// A request on an SSH connection (RFC 4254).
     Ssh(SshRequest),
+    /// A request on a file of an SSH server.
+    File(FileRequest),
 }
 
 impl Operation {
@@ -31,7 +33,8 @@ impl Operation {
             Self::Statement(statement) => statement.analysis.effects.clone(),
             Self::FunctionCall(_) => one(Action::Unknown),
             Self::Cancel(_) => one(Action::Cancel),
-            Self::Ssh(request) => vec![request.effect()],
+            Self::Ssh(request) => request.effects(),
+            Self::File(request) => request.effects(),
         }
     }
 
@@ -43,6 +46,7 @@ impl Operation {
             Self::FunctionCall(_) => "function_call",
             Self::Cancel(_) => "cancel",
             Self::Ssh(request) => request.kind.name(),
+            Self::File(request) => request.kind.name(),
         }
     }
 }
@@ -206,13 +210,20 @@ pub struct SshRequest {
     pub sha256: Option<[u8; 32]>,
     /// The terminal that was asked for before it, as `TERM columns x rows`; empty without one.
     pub terminal: String,
+    /// The command in one spelling, where every common shell reads it as one program with its words.
+    pub command: Option<String>,
+    /// Why it is not told, in words; empty where it is, or where there is no command.
+    pub unclear: String,
+    /// What the command carries, where its program is one that carries files.
+    pub carries: Vec<Effect>,
 }
 
 impl SshRequest {
     /// What it does; the name without schema is what the policy can see as `context.about`.
-    fn effect(&self) -> Effect {
+    fn effects(&self) -> Vec<Effect> {
         let about = Relation { schema: None, name: self.about.clone() };
         let relation = (!self.about.is_empty()).then_some(about);
-        Effect { action: self.kind.action(), relation, bounded: true }
+        let own = Effect { action: self.kind.action(), relation, bounded: true };
+        std::iter::once(own).chain(self.carries.iter().cloned()).collect()
     }
 }

@@ -1,5 +1,7 @@
 //! What became of an operation.
 
+use crate::Carried;
+
 /// What became of one operation.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Outcome {
@@ -19,6 +21,8 @@ pub struct Outcome {
     pub masked: Option<Masked>,
     /// What its result was; `None` where it has none.
     pub result: Option<Box<Recorded>>,
+    /// What was carried of the file that it opened; `None` for one that opened none.
+    pub carried: Option<Box<Carried>>,
 }
 
 impl Outcome {
@@ -34,6 +38,7 @@ impl Outcome {
             tags,
             masked: None,
             result: None,
+            carried: None,
         }
     }
 }
@@ -86,6 +91,32 @@ impl NotKept {
             Self::Limit => "limit",
             Self::Protected => "protected",
             Self::Unrecorded => "unrecorded",
+        }
+    }
+}
+
+/// What kept bytes of a result are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub enum Stream {
+    /// Of a database's result.
+    #[default]
+    Rows,
+    /// Standard output of what ran over SSH.
+    Output,
+    /// Its standard error.
+    Errors,
+    /// The terminal's size from there on, as `COLUMNSxROWS`.
+    Size,
+}
+
+impl Stream {
+    /// The name in records and queries.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Rows => "",
+            Self::Output => "output",
+            Self::Errors => "errors",
+            Self::Size => "size",
         }
     }
 }

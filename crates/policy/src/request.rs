@@ -24,6 +24,8 @@ pub(crate) struct Asked<'a> {
     /// Of a statement.
     pub(crate) analysis: Option<&'a Analysis>,
     pub(crate) login: Option<LoginFacts<'a>>,
+    /// Of an SSH command that every common shell reads alike.
+    pub(crate) command: Option<&'a str>,
     /// Whether it is asked as if it were approved.
     pub(crate) approved: bool,
 }
@@ -125,6 +127,10 @@ fn object_kind(action: Action) -> Option<&'static str> {
         | Action::Forward
         | Action::AgentForward
         | Action::X11
+        | Action::FileRead
+        | Action::FileWrite
+        | Action::FileRemove
+        | Action::FileList
         | Action::Unknown => None,
     }
 }
@@ -308,6 +314,9 @@ fn context(asked: Asked<'_>, effect: &Effect) -> Result<Context, RequestError> {
         _ => {
             if let (Some(relation), None) = (&effect.relation, object_kind(effect.action)) {
                 pairs.push(("about".to_owned(), string(&relation.name)));
+            }
+            if let Some(command) = asked.command.filter(|_| effect.action == Action::Exec) {
+                pairs.push(("command".to_owned(), string(command)));
             }
             if let (Some(relation), Some(analysis)) = (&effect.relation, asked.analysis)
                 && matches!(effect.action, Action::Select | Action::CopyTo)

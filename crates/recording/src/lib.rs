@@ -8,12 +8,17 @@
 //!
 //! Limits: [`KEPT_BYTES_MAX`] of a result are kept; what is beyond is in the digest, and the record says so.
 
+mod defuse;
 pub mod mysql;
 mod read;
+mod transcript;
 
 use bytes::Bytes;
 use tidegate_event::{Column, NotKept, Recorded};
 
+pub use transcript::{PENDING_MS_MAX, Part, TRANSCRIPT_BYTES_MAX, Transcript};
+
+pub use defuse::{Defuser, SEQUENCE_BYTES_MAX};
 pub use read::{Joined, Message, Row, Unreadable, messages};
 
 /// Largest chunk of kept rows, in bytes: with its header a record stays under its own limit.

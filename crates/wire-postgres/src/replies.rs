@@ -192,7 +192,17 @@ impl Progress {
         let tags = done.tags;
         let masked = done.delivery.tally.outcome();
         let bytes_out = done.bytes_out;
-        Outcome { status, rows, bytes_out, copied, duration_ns, tags, masked, result: None }
+        Outcome {
+            status,
+            rows,
+            bytes_out,
+            copied,
+            duration_ns,
+            tags,
+            masked,
+            result: None,
+            carried: None,
+        }
     }
 }
 

@@ -6,3 +6,4 @@
 
 pub mod outcome;
 pub mod request;
+pub mod sftp;

@@ -13,6 +13,8 @@ pub enum End {
     Signal(String),
     /// The server refused the request.
     Refused,
+    /// The gate ended it, for this reason.
+    Broken(String),
     /// It carries no status: a forwarded connection, a variable, or a server that says none.
     Closed,
     /// The connection ended before the channel did.
@@ -28,6 +30,10 @@ pub fn outcome(end: &End, bytes_in: u64, bytes_out: u64, duration_ns: u64) -> Ou
             let message = "the server refused the request".to_owned();
             (Status::Failed { code: String::new(), message }, String::new())
         }
+        End::Broken(message) => {
+            let message = message.clone();
+            (Status::Failed { code: String::new(), message }, String::new())
+        }
         End::Closed => (Status::Ok, String::new()),
         End::Lost => (Status::Lost, String::new()),
     };
@@ -40,6 +46,7 @@ pub fn outcome(end: &End, bytes_in: u64, bytes_out: u64, duration_ns: u64) -> Ou
         tags,
         masked: None,
         result: None,
+        carried: None,
     }
 }
 

@@ -35,6 +35,9 @@ pub fn request(kind: SshKind, channel: u32, about: &[u8], terminal: &str) -> Ope
         bytes: u64::try_from(about.len()).unwrap_or(u64::MAX),
         sha256,
         terminal: terminal.to_owned(),
+        command: None,
+        unclear: String::new(),
+        carries: Vec::new(),
     })
 }
 

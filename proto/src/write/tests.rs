@@ -7,8 +7,9 @@ use prost::Message as _;
 use sha2::Digest as _;
 use tidegate_event::limits::{RECORD_BYTES_MAX, STATEMENT_TEXT_BYTES_MAX};
 use tidegate_event::{
-    Action, Analysis, Cancel, Column, Copied, FunctionCall, Masked, Parameter, Relation, SshKind,
-    SshRequest, StatementKind, Unknown, Via,
+    Access, Action, Analysis, Cancel, Carried, Column, Copied, FileKind, FileRequest, FunctionCall,
+    Masked, Parameter, Range, Relation, SshKind, SshRequest, StatementKind, Stream, Unknown, Via,
+    file_effect,
 };
 
 use super::*;
@@ -158,6 +159,30 @@ fn any_statement() -> impl Strategy<Value = Operation> {
         })
 }
 
+fn any_file() -> impl Strategy<Value = FileRequest> {
+    let texts =
+        (any_text(), prop::option::of(any_text()), prop::option::of(any_text()), any_text());
+    (any::<u32>(), texts, any::<[bool; 6]>(), prop::option::of(any::<[u8; 32]>()), any::<bool>())
+        .prop_map(|(channel, (path, sent, to, attributes), flags, sha256, renames)| {
+            let [read, write, append, create, truncate, exclusive] = flags;
+            FileRequest {
+                kind: if renames { FileKind::Rename } else { FileKind::Open },
+                channel,
+                path,
+                sent,
+                to,
+                access: Access { read, write, append, create, truncate, exclusive },
+                attributes,
+                sha256,
+            }
+        })
+}
+
+fn any_ranges() -> impl Strategy<Value = Vec<Range>> {
+    let range = any::<(u64, u64)>().prop_map(|(offset, bytes)| Range { offset, bytes });
+    prop::collection::vec(range, 0..100)
+}
+
 fn any_operation() -> impl Strategy<Value = Operation> {
     let login = (
         any_text(),
@@ -183,11 +208,31 @@ fn any_operation() -> impl Strategy<Value = Operation> {
         1 => (any::<u32>(), any::<u16>())
             .prop_map(|(oid, arguments)| Operation::FunctionCall(FunctionCall { oid, arguments })),
         1 => any::<u32>().prop_map(|backend_pid| Operation::Cancel(Cancel { backend_pid })),
-        1 => (any::<u32>(), any_text(), any::<u64>(), prop::option::of(any::<[u8; 32]>()), any_text())
-            .prop_map(|(channel, about, bytes, sha256, terminal)| {
+        1 => (
+            any::<u32>(),
+            any_text(),
+            any::<u64>(),
+            prop::option::of(any::<[u8; 32]>()),
+            any_text(),
+            prop::option::of(any_text()),
+            any_text(),
+        )
+            .prop_map(|(channel, about, bytes, sha256, terminal, command, unclear)| {
                 let kind = SshKind::Exec;
-                Operation::Ssh(SshRequest { kind, channel, about, bytes, sha256, terminal })
+                let carries = vec![file_effect(Action::FileRead, &about)];
+                Operation::Ssh(SshRequest {
+                    kind,
+                    channel,
+                    about,
+                    bytes,
+                    sha256,
+                    terminal,
+                    command,
+                    unclear,
+                    carries,
+                })
             }),
+        1 => any_file().prop_map(Operation::File),
     ]
 }
 
@@ -224,6 +269,7 @@ proptest! {
         tags in any_text(),
         masked in prop::option::of(masked()),
         result in prop::option::of(result()),
+        carried in prop::option::of((any_ranges(), any_ranges(), any::<Option<[u8; 32]>>())),
     ) {
         let outcome = Outcome {
             status: failed
@@ -235,6 +281,10 @@ proptest! {
             tags,
             masked,
             result: result.map(Box::new),
+            carried: carried.map(|(read, written, sha256)| {
+                let (read_total, written_total) = (7, 0);
+                Box::new(Carried { read, read_total, written, written_total, sha256 })
+            }),
         };
         let mut ours = Vec::new();
         super::outcome(&mut ours, &outcome);
@@ -297,10 +347,15 @@ fn the_largest_statement_fits_and_says_what_was_cut() {
 
 #[test]
 fn kept_rows_have_the_bytes_that_prost_writes() {
-    for (offset, data) in [(0, &b""[..]), (49_152, b"D\0\0\0\x06\0\0")] {
+    for (stream, offset, data) in [
+        (Stream::Rows, 0, &b""[..]),
+        (Stream::Rows, 49_152, b"D\0\0\0\x06\0\0"),
+        (Stream::Errors, 1, b"no such file"),
+    ] {
         let mut ours = Vec::new();
-        super::result_rows(&mut ours, offset, data);
-        let message = v1::ResultRows { offset, data: bytes::Bytes::copy_from_slice(data) };
+        super::result_rows(&mut ours, stream, offset, data);
+        let data = bytes::Bytes::copy_from_slice(data);
+        let message = v1::ResultRows { offset, data, stream: stream.name().to_owned() };
         let record = AuditRecord {
             body: Some(audit_record::Body::ResultRows(message)),
             ..AuditRecord::default()

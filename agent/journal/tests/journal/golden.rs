@@ -149,6 +149,7 @@ fn chain_text() -> String {
             tags: String::new(),
             masked: None,
             result: None,
+            carried: None,
         },
     );
     golden.record("outcome", Some(&session), Some(Seq(1)), &body);
@@ -197,7 +198,7 @@ fn recording_text() -> String {
     golden.line("result.keyed_digest", &keyed.digest.unwrap());
     let session = SessionId([0x77; 16]);
     let mut body = Vec::new();
-    write::result_rows(&mut body, chunk.offset, &chunk.data);
+    write::result_rows(&mut body, Stream::Rows, chunk.offset, &chunk.data);
     golden.record("result_rows", Some(&session), Some(Seq(1)), &body);
     body.clear();
     let outcome = Outcome {

@@ -173,6 +173,7 @@ pub fn ok() -> Outcome {
         tags: "SELECT 1".to_owned(),
         masked: None,
         result: None,
+        carried: None,
     }
 }
 

@@ -190,8 +190,12 @@ impl Judge<'_> {
             Operation::Statement(statement) => Some(&*statement.analysis),
             _ => None,
         };
+        let command = match operation {
+            Operation::Ssh(request) => request.command.as_deref(),
+            _ => None,
+        };
         let approved = self.approved;
-        Asked { via: operation.kind(), db_user, database, analysis, login, approved }
+        Asked { via: operation.kind(), db_user, database, analysis, login, command, approved }
     }
 
     /// What is refused refuses the operation.
@@ -462,7 +466,9 @@ fn not_understood(operation: &Operation) -> Option<&str> {
             statement.analysis.unknown.as_ref().map(|unknown| unknown.reason.as_str())
         }
         Operation::FunctionCall(_) => Some("a fast-path call names its function by number only"),
-        Operation::Login(_) | Operation::Cancel(_) | Operation::Ssh(_) => None,
+        Operation::Ssh(request) => Some(request.unclear.as_str()).filter(|why| !why.is_empty()),
+        Operation::File(_) => None,
+        Operation::Login(_) | Operation::Cancel(_) => None,
     }
 }
 

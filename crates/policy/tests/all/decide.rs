@@ -328,6 +328,9 @@ fn ssh(kind: SshKind, about: &str) -> Operation {
         bytes: 0,
         sha256: None,
         terminal: String::new(),
+        command: None,
+        unclear: String::new(),
+        carries: Vec::new(),
     })
 }
 

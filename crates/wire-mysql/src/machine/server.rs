@@ -127,7 +127,17 @@ impl Progress {
         let rows = done.rows.saturating_add(done.rows_here);
         let (bytes_out, copied, tags) = (done.bytes_out, done.copied, done.tags);
         let masked = done.masked;
-        Outcome { status, rows, bytes_out, copied, duration_ns, tags, masked, result: None }
+        Outcome {
+            status,
+            rows,
+            bytes_out,
+            copied,
+            duration_ns,
+            tags,
+            masked,
+            result: None,
+            carried: None,
+        }
     }
 
     /// Counts a row's first packet, or all of one.

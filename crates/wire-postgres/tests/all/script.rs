@@ -216,7 +216,7 @@ fn refuses(operation: &Operation) -> bool {
         Operation::Login(login) => login.user == "mallory",
         Operation::FunctionCall(call) => call.oid == 666,
         Operation::Cancel(cancel) => cancel.backend_pid == 666,
-        Operation::Ssh(_) => false,
+        Operation::Ssh(_) | Operation::File(_) => false,
     }
 }
 
