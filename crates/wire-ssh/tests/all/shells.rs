@@ -64,10 +64,10 @@ fn output(index: usize, text: &str, place: &Path, locale: &str) -> Result<Vec<u8
 /// Each shell runs `text` with `words`, the first of which is a program that says its words.
 fn agree(text: &str, words: &[String], place: &Path) -> Result<(), String> {
     let name = words[0].rsplit('/').next().unwrap();
-    let expected: Vec<u8> =
-        [name].into_iter().chain(words[1..].iter().map(String::as_str)).fold(Vec::new(), |all, word| {
-            [&all, word.as_bytes(), b"\0"].concat()
-        });
+    let expected: Vec<u8> = [name]
+        .into_iter()
+        .chain(words[1..].iter().map(String::as_str))
+        .fold(Vec::new(), |all, word| [&all, word.as_bytes(), b"\0"].concat());
     for locale in ["C", "C.UTF-8"] {
         for index in 0..SHELLS.len() {
             // The locale matters where there is more than ASCII.
@@ -144,9 +144,34 @@ fn quotes_within_a_word_mean_in_every_shell_what_they_are_told_to() {
     let all = characters();
     let spelling = |form: &str, c: char| form.replace('C', &c.to_string());
     for form in [
-        "aCb", "aC", "Ca", "a=C", "a:C", "a,C", "--a=C/b", "/C", "C=a", "a'C'b", "'C'a", "a\"C\"b", "\"C\"a", "''C", "C''",
-        "\"\"C", "'a'C'b'", "\"a\"C\"b\"", "a=\"C\"", "a='C'", "'C'=a", "'aCa'", "\"aCa\"", "'C'\"'\"'C'",
-        "'Ca'b'C'", "CC''CC", "'  C'", "\"C  \"",
+        "aCb",
+        "aC",
+        "Ca",
+        "a=C",
+        "a:C",
+        "a,C",
+        "--a=C/b",
+        "/C",
+        "C=a",
+        "a'C'b",
+        "'C'a",
+        "a\"C\"b",
+        "\"C\"a",
+        "''C",
+        "C''",
+        "\"\"C",
+        "'a'C'b'",
+        "\"a\"C\"b\"",
+        "a=\"C\"",
+        "a='C'",
+        "'C'=a",
+        "'aCa'",
+        "\"aCa\"",
+        "'C'\"'\"'C'",
+        "'Ca'b'C'",
+        "CC''CC",
+        "'  C'",
+        "\"C  \"",
     ] {
         let count = told_and_run(all.iter().map(|c| spelling(form, *c)), &place);
         assert!(count > 60, "{form}: {count}");
@@ -169,7 +194,8 @@ fn every_plain_name_of_a_program_is_run() {
     let place = place("names");
     let mut names = Vec::new();
     for c in (' '..='~').filter(|c| !c.is_ascii_alphanumeric() || "aZ09".contains(*c)) {
-        names.extend(["qC", "Cq", "qCq", "0C1", "C0"].map(|form| form.replace('C', &c.to_string())));
+        names
+            .extend(["qC", "Cq", "qCq", "0C1", "C0"].map(|form| form.replace('C', &c.to_string())));
     }
     let mut count = 0;
     for name in names {
