@@ -77,6 +77,9 @@ const VALUED: &[&str] = &[
     "usermap",
 ];
 
+/// Whether a path is read or written.
+type Kind = fn(String) -> Carry;
+
 /// What it reads or writes.
 pub(super) fn paths(words: &[&str]) -> Option<Vec<Carry>> {
     let (server, rest) = words.split_first()?;
@@ -95,23 +98,23 @@ pub(super) fn paths(words: &[&str]) -> Option<Vec<Carry>> {
         match rest.next()? {
             "." => break,
             "--remove-source-files" => removes = true,
-            option => {
-                if let Some(path) = option.strip_prefix("--").and_then(|o| other(o, &mut rest)) {
-                    carried.push(path?);
-                } else if !is_known(option) {
-                    return None;
+            option => match beside(option) {
+                Some((carry, value)) => {
+                    let path = value.or_else(|| rest.next())?;
+                    carried.push(carry(path_of(path)?));
                 }
-            }
+                None if is_known(option) => {}
+                None => return None,
+            },
         }
     }
-    let paths: Vec<String> = rest
-        .map(|path| named(path).filter(|path| !path.starts_with('-')))
-        .collect::<Option<_>>()?;
+    let paths: Vec<String> = rest.map(path_of).collect::<Option<_>>()?;
     match (sends, paths.as_slice()) {
         (true, [_, ..]) => {
-            let removed = removes.then(|| paths.clone()).unwrap_or_default();
-            carried.extend(paths.into_iter().map(Carry::Read));
-            carried.extend(removed.into_iter().map(Carry::Write));
+            carried.extend(paths.iter().cloned().map(Carry::Read));
+            if removes {
+                carried.extend(paths.into_iter().map(Carry::Write));
+            }
         }
         (false, [path]) => carried.push(Carry::Write(path.clone())),
         _ => return None,
@@ -119,17 +122,21 @@ pub(super) fn paths(words: &[&str]) -> Option<Vec<Carry>> {
     Some(carried)
 }
 
-/// What the option `option` (without its dashes) carries beside the paths, if it is one that does; None
-/// within where its path is missing. Its path follows `=` or is the next word.
-fn other<'a>(option: &str, rest: &mut impl Iterator<Item = &'a str>) -> Option<Option<Carry>> {
+/// What `option` carries beside the paths, if it is one that does, and its path where that follows `=`;
+/// else the path is the next word.
+fn beside(option: &str) -> Option<(Kind, Option<&str>)> {
+    let option = option.strip_prefix("--")?;
     let (name, value) = option.split_once('=').map_or((option, None), |(n, v)| (n, Some(v)));
-    let carry: fn(String) -> Carry = match name {
-        "compare-dest" | "copy-dest" | "link-dest" => Carry::Read,
-        "backup-dir" | "partial-dir" | "temp-dir" => Carry::Write,
-        _ => return None,
-    };
-    let path = value.or_else(|| rest.next()).filter(|path| !path.starts_with('-'));
-    Some(path.and_then(named).map(carry))
+    match name {
+        "compare-dest" | "copy-dest" | "link-dest" => Some((Carry::Read, value)),
+        "backup-dir" | "partial-dir" | "temp-dir" => Some((Carry::Write, value)),
+        _ => None,
+    }
+}
+
+/// A path that is no option: rsync takes options behind paths too, and clients write `./-x`.
+fn path_of(path: &str) -> Option<String> {
+    named(path).filter(|path| !path.starts_with('-'))
 }
 
 /// Whether `option` is known to name no path and to run nothing.

@@ -19,18 +19,16 @@ fn allowed(text: &[u8]) -> bool {
 /// The bytes that a corpus writes as `text`.
 fn bytes(text: &str) -> Vec<u8> {
     let mut bytes = Vec::new();
-    let mut rest = text;
-    while let Some(c) = rest.chars().next() {
-        rest = &rest[c.len_utf8()..];
+    let mut chars = text.chars();
+    while let Some(c) = chars.next() {
         match c {
             '⏎' => bytes.push(b'\n'),
             '␍' => bytes.push(b'\r'),
             '␉' => bytes.push(b'\t'),
             '␠' => bytes.push(b' '),
             '⟨' => {
-                let (number, after) = rest.split_once('⟩').unwrap();
-                bytes.push(u8::from_str_radix(number, 16).unwrap());
-                rest = after;
+                let number: String = chars.by_ref().take_while(|c| *c != '⟩').collect();
+                bytes.push(u8::from_str_radix(&number, 16).unwrap());
             }
             c => bytes.extend_from_slice(c.to_string().as_bytes()),
         }

@@ -2,7 +2,13 @@
 //!
 //! Needs the shells that [`shells`] names; `cargo xtask setup test` brings them.
 
-#![expect(clippy::disallowed_methods, reason = "real shells are run, and the corpora are files")]
+#![expect(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::disallowed_methods,
+    reason = "a test that meets what it did not expect should panic; real shells are run"
+)]
 
 mod corpus;
 mod hostile;
