@@ -23,13 +23,15 @@
 //!   allows `sh *` allows everything.
 //!
 //! For who writes policies: a `*` in `like` stands for spaces too. `backup --host=*` allows further words
-//! after the host. A word in quotes can hold no such: it begins with its quote in the canonical form.
+//! after the host (`a_star_allows_further_words` in `tests/all/corpus.rs`). A word with a space in it can't
+//! do that: in the canonical form it begins with its quote.
 //!
 //! Cannot see: aliases and functions of the account's own (`.bashrc`, `.zshenv`, `.tcshrc`,
 //! `config.fish`), which program a name is there (`PATH`, a builtin, a function that comes with fish: its
 //! `ls` adds options on a terminal), variables that the session sets (`BASH_ENV`), and a server that runs
 //! something else than it was asked (`ForceCommand`, `command=` of a key). Holds for no other shell:
-//! neither Windows's two, nor rc, nushell, xonsh or a network device's.
+//! neither Windows's two, nor rc, nushell, xonsh or a network device's. By hand, bsd-csh, yash, posh and
+//! lksh were seen to read the same or to refuse (bsd-csh long words, yash what its locale lacks).
 
 mod words;
 

@@ -1,3 +1,5 @@
+//! What clients send is told, and what could do more is not.
+
 use super::*;
 use crate::shell::{Reading, read};
 

@@ -1,3 +1,5 @@
+//! Texts and what is told of them. Real shells are asked in `tests/all/shells.rs`.
+
 use super::*;
 
 fn simple(text: &str) -> Vec<String> {
