@@ -4,6 +4,8 @@
 //! Promises: no IO, no clock; hostile bytes can't panic or allocate in proportion to a claimed length.
 //! Cannot do: key exchange, ciphers, windows. The agent's SSH library does those.
 
+pub mod carries;
 pub mod outcome;
 pub mod request;
 pub mod sftp;
+pub mod shell;

@@ -3,7 +3,7 @@
 //! Promises: the command goes into the operation exactly as it was sent, or with the SHA-256 of its
 //! bytes; what the terminal's name or a refusal says can't move a terminal's cursor.
 //!
-//! Cannot do: say what the far side's shell makes of a command.
+//! Cannot do: say what the far side's shell makes of a command; [`crate::shell`] says it of some.
 
 use sha2::{Digest as _, Sha256};
 use tidegate_event::{Login, Operation, SshKind, SshRequest};

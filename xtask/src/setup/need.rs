@@ -224,6 +224,16 @@ pub(super) const NEEDS: &[Need] = &[
         provide: Provide::Cargo { krate: NEXTEST, args: &[], env: &[] },
         seconds: 420,
     },
+    apt("login shells", "run what SSH commands are read as (busybox is the test machine's)", &[Test],
+        Probe::All(&[
+            Probe::Program("dash"),
+            Probe::Program("bash"),
+            Probe::Program("zsh"),
+            Probe::Program("ksh93"),
+            Probe::Program("mksh"),
+            Probe::Program("tcsh"),
+            Probe::Program("fish"),
+        ]), &["dash", "bash", "zsh", "ksh93u+m", "mksh", "tcsh", "fish"], 30),
     apt("PostgreSQL", "the server, psql and pgbench", &[Postgres],
         Probe::All(&[
             Probe::File("/usr/lib/postgresql/*/bin/postgres"),
