@@ -58,9 +58,6 @@ const STDERR: u32 = 1;
 /// How long the client may take to log in, in seconds.
 const LOGIN_SECONDS_MAX: u64 = 60;
 
-/// Name of the subsystem for files (draft-ietf-secsh-filexfer-02, section 2).
-const SFTP: &str = "sftp";
-
 /// What a session of this protocol needs beside its surroundings.
 pub struct Settings {
     /// What answers the client.
@@ -281,7 +278,10 @@ impl Client {
         let ask = self.shared.id();
         let Some(live) = self.channels.get_mut(&id) else { return session.channel_failure(id) };
         let Some(waiting) = live.take_waiting() else { return session.channel_failure(id) };
-        let operation = request::request(kind, id.into(), about, live.terminal());
+        let operation = match kind {
+            SshKind::Exec => request::exec(id.into(), about, live.terminal()),
+            _ => request::request(kind, id.into(), about, live.terminal()),
+        };
         let (receipt, keep) = match self.shared.clear_kept(ask, &operation).await {
             Ok(cleared) => cleared,
             Err(why) => {
@@ -290,7 +290,7 @@ impl Client {
             }
         };
         live.begin(ask);
-        if is_sftp(&operation) {
+        if request::speaks_sftp(&operation) {
             live.speaks_sftp(id.into(), &self.shared);
         } else {
             live.record(ask, keep, &self.shared);
@@ -610,11 +610,6 @@ impl Drop for Client {
             tokio::spawn(async move { target.close().await });
         }
     }
-}
-
-/// Whether what is asked for speaks SFTP.
-fn is_sftp(operation: &Operation) -> bool {
-    matches!(operation, Operation::Ssh(asked) if asked.kind == SshKind::Subsystem && asked.about == SFTP)
 }
 
 /// Nanoseconds since `started`.

@@ -210,7 +210,9 @@ pub struct SshRequest {
     pub sha256: Option<[u8; 32]>,
     /// The terminal that was asked for before it, as `TERM columns x rows`; empty without one.
     pub terminal: String,
-    /// The command in one spelling, where every common shell reads it as one program with its words.
+    /// The words of the command, the program first, where every common shell reads it as these; else empty.
+    pub words: Vec<String>,
+    /// The same in one spelling.
     pub command: Option<String>,
     /// Why it is not told, in words; empty where it is, or where there is no command.
     pub unclear: String,
@@ -220,7 +222,7 @@ pub struct SshRequest {
 
 impl SshRequest {
     /// What it does; the name without schema is what the policy can see as `context.about`.
-    fn effects(&self) -> Vec<Effect> {
+    pub fn effects(&self) -> Vec<Effect> {
         let about = Relation { schema: None, name: self.about.clone() };
         let relation = (!self.about.is_empty()).then_some(about);
         let own = Effect { action: self.kind.action(), relation, bounded: true };

@@ -25,9 +25,17 @@ pub(crate) struct Asked<'a> {
     pub(crate) analysis: Option<&'a Analysis>,
     pub(crate) login: Option<LoginFacts<'a>>,
     /// Of an SSH command that every common shell reads alike.
-    pub(crate) command: Option<&'a str>,
+    pub(crate) command: Option<Command<'a>>,
     /// Whether it is asked as if it were approved.
     pub(crate) approved: bool,
+}
+
+/// An SSH command that every common shell reads alike.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Command<'a> {
+    pub(crate) text: &'a str,
+    pub(crate) program: &'a str,
+    pub(crate) arguments: &'a [String],
 }
 
 /// What only a login has.
@@ -316,7 +324,11 @@ fn context(asked: Asked<'_>, effect: &Effect) -> Result<Context, RequestError> {
                 pairs.push(("about".to_owned(), string(&relation.name)));
             }
             if let Some(command) = asked.command.filter(|_| effect.action == Action::Exec) {
-                pairs.push(("command".to_owned(), string(command)));
+                let arguments = command.arguments.iter().map(|one| string(one));
+                pairs.push(("command".to_owned(), string(command.text)));
+                pairs.push(("program".to_owned(), string(command.program)));
+                let arguments = RestrictedExpression::new_set(arguments);
+                pairs.push(("arguments".to_owned(), arguments));
             }
             if let (Some(relation), Some(analysis)) = (&effect.relation, asked.analysis)
                 && matches!(effect.action, Action::Select | Action::CopyTo)

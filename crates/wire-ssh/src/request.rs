@@ -6,7 +6,13 @@
 //! Cannot do: say what the far side's shell makes of a command; [`crate::shell`] says it of some.
 
 use sha2::{Digest as _, Sha256};
-use tidegate_event::{Login, Operation, SshKind, SshRequest};
+use tidegate_event::{Action, Effect, Login, Operation, SshKind, SshRequest, file_effect};
+
+use crate::carries::{Carry, carries};
+use crate::shell::{self, Reading};
+
+/// Name of the subsystem for files (draft-ietf-secsh-filexfer-02, section 2).
+const SFTP: &str = "sftp";
 
 /// Longest text of a refusal towards the client, in characters.
 const REFUSAL_CHARS_MAX: usize = 1024;
@@ -35,10 +41,44 @@ pub fn request(kind: SshKind, channel: u32, about: &[u8], terminal: &str) -> Ope
         bytes: u64::try_from(about.len()).unwrap_or(u64::MAX),
         sha256,
         terminal: terminal.to_owned(),
+        words: Vec::new(),
         command: None,
         unclear: String::new(),
         carries: Vec::new(),
     })
+}
+
+/// A command on the client's channel `channel`, with what every common shell makes of it, and the files that it
+/// carries where its program is known to carry some.
+pub fn exec(channel: u32, command: &[u8], terminal: &str) -> Operation {
+    let mut operation = request(SshKind::Exec, channel, command, terminal);
+    let Operation::Ssh(asked) = &mut operation else { return operation };
+    match shell::read(command) {
+        Reading::Simple(words) => {
+            asked.command = Some(shell::canonical(&words));
+            let carried = carries(&words).map(|carries| carries.paths).unwrap_or_default();
+            asked.carries = carried.iter().map(effect).collect();
+            asked.words = words;
+        }
+        Reading::Unknown(why) => asked.unclear = why,
+    }
+    operation
+}
+
+/// Whether what is permitted by this speaks SFTP on its channel.
+pub fn speaks_sftp(operation: &Operation) -> bool {
+    match operation {
+        Operation::Ssh(asked) if asked.kind == SshKind::Subsystem => asked.about == SFTP,
+        Operation::Ssh(asked) => carries(&asked.words).is_some_and(|one| one.by == "sftp-server"),
+        _ => false,
+    }
+}
+
+fn effect(carry: &Carry) -> Effect {
+    match carry {
+        Carry::Read(path) => file_effect(Action::FileRead, path),
+        Carry::Write(path) => file_effect(Action::FileWrite, path),
+    }
 }
 
 /// A terminal in words: its name and size in characters (RFC 4254 section 6.2).
@@ -78,6 +118,20 @@ mod tests {
         let asked = ssh(request(SshKind::Exec, 3, command, ""));
         assert_eq!(asked.about.as_bytes(), command);
         assert_eq!((asked.bytes, asked.sha256, asked.channel), (31, None, 3));
+    }
+
+    #[test]
+    fn a_command_is_told_with_its_files_only_where_all_shells_agree() {
+        let asked = ssh(exec(3, b"rsync  --server -logDtpre.iLsfxCIvu . '/srv/a b'", ""));
+        assert_eq!(asked.command.as_deref(), Some("rsync --server -logDtpre.iLsfxCIvu . '/srv/a b'"));
+        assert_eq!(asked.carries, [file_effect(Action::FileWrite, "/srv/a b")]);
+        assert_eq!(asked.effects().len(), 2);
+        let asked = ssh(exec(3, b"git-upload-pack 'repo.git'; id", ""));
+        assert_eq!((asked.command.as_ref(), asked.carries.len()), (None, 0));
+        assert!(asked.unclear.contains(';'), "{}", asked.unclear);
+        assert!(speaks_sftp(&exec(0, b"/usr/lib/openssh/sftp-server", "")));
+        assert!(!speaks_sftp(&exec(0, b"sftp", "")));
+        assert!(speaks_sftp(&request(SshKind::Subsystem, 0, b"sftp", "")));
     }
 
     #[test]

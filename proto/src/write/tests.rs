@@ -227,6 +227,7 @@ fn any_operation() -> impl Strategy<Value = Operation> {
                     bytes,
                     sha256,
                     terminal,
+                    words: Vec::new(),
                     command,
                     unclear,
                     carries,

@@ -12,13 +12,13 @@ use cedar_policy::{
     ActionConstraint, Authorizer, Decision as Cedar, PolicyId, PrincipalConstraint,
     ResourceConstraint,
 };
-use tidegate_event::{Action, Durability, Effect, Mode, Operation};
+use tidegate_event::{Action, Durability, Effect, Mode, Operation, SshRequest};
 
 use super::{Decision, Step, Subject, Verdict};
 use crate::approval::{self, Need};
 use crate::compile::{PolicySet, forbids};
 use crate::duties::Duties;
-use crate::request::{self, Asked, LoginFacts, Question};
+use crate::request::{self, Asked, Command, LoginFacts, Question};
 use crate::touched::{ProtectedColumn, Touched};
 
 /// See the clear value of a protected column.
@@ -191,7 +191,7 @@ impl Judge<'_> {
             _ => None,
         };
         let command = match operation {
-            Operation::Ssh(request) => request.command.as_deref(),
+            Operation::Ssh(request) => command(request),
             _ => None,
         };
         let approved = self.approved;
@@ -458,6 +458,11 @@ fn covers(scope: &ActionConstraint, action: &str) -> Covers {
         ActionConstraint::In(named) => named.iter().any(|named| named.id().unescaped() == action),
     };
     if named { Covers::ByName } else { Covers::No }
+}
+
+fn command(request: &SshRequest) -> Option<Command<'_>> {
+    let (program, arguments) = request.words.split_first()?;
+    Some(Command { text: request.command.as_deref()?, program, arguments })
 }
 
 fn not_understood(operation: &Operation) -> Option<&str> {

@@ -328,6 +328,7 @@ fn ssh(kind: SshKind, about: &str) -> Operation {
         bytes: 0,
         sha256: None,
         terminal: String::new(),
+        words: Vec::new(),
         command: None,
         unclear: String::new(),
         carries: Vec::new(),

@@ -1,0 +1,123 @@
+//! Commands over SSH against an allowlist: none gets round it, and the far side's shell is the judge.
+
+#![expect(clippy::unwrap_used, reason = "tests")]
+
+use std::collections::BTreeSet;
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt as _;
+use std::process::{Child, Stdio};
+use std::time::Duration;
+
+use xtask::lab::client::run;
+use xtask::lab::process::wait_for;
+use xtask::lab::sshd::Site;
+
+/// The allowlist of the corpora.
+const POLICY: &str = r#"
+permit (principal, action in [Action::"login", Action::"env"], resource == Target::"host");
+permit (principal, action == Action::"exec", resource == Target::"host")
+when { context has command && (
+    context.command == "backup --full" || context.command like "backup --host=*" ||
+    context.command == "ls -l /srv/data" || context.command == "cat /srv/data/report.txt" ) };
+permit (principal, action == Action::"exec", resource == Target::"host")
+when { context has program && context has arguments && context.program == "probe" &&
+    ["--quick", "--quiet"].containsAll(context.arguments) };
+"#;
+
+const EVASIONS: &str = include_str!("../../crates/wire-ssh/tests/data/evasions.txt");
+
+/// How long a connection that others share may take to be there.
+const SHARED: Duration = Duration::from_secs(20);
+
+/// The text of a corpus' line; `None` where no client can send it.
+fn text(line: &str) -> Option<Vec<u8>> {
+    let text = line.rsplitn(3, " ;; ").last()?;
+    let mut bytes = Vec::new();
+    let mut chars = text.chars();
+    while let Some(c) = chars.next() {
+        match c {
+            '⏎' => bytes.push(b'\n'),
+            '␍' => bytes.push(b'\r'),
+            '␉' => bytes.push(b'\t'),
+            '␠' => bytes.push(b' '),
+            '⟨' => {
+                let number: String = chars.by_ref().take_while(|c| *c != '⟩').collect();
+                bytes.push(u8::from_str_radix(&number, 16).unwrap());
+            }
+            c => bytes.extend_from_slice(c.to_string().as_bytes()),
+        }
+    }
+    (!bytes.contains(&0) && !bytes.is_empty()).then_some(bytes)
+}
+
+/// A connection that others share (ssh_config(5), ControlMaster).
+struct Shared<'a> {
+    site: &'a Site,
+    socket: String,
+    master: Child,
+}
+
+impl<'a> Shared<'a> {
+    fn start(site: &'a Site) -> Self {
+        let socket = site.lab.path("home").join("control");
+        let mut master = site.client("/usr/bin/ssh", "-p").unwrap();
+        master.args(["-M", "-N", "-S"]).arg(&socket).arg("root@127.0.0.1");
+        let master = master.stdin(Stdio::null()).spawn().unwrap();
+        let there = || Ok(socket.exists().then_some(()));
+        wait_for("the shared connection", SHARED, there).unwrap();
+        Self { site, socket: socket.to_str().unwrap().to_owned(), master }
+    }
+
+    fn run(&self, command: &[u8]) -> Option<i32> {
+        let mut ssh = self.site.client("/usr/bin/ssh", "-p").unwrap();
+        // What begins with a dash is a command too.
+        ssh.args(["-S", &self.socket, "root@127.0.0.1", "--"]).arg(OsStr::from_bytes(command));
+        run(&mut ssh, b"").unwrap().code
+    }
+
+    fn end(mut self) {
+        self.master.kill().unwrap();
+        self.master.wait().unwrap();
+    }
+}
+
+#[test]
+fn no_evasion_of_an_allowlist_reaches_the_far_sides_shell() {
+    let site = Site::start(POLICY).unwrap();
+    let shared = Shared::start(&site);
+    let lines = EVASIONS.lines().filter(|line| !line.is_empty() && !line.starts_with("# "));
+    let mut asked = 0;
+    for command in lines.filter_map(text) {
+        assert_eq!(shared.run(&command), Some(126), "{}", String::from_utf8_lossy(&command));
+        asked += 1;
+    }
+    assert!(asked > 250, "{asked} evasions");
+    // What is on the list passes, in whatever spelling means the same.
+    for command in [
+        "backup --full",
+        "backup   '--full'",
+        "\"backup\" --host=db-1",
+        "cat /srv/data/report.txt",
+        "probe --quiet --quick",
+        "probe",
+    ] {
+        assert_ne!(shared.run(command.as_bytes()), Some(126), "{command}");
+    }
+    assert_eq!(shared.run(b"probe --quiet --all"), Some(126));
+    let ran = site.commands().unwrap();
+    assert_eq!(ran.len(), 6, "{ran:?}");
+    let evidence = site.lab.evidence().unwrap();
+    let of = |verdict: &str| {
+        evidence.operations().filter(|one| one.via() == "exec" && one.verdict() == verdict).count()
+    };
+    assert_eq!((of("allow"), of("deny")), (6, asked + 1));
+    let sessions: BTreeSet<&str> =
+        evidence.operations().filter(|one| one.via() == "exec").map(|one| one.session()).collect();
+    assert_eq!(sessions.len(), 1, "they shared one connection");
+    let told = evidence.statements("backup   '--full'").next().unwrap();
+    assert_eq!(told.text_of("command"), "backup --full");
+    let untold = evidence.statements("backup --full; id").next().unwrap();
+    assert!(untold.text_of("unknown").contains("`;`"), "{}", untold.text_of("unknown"));
+    shared.end();
+    site.finish().unwrap();
+}
