@@ -6,8 +6,8 @@
 //! command ends with the reason on standard error and status 126, any other refusal is a channel failure,
 //! and the connection lives on; every permitted request gets its outcome.
 //!
-//! Limits: [`BACKLOG_BYTES_MAX`] wait for a slow server, then the client is not read. One channel whose
-//! client does not read holds up the other channels of its connection.
+//! Limits: [`BACKLOG_BYTES_MAX`] wait for a slow server, then the client gets next to no window ([`paced`]);
+//! [`slack::WAITING_BYTES_MAX`] of a channel wait for a slow client.
 //!
 //! Cannot: connections that the server opens (`-R`), the key agent, X11, sockets of the file system: asked
 //! of the policy, recorded, and refused whatever it says.
@@ -16,6 +16,7 @@ mod channel;
 mod files;
 pub mod host;
 mod paced;
+mod slack;
 mod target;
 
 use std::collections::HashMap;
@@ -40,7 +41,8 @@ use crate::session::Surroundings;
 use crate::upstream::Clearance;
 use channel::{Live, State};
 use host::SshHost;
-use paced::{Backlog, Paced};
+use paced::{Backlog, Paced, TRICKLE_BYTES};
+use slack::Slack;
 use target::Target;
 
 /// Bytes of one connection that may wait for the server before the client is not read any more.
@@ -48,6 +50,9 @@ const BACKLOG_BYTES_MAX: u64 = 16 * 1024 * 1024;
 
 /// How long the server may take to answer a request on a channel, and a record to become durable, in seconds.
 const ANSWER_SECONDS_MAX: u64 = 60;
+
+/// How long a client rests between two windows of [`TRICKLE_BYTES`].
+const TRICKLE: Duration = Duration::from_millis(1);
 
 /// Exit status of a command that was refused.
 const NOT_RUN: u32 = 126;
@@ -73,6 +78,7 @@ struct Shared {
     backlog: Arc<Backlog>,
     /// How many operations were asked.
     asked: Arc<AtomicU64>,
+    slack: Arc<Slack>,
 }
 
 impl Shared {
@@ -151,8 +157,8 @@ struct Client {
 /// Runs a session to its end and records it.
 pub async fn serve(stream: Counted, gate: Gate, settings: Settings, mut around: Surroundings) {
     let backlog = Arc::new(Backlog::new(BACKLOG_BYTES_MAX));
-    let (gate, asked) = (Arc::new(Mutex::new(gate)), Arc::default());
-    let shared = Shared { gate, backlog: Arc::clone(&backlog), asked };
+    let (gate, asked, slack) = (Arc::new(Mutex::new(gate)), Arc::default(), Arc::default());
+    let shared = Shared { gate, backlog: Arc::clone(&backlog), asked, slack };
     let handle = Arc::new(OnceLock::new());
     let (logged_in, target_gone) = tokio::sync::oneshot::channel();
     let config = settings.host.config();
@@ -278,6 +284,7 @@ impl Client {
         let ask = self.shared.id();
         let Some(live) = self.channels.get_mut(&id) else { return session.channel_failure(id) };
         let Some(waiting) = live.take_waiting() else { return session.channel_failure(id) };
+        let _asking = self.shared.slack.asking();
         let operation = match kind {
             SshKind::Exec => request::exec(id.into(), about, live.terminal()),
             _ => request::request(kind, id.into(), about, live.terminal()),
@@ -365,6 +372,7 @@ impl server::Handler for Client {
         reply: ChannelOpenHandle,
         _session: &mut server::Session,
     ) -> Result<(), Self::Error> {
+        let _asking = self.shared.slack.asking();
         let opened = match &self.target {
             Some(target) => target.open_session().await.ok(),
             None => None,
@@ -398,6 +406,7 @@ impl server::Handler for Client {
             reply.reject(ChannelOpenFailure::AdministrativelyProhibited).await;
             return Ok(());
         };
+        let _asking = self.shared.slack.asking();
         let opened = match &self.target {
             Some(target) => target
                 .forward(&Clearance::Receipt(&receipt), (host, port), (from, from_port))
@@ -507,6 +516,7 @@ impl server::Handler for Client {
         session: &mut server::Session,
     ) -> Result<(), Self::Error> {
         let size = [columns, rows, width, height];
+        let _asking = self.shared.slack.asking();
         let granted = match self.channels.get_mut(&channel) {
             Some(live) => live.ask_terminal(term, size, modes).await,
             None => false,
@@ -570,7 +580,15 @@ impl server::Handler for Client {
         _session: &mut server::Session,
     ) -> Result<(), Self::Error> {
         self.up(channel, channel::Up::Data(bytes::Bytes::copy_from_slice(data)));
+        if self.shared.backlog.is_full() {
+            // It gets two bytes' leave at a time: that must not keep a processor busy.
+            tokio::time::sleep(TRICKLE).await;
+        }
         Ok(())
+    }
+
+    fn adjust_window(&mut self, _channel: ChannelId, _current: u32) -> u32 {
+        if self.shared.backlog.is_full() { TRICKLE_BYTES } else { host::WINDOW_BYTES }
     }
 
     async fn channel_eof(

@@ -3,14 +3,8 @@
 #![expect(clippy::unwrap_used, reason = "tests")]
 
 use std::collections::BTreeSet;
-use std::ffi::OsStr;
-use std::os::unix::ffi::OsStrExt as _;
-use std::process::{Child, Stdio};
-use std::time::Duration;
 
-use xtask::lab::client::run;
-use xtask::lab::process::wait_for;
-use xtask::lab::sshd::Site;
+use xtask::lab::sshd::{Shared, Site};
 
 /// The allowlist of the corpora.
 const POLICY: &str = r#"
@@ -25,9 +19,6 @@ when { context has program && context has arguments && context.program == "probe
 "#;
 
 const EVASIONS: &str = include_str!("../../crates/wire-ssh/tests/data/evasions.txt");
-
-/// How long a connection that others share may take to be there.
-const SHARED: Duration = Duration::from_secs(20);
 
 /// The text of a corpus' line; `None` where no client can send it.
 fn text(line: &str) -> Option<Vec<u8>> {
@@ -50,45 +41,19 @@ fn text(line: &str) -> Option<Vec<u8>> {
     (!bytes.contains(&0) && !bytes.is_empty()).then_some(bytes)
 }
 
-/// A connection that others share (ssh_config(5), ControlMaster).
-struct Shared<'a> {
-    site: &'a Site,
-    socket: String,
-    master: Child,
-}
-
-impl<'a> Shared<'a> {
-    fn start(site: &'a Site) -> Self {
-        let socket = site.lab.path("home").join("control");
-        let mut master = site.client("/usr/bin/ssh", "-p").unwrap();
-        master.args(["-M", "-N", "-S"]).arg(&socket).arg("root@127.0.0.1");
-        let master = master.stdin(Stdio::null()).spawn().unwrap();
-        let there = || Ok(socket.exists().then_some(()));
-        wait_for("the shared connection", SHARED, there).unwrap();
-        Self { site, socket: socket.to_str().unwrap().to_owned(), master }
-    }
-
-    fn run(&self, command: &[u8]) -> Option<i32> {
-        let mut ssh = self.site.client("/usr/bin/ssh", "-p").unwrap();
-        // What begins with a dash is a command too.
-        ssh.args(["-S", &self.socket, "root@127.0.0.1", "--"]).arg(OsStr::from_bytes(command));
-        run(&mut ssh, b"").unwrap().code
-    }
-
-    fn end(mut self) {
-        self.master.kill().unwrap();
-        self.master.wait().unwrap();
-    }
-}
-
 #[test]
 fn no_evasion_of_an_allowlist_reaches_the_far_sides_shell() {
     let site = Site::start(POLICY).unwrap();
-    let shared = Shared::start(&site);
+    let shared = Shared::start(&site).unwrap();
     let lines = EVASIONS.lines().filter(|line| !line.is_empty() && !line.starts_with("# "));
     let mut asked = 0;
     for command in lines.filter_map(text) {
-        assert_eq!(shared.run(&command), Some(126), "{}", String::from_utf8_lossy(&command));
+        assert_eq!(
+            shared.run(&command).unwrap().code,
+            Some(126),
+            "{}",
+            String::from_utf8_lossy(&command)
+        );
         asked += 1;
     }
     assert!(asked > 250, "{asked} evasions");
@@ -101,9 +66,9 @@ fn no_evasion_of_an_allowlist_reaches_the_far_sides_shell() {
         "probe --quiet --quick",
         "probe",
     ] {
-        assert_ne!(shared.run(command.as_bytes()), Some(126), "{command}");
+        assert_ne!(shared.run(command.as_bytes()).unwrap().code, Some(126), "{command}");
     }
-    assert_eq!(shared.run(b"probe --quiet --all"), Some(126));
+    assert_eq!(shared.run(b"probe --quiet --all").unwrap().code, Some(126));
     let ran = site.commands().unwrap();
     assert_eq!(ran.len(), 6, "{ran:?}");
     let evidence = site.lab.evidence().unwrap();
@@ -118,6 +83,6 @@ fn no_evasion_of_an_allowlist_reaches_the_far_sides_shell() {
     assert_eq!(told.text_of("command"), "backup --full");
     let untold = evidence.statements("backup --full; id").next().unwrap();
     assert!(untold.text_of("unknown").contains("`;`"), "{}", untold.text_of("unknown"));
-    shared.end();
+    shared.end().unwrap();
     site.finish().unwrap();
 }

@@ -18,6 +18,7 @@ use tidegate_wire_ssh::request;
 use tokio::sync::mpsc;
 
 use super::files::Files;
+use super::slack::FromServer;
 use super::target::{Running, TargetError, Waiting};
 use super::{ANSWER_SECONDS_MAX, Shared, elapsed_ns};
 
@@ -297,7 +298,8 @@ struct Down {
 }
 
 impl Down {
-    async fn run(self, mut from_server: ChannelReadHalf) {
+    async fn run(self, from_server: ChannelReadHalf) {
+        let mut from_server = FromServer::new(from_server, Arc::clone(&self.shared.slack));
         let mut end = End::Closed;
         let mut closed = false;
         while let Some(message) = self.next(&mut from_server).await {
@@ -322,15 +324,15 @@ impl Down {
     }
 
     /// The server's next message; what is written meanwhile is recorded.
-    async fn next(&self, from_server: &mut ChannelReadHalf) -> Option<ChannelMsg> {
+    async fn next(&self, from_server: &mut FromServer) -> Option<ChannelMsg> {
         if self.progress.is_pending() {
             let limit = Duration::from_millis(PENDING_MS_MAX);
-            if let Ok(message) = tokio::time::timeout(limit, from_server.wait()).await {
+            if let Ok(message) = tokio::time::timeout(limit, from_server.next()).await {
                 return message;
             }
             self.progress.write(&self.shared, |transcript, out| transcript.flush(out));
         }
-        from_server.wait().await
+        from_server.next().await
     }
 
     /// Passes one message on; whether the client still takes any.

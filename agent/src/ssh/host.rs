@@ -35,7 +35,7 @@ const CLOCK_SECONDS: u64 = 3600;
 const EVENTS_MAX: usize = 1024;
 
 /// Bytes that a side may send before it is told that more may come, for each channel.
-const WINDOW_BYTES: u32 = 2 * 1024 * 1024;
+pub const WINDOW_BYTES: u32 = 2 * 1024 * 1024;
 
 /// What can go wrong with the host's SSH keys.
 #[derive(Debug, thiserror::Error)]

@@ -1,8 +1,9 @@
-//! A client's stream that is not read while too much waits for the server.
+//! What of a client's connection waits for the server: bounded, and the client's own words on windows are read all the same.
 //!
-//! Promise: what waits is bounded, whatever windows the SSH library gives. Writing to the client goes on.
-//!
-//! Known gap: what the client says of its own windows is not read meanwhile either.
+//! Promises: while more than the most waits, the client is given windows of [`TRICKLE_BYTES`] (RFC 4254 section 5.2), so that
+//! it sends next to nothing, and its window adjustments are read; without these a program that waits for its
+//! output to be taken before it reads on would wait for ever. A client that goes beyond its windows is not read at all once [`HARD`] times the most
+//! waits. Writing to the client goes on.
 
 use std::io;
 use std::pin::Pin;
@@ -13,6 +14,12 @@ use std::task::{Context, Poll, Waker};
 
 use crate::counted::Counted;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+/// The window that a client gets whose data wait: the least that the library takes.
+pub const TRICKLE_BYTES: u32 = 2;
+
+/// How many times the most may wait before the client is not read.
+const HARD: u64 = 4;
 
 /// Bytes of one connection that wait for the server, and what passed.
 pub struct Backlog {
@@ -65,17 +72,22 @@ impl Backlog {
         self.answered.load(Ordering::Relaxed)
     }
 
-    fn is_full(&self) -> bool {
+    /// Whether the most waits, so that no more should come.
+    pub fn is_full(&self) -> bool {
         self.waiting.load(Ordering::Acquire) >= self.most
+    }
+
+    fn is_over(&self) -> bool {
+        self.waiting.load(Ordering::Acquire) >= self.most.saturating_mul(HARD)
     }
 
     /// Whether the client must wait; it is woken when it need not.
     fn holds(&self, cx: &Context<'_>) -> bool {
-        if !self.is_full() {
+        if !self.is_over() {
             return false;
         }
         *self.reader.lock().unwrap_or_else(PoisonError::into_inner) = Some(cx.waker().clone());
-        self.is_full()
+        self.is_over()
     }
 }
 
@@ -86,7 +98,7 @@ pub struct Paced {
 }
 
 impl Paced {
-    /// Reads `stream` while `backlog` is not full.
+    /// Reads `stream` while `backlog` is not far beyond its most.
     pub const fn new(stream: Counted, backlog: Arc<Backlog>) -> Self {
         Self { stream, backlog }
     }

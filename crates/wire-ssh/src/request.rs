@@ -123,7 +123,10 @@ mod tests {
     #[test]
     fn a_command_is_told_with_its_files_only_where_all_shells_agree() {
         let asked = ssh(exec(3, b"rsync  --server -logDtpre.iLsfxCIvu . '/srv/a b'", ""));
-        assert_eq!(asked.command.as_deref(), Some("rsync --server -logDtpre.iLsfxCIvu . '/srv/a b'"));
+        assert_eq!(
+            asked.command.as_deref(),
+            Some("rsync --server -logDtpre.iLsfxCIvu . '/srv/a b'")
+        );
         assert_eq!(asked.carries, [file_effect(Action::FileWrite, "/srv/a b")]);
         assert_eq!(asked.effects().len(), 2);
         let asked = ssh(exec(3, b"git-upload-pack 'repo.git'; id", ""));

@@ -4,11 +4,13 @@
 //! What it was asked to run is in [`Site::commands`], each as its shell gets it, and what its sftp-server did in
 //! [`Site::files`]: the far side's own word.
 
+use std::ffi::OsStr;
 use std::fs;
 use std::net::TcpStream;
+use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use anyhow::Context as _;
@@ -21,7 +23,7 @@ use super::{AgentOptions, Lab, Options, Who, places};
 /// An account that OpenSSH's client finds in passwd(5): `nobody`.
 pub const CLIENT_UID: u32 = 65_534;
 
-/// How long sshd may take until it listens.
+/// How long sshd, or a connection that others share, may take to be there.
 const START: Duration = Duration::from_secs(20);
 
 /// Writes what is asked to be run to `commands`, with a zero byte behind each, and runs it.
@@ -237,5 +239,61 @@ impl Site {
     pub fn finish(mut self) -> anyhow::Result<()> {
         self.sshd.stop()?;
         self.lab.finish()
+    }
+}
+
+/// A connection that others share (ssh_config(5), `ControlMaster`).
+pub struct Shared<'a> {
+    site: &'a Site,
+    socket: PathBuf,
+    master: Child,
+}
+
+impl<'a> Shared<'a> {
+    /// Connects.
+    ///
+    /// # Errors
+    ///
+    /// Where it is not there in time.
+    pub fn start(site: &'a Site) -> anyhow::Result<Self> {
+        let socket = site.lab.path("home").join("control");
+        let mut master = site.client("/usr/bin/ssh", "-p")?;
+        master.args(["-M", "-N", "-S"]).arg(&socket).arg("root@127.0.0.1");
+        let master = master.stdin(Stdio::null()).spawn()?;
+        wait_for("the shared connection", START, || Ok(socket.exists().then_some(())))?;
+        Ok(Self { site, socket, master })
+    }
+
+    /// A client that runs `command` over it.
+    ///
+    /// # Errors
+    ///
+    /// Where the account's home can't be made.
+    pub fn client(&self, command: &[u8]) -> anyhow::Result<Command> {
+        let mut ssh = self.site.client("/usr/bin/ssh", "-p")?;
+        // What begins with a dash is a command too.
+        ssh.arg("-S").arg(&self.socket).args(["root@127.0.0.1", "--"]);
+        ssh.arg(OsStr::from_bytes(command));
+        Ok(ssh)
+    }
+
+    /// Runs `command` over it.
+    ///
+    /// # Errors
+    ///
+    /// Where the client does not start, or takes too long.
+    pub fn run(&self, command: &[u8]) -> anyhow::Result<Answer> {
+        run(&mut self.client(command)?, b"")
+    }
+
+    /// Ends it.
+    ///
+    /// # Errors
+    ///
+    /// Where it has ended by itself.
+    pub fn end(mut self) -> anyhow::Result<()> {
+        self.master.kill()?;
+        self.master.wait()?;
+        Ok(())
     }
 }

@@ -1,0 +1,91 @@
+//! Flow over SSH: large data both ways at once, several sessions on one connection, and a client that reads late.
+
+#![expect(clippy::unwrap_used, reason = "tests")]
+
+use std::io::{Read as _, Write as _};
+use std::process::Stdio;
+
+use xtask::lab::sshd::{Shared, Site};
+
+const POLICY: &str = r#"
+permit (principal, action in [Action::"login", Action::"env", Action::"exec"], resource == Target::"host");
+"#;
+
+/// More than every buffer on the way holds.
+const BYTES: usize = 120_000_000;
+
+#[test]
+fn more_than_all_buffers_goes_both_ways_at_once() {
+    let site = Site::start(POLICY).unwrap();
+    let mut ssh = site.client("/usr/bin/ssh", "-p").unwrap();
+    ssh.args(["root@127.0.0.1", "cat"]).stdin(Stdio::piped()).stdout(Stdio::piped());
+    let mut ssh = ssh.spawn().unwrap();
+    let mut stdin = ssh.stdin.take().unwrap();
+    let writer = std::thread::spawn(move || {
+        let block = vec![b'x'; 1 << 20];
+        let mut left = BYTES;
+        while left > 0 {
+            let now = left.min(block.len());
+            stdin.write_all(&block[..now]).unwrap();
+            left -= now;
+        }
+    });
+    let mut stdout = ssh.stdout.take().unwrap();
+    let (mut block, mut got) = (vec![0; 1 << 20], 0);
+    loop {
+        let count = stdout.read(&mut block).unwrap();
+        if count == 0 {
+            break;
+        }
+        assert!(block[..count].iter().all(|byte| *byte == b'x'));
+        got += count;
+    }
+    writer.join().unwrap();
+    assert!(ssh.wait().unwrap().success());
+    assert_eq!(got, BYTES);
+    site.finish().unwrap();
+}
+
+#[test]
+fn a_session_whose_client_reads_late_does_not_hold_up_the_others() {
+    let site = Site::start(POLICY).unwrap();
+    let shared = Shared::start(&site).unwrap();
+    let mut late = shared.client(b"head -c 12000000 /dev/zero; echo end >&2").unwrap();
+    let mut late = late.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    // All of it has left the server, and is on its way.
+    let said =
+        shared.run(b"while pgrep -f '^head -c 12000000' >/dev/null; do :; done; echo passed");
+    assert_eq!(said.unwrap().stdout, "passed\n");
+    let mut got = Vec::new();
+    late.stdout.take().unwrap().read_to_end(&mut got).unwrap();
+    assert_eq!(got.len(), 12_000_000);
+    assert!(late.wait().unwrap().success());
+    shared.end().unwrap();
+    site.finish().unwrap();
+}
+
+#[test]
+fn requests_are_answered_while_another_session_is_given_more_than_all_buffers_hold() {
+    let site = Site::start(POLICY).unwrap();
+    let shared = Shared::start(&site).unwrap();
+    let mut much = shared.client(b"head -c 150000000 /dev/zero").unwrap();
+    let mut much = much.stdout(Stdio::piped()).spawn().unwrap();
+    let mut stdout = much.stdout.take().unwrap();
+    let reader = std::thread::spawn(move || {
+        let (mut block, mut got) = (vec![0; 1 << 16], 0);
+        loop {
+            match stdout.read(&mut block).unwrap() {
+                0 => return got,
+                count => got += count,
+            }
+        }
+    });
+    for number in 0..20 {
+        let said = shared.run(format!("echo {number}").as_bytes()).unwrap();
+        assert_eq!(said.stdout, format!("{number}\n"), "{said}");
+    }
+    assert_eq!(reader.join().unwrap(), 150_000_000);
+    assert!(much.wait().unwrap().success());
+    shared.end().unwrap();
+    site.finish().unwrap();
+}
