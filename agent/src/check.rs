@@ -12,7 +12,7 @@ use std::fmt::Write as _;
 
 use tidegate_event::{Durability, Mode, OnFailure};
 
-use crate::config::{ClientTls, Config, Destination, ServerTls, TargetConfig};
+use crate::config::{ClientTls, Config, Destination, ServerTls, SshLogin, TargetConfig};
 
 /// From here on a wide network deserves a warning: shorter IPv4 prefixes than this.
 const PREFIX_V4_BITS_WIDE: u8 = 8;
@@ -92,8 +92,19 @@ fn target_words(config: &Config, target: &TargetConfig) -> Vec<String> {
 fn tls_words(target: &TargetConfig) -> String {
     if let Some(ssh) = &target.ssh {
         return format!(
-            "  SSH: clients get a certificate of the host's own CA; towards the server, its key must be in {}.",
-            ssh.known_hosts_file.display()
+            "  SSH: clients get a certificate of the host's own CA{}; the server's key must be in {}, and the gate logs in {}.",
+            match &ssh.host_key_file {
+                Some(_) => ", or the server's own key where they take no certificate",
+                None => "",
+            },
+            ssh.known_hosts_file.display(),
+            match &ssh.login {
+                SshLogin::Key(file) => format!("with the key in {}", file.display()),
+                SshLogin::Agent(socket) =>
+                    format!("with a key of the agent at {}", socket.display()),
+                SshLogin::Certificate =>
+                    "with a certificate of the host's own CA for users".to_owned(),
+            }
         );
     }
     let mut text = match target.tls.client {

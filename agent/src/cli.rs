@@ -103,6 +103,10 @@ enum SshCommand {
         /// Take the line away again.
         #[arg(long)]
         undo: bool,
+        /// Print the line of the CA by which the gate logs in (`user_certificate`), for the servers'
+        /// `TrustedUserCAKeys`, and do nothing else.
+        #[arg(long, conflicts_with_all = ["undo", "file"])]
+        user_ca: bool,
         /// The file that all OpenSSH clients of this host read.
         #[arg(long, value_name = "FILE", default_value = trust::KNOWN_HOSTS)]
         file: PathBuf,
@@ -151,8 +155,12 @@ fn dispatch(command: Command) -> anyhow::Result<ExitCode> {
             Ok(ExitCode::SUCCESS)
         }
         Command::Policy(command) => policy::run(&command),
-        Command::Ssh(SshCommand::Trust { config, undo, file }) => {
+        Command::Ssh(SshCommand::Trust { config, undo, user_ca, file }) => {
             let config = Config::load(&config.config)?;
+            if user_ca {
+                print::line(&crate::ssh::host::user_ca_line(&config.state_dir)?)?;
+                return Ok(ExitCode::SUCCESS);
+            }
             print::line(&trust::run(&config.state_dir, &file, undo)?)?;
             Ok(ExitCode::SUCCESS)
         }

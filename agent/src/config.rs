@@ -199,10 +199,23 @@ pub struct TargetConfig {
 /// The leg to a target's SSH servers.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TargetSsh {
-    /// Private key that the servers let in, in OpenSSH's form, without a passphrase.
-    pub identity_file: PathBuf,
+    /// How the gate logs in.
+    pub login: SshLogin,
     /// The servers' host keys, in the form of `known_hosts`.
     pub known_hosts_file: PathBuf,
+    /// The servers' own host key, for clients that take no certificate; `None` where these are refused.
+    pub host_key_file: Option<PathBuf>,
+}
+
+/// How the gate logs in to an SSH server.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum SshLogin {
+    /// With this private key, in OpenSSH's form, without a passphrase.
+    Key(PathBuf),
+    /// With a key of the agent that listens at this socket (draft-ietf-sshm-ssh-agent).
+    Agent(PathBuf),
+    /// With a fresh key and a certificate of the host's own CA for users.
+    Certificate,
 }
 
 /// TLS on both legs of a target's connections.

@@ -15,6 +15,7 @@
 mod channel;
 mod files;
 pub mod host;
+mod known_hosts;
 mod paced;
 mod slack;
 mod target;
@@ -150,6 +151,8 @@ struct Client {
     refused: bool,
     target: Option<Target>,
     channels: HashMap<ChannelId, Live>,
+    /// Channels of a connection that is about to be ended.
+    unanswered: Vec<ChannelOpenHandle>,
     handle: Arc<OnceLock<Handle>>,
     gone: Option<tokio::sync::oneshot::Sender<tokio::sync::oneshot::Receiver<()>>>,
 }
@@ -161,7 +164,10 @@ pub async fn serve(stream: Counted, gate: Gate, settings: Settings, mut around: 
     let shared = Shared { gate, backlog: Arc::clone(&backlog), asked, slack };
     let handle = Arc::new(OnceLock::new());
     let (logged_in, target_gone) = tokio::sync::oneshot::channel();
-    let config = settings.host.config();
+    let config = match settings.host.config(settings.target.host_key_file.as_deref()) {
+        Ok(config) => config,
+        Err(error) => return finish(&shared, &Ending::Gate(error.to_string())),
+    };
     let client = Client {
         shared: shared.clone(),
         settings,
@@ -171,6 +177,7 @@ pub async fn serve(stream: Counted, gate: Gate, settings: Settings, mut around: 
         refused: false,
         target: None,
         channels: HashMap::new(),
+        unanswered: Vec::new(),
         handle: Arc::clone(&handle),
         gone: Some(logged_in),
     };
@@ -241,7 +248,9 @@ impl Client {
             Ok(receipt) => {
                 let clearance = Clearance::Receipt(&receipt);
                 let server = (self.server, self.host.as_str(), self.namespace.as_ref());
-                match Target::connect(&clearance, &self.settings.target, server, user).await {
+                let about = format!("tidegate session {}", self.shared.gate().log().id());
+                let login = (user, about.as_str());
+                match Target::connect(&clearance, &self.settings, server, login).await {
                     Ok((target, gone)) => {
                         self.target = Some(target);
                         if let Some(sender) = self.gone.take() {
@@ -263,7 +272,9 @@ impl Client {
             let code = Disconnect::NoMoreAuthMethodsAvailable;
             _ = handle.disconnect(code, why, String::new()).await;
         }
-        Auth::reject()
+        // Behind a failure OpenSSH's client ends without reading on, and nobody would read why. So the connection is
+        // let in, and ended with the reason; nothing can be asked on it.
+        Auth::Accept
     }
 
     /// Asks for what can't be carried: recorded, and refused whatever the policy says.
@@ -372,6 +383,10 @@ impl server::Handler for Client {
         reply: ChannelOpenHandle,
         _session: &mut server::Session,
     ) -> Result<(), Self::Error> {
+        if self.refused {
+            self.unanswered.push(reply);
+            return Ok(());
+        }
         let _asking = self.shared.slack.asking();
         let opened = match &self.target {
             Some(target) => target.open_session().await.ok(),

@@ -112,8 +112,12 @@ pub(super) struct RawTarget {
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct RawSsh {
-    pub identity_file: Text,
+    pub identity_file: Option<Text>,
+    pub identity_agent: Option<Text>,
+    #[serde(default)]
+    pub user_certificate: bool,
     pub known_hosts_file: Text,
+    pub host_key_file: Option<Text>,
 }
 
 #[derive(Debug, Default, Deserialize)]

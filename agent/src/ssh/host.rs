@@ -1,9 +1,10 @@
 //! The host's own SSH certificate authority, and the key that answers clients.
 //!
-//! Promises: the CA's key never leaves `state_dir` and is readable by root only. The host key is made anew
-//! at each start and never written.
+//! Promises: the CAs' keys never leave `state_dir` and are readable by root only. The host key is made anew
+//! at each start and never written; where a target names its servers' own key, that one answers its clients, and is certified too. A user's
+//! certificate is for one key that is made for one login, names one account, and is good for [`LOGIN_SECONDS`].
 //!
-//! Limits: Ed25519 only. The certificate names no principal, which OpenSSH takes for every name: TCP
+//! Limits: CAs are Ed25519. The host's certificate names no principal, which OpenSSH takes for every name: TCP
 //! doesn't carry the name that was typed. It is good for [`CERTIFICATE_DAYS`] days from the start.
 
 use std::fs;
@@ -24,6 +25,15 @@ const CA_KEY_FILE: &str = "ssh-ca.key";
 
 /// Name of its public half below `state_dir`, in the form of a `known_hosts` line.
 pub const CA_FILE: &str = "ssh-ca.pub";
+
+/// Name of the key of the CA for users below `state_dir`.
+const USER_CA_KEY_FILE: &str = "ssh-user-ca.key";
+
+/// Name of its public half below `state_dir`, a line for the servers' `TrustedUserCAKeys`.
+pub const USER_CA_FILE: &str = "ssh-user-ca.pub";
+
+/// How long a user's certificate is good for, in seconds: long enough for one login.
+const LOGIN_SECONDS: u64 = 300;
 
 /// How long the host certificate is good for, in days.
 const CERTIFICATE_DAYS: u64 = 3650;
@@ -58,6 +68,14 @@ pub enum HostError {
         /// What is wrong with it.
         source: russh::keys::ssh_key::Error,
     },
+    /// The servers' own host key is of no use.
+    #[error("host_key_file {path}: {source}")]
+    HostKey {
+        /// Which file.
+        path: PathBuf,
+        /// What is wrong with it.
+        source: russh::keys::Error,
+    },
     /// The system has no random numbers.
     #[error("no random numbers: {0}")]
     Random(getrandom::Error),
@@ -66,47 +84,73 @@ pub enum HostError {
     Issue(russh::keys::ssh_key::Error),
 }
 
-/// What answers SSH clients.
+/// What answers SSH clients, and certifies logins.
 pub struct SshHost {
+    ca: PrivateKey,
+    host: String,
+    state_dir: PathBuf,
     config: Arc<server::Config>,
 }
 
 impl SshHost {
     /// Reads the CA below `state_dir` or makes it there, and issues a certificate for a fresh host key.
     pub fn open(state_dir: &Path, host: &str) -> Result<Self, HostError> {
-        let ca = authority(state_dir)?;
-        let key = fresh_key()?;
-        let certificate = certify(&ca, &key, host).map_err(HostError::Issue)?;
-        let config = server::Config {
-            server_id: russh::SshId::Standard("SSH-2.0-Tidegate".into()),
-            keys: vec![key],
-            certificates: vec![certificate],
-            auth_rejection_time_initial: Some(Duration::ZERO),
-            inactivity_timeout: None,
-            event_buffer_size: EVENTS_MAX,
-            channel_buffer_size: EVENTS_MAX,
-            window_size: WINDOW_BYTES,
-            nodelay: true,
-            ..server::Config::default()
-        };
-        Ok(Self { config: Arc::new(config) })
+        let ca = authority(state_dir, CA_KEY_FILE, CA_FILE)?;
+        let config = Arc::new(answering(&ca, fresh_key()?, host)?);
+        Ok(Self { ca, host: host.to_owned(), state_dir: state_dir.to_owned(), config })
     }
 
-    /// How sessions are answered.
-    pub fn config(&self) -> Arc<server::Config> {
-        Arc::clone(&self.config)
+    /// How sessions are answered; with the servers' own key where there is one.
+    pub fn config(&self, host_key: Option<&Path>) -> Result<Arc<server::Config>, HostError> {
+        let Some(path) = host_key else { return Ok(Arc::clone(&self.config)) };
+        let key = russh::keys::load_secret_key(path, None)
+            .map_err(|source| HostError::HostKey { path: path.to_owned(), source })?;
+        Ok(Arc::new(answering(&self.ca, key, &self.host)?))
     }
+
+    /// A fresh key, and a certificate for it by which servers that trust the CA for users let in `user`; `id`
+    /// is what stands in their logs.
+    pub fn user(&self, user: &str, id: &str) -> Result<(PrivateKey, Certificate), HostError> {
+        let ca = authority(&self.state_dir, USER_CA_KEY_FILE, USER_CA_FILE)?;
+        let key = fresh_key()?;
+        let certificate = certify_user(&ca, &key, user, id).map_err(HostError::Issue)?;
+        Ok((key, certificate))
+    }
+}
+
+/// How a key with a certificate of `ca` answers.
+fn answering(ca: &PrivateKey, key: PrivateKey, host: &str) -> Result<server::Config, HostError> {
+    let certificate = certify(ca, &key, host).map_err(HostError::Issue)?;
+    Ok(server::Config {
+        server_id: russh::SshId::Standard("SSH-2.0-Tidegate".into()),
+        keys: vec![key],
+        certificates: vec![certificate],
+        auth_rejection_time_initial: Some(Duration::ZERO),
+        inactivity_timeout: None,
+        event_buffer_size: EVENTS_MAX,
+        channel_buffer_size: EVENTS_MAX,
+        window_size: WINDOW_BYTES,
+        nodelay: true,
+        ..server::Config::default()
+    })
 }
 
 /// The line that makes every OpenSSH client of this host trust the gate, for the CA below `state_dir`.
 pub fn trust_line(state_dir: &Path) -> Result<String, HostError> {
-    let ca = authority(state_dir)?;
+    let ca = authority(state_dir, CA_KEY_FILE, CA_FILE)?;
     let public = ca.public_key().to_openssh().map_err(HostError::Issue)?;
     Ok(format!("@cert-authority * {public}"))
 }
 
-fn authority(state_dir: &Path) -> Result<PrivateKey, HostError> {
-    let path = state_dir.join(CA_KEY_FILE);
+/// The line for `TrustedUserCAKeys` of servers that shall let the gate in, for the CA below `state_dir`.
+pub fn user_ca_line(state_dir: &Path) -> Result<String, HostError> {
+    let ca = authority(state_dir, USER_CA_KEY_FILE, USER_CA_FILE)?;
+    ca.public_key().to_openssh().map_err(HostError::Issue)
+}
+
+/// The CA whose key and public half have these names below `state_dir`; it is made where it is not there.
+fn authority(state_dir: &Path, key: &str, public_half: &str) -> Result<PrivateKey, HostError> {
+    let path = state_dir.join(key);
     let file = |source| HostError::File { path: path.clone(), source };
     match fs::read_to_string(&path) {
         Ok(text) => PrivateKey::from_openssh(&text)
@@ -120,7 +164,7 @@ fn authority(state_dir: &Path) -> Result<PrivateKey, HostError> {
                 options.write(true).create_new(true).mode(0o600).open(&path).map_err(file)?;
             out.write_all(text.as_bytes()).and_then(|()| out.sync_all()).map_err(file)?;
             let public = key.public_key().to_openssh().map_err(HostError::Issue)?;
-            fs::write(state_dir.join(CA_FILE), format!("{public}\n")).map_err(file)?;
+            fs::write(state_dir.join(public_half), format!("{public}\n")).map_err(file)?;
             Ok(key)
         }
         Err(error) => Err(file(error)),
@@ -146,5 +190,31 @@ fn certify(
     let mut builder = Builder::new_with_validity_times(nonce, key.public_key(), from, until)?;
     builder.cert_type(CertType::Host)?.key_id(format!("tidegate gate of {host}"))?;
     builder.all_principals_valid()?;
+    builder.sign(ca)
+}
+
+fn certify_user(
+    ca: &PrivateKey,
+    key: &PrivateKey,
+    user: &str,
+    id: &str,
+) -> Result<Certificate, russh::keys::ssh_key::Error> {
+    let now = SystemTime::now();
+    let from = now - Duration::from_secs(LOGIN_SECONDS);
+    let until = now + Duration::from_secs(LOGIN_SECONDS);
+    let mut nonce = [0; 32];
+    getrandom::fill(&mut nonce).map_err(|_| russh::keys::ssh_key::Error::Crypto)?;
+    let mut builder = Builder::new_with_validity_times(nonce, key.public_key(), from, until)?;
+    builder.cert_type(CertType::User)?.key_id(id)?.valid_principal(user)?;
+    // What a session may be is the policy's affair, not the certificate's.
+    for extension in [
+        "permit-X11-forwarding",
+        "permit-agent-forwarding",
+        "permit-port-forwarding",
+        "permit-pty",
+        "permit-user-rc",
+    ] {
+        builder.extension(extension, "")?;
+    }
     builder.sign(ca)
 }

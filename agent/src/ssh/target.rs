@@ -1,28 +1,34 @@
 //! The leg to the real SSH server. A request that runs something leaves only with a [`Clearance`].
 //!
 //! Promises: the server's key is in the target's known_hosts file, under the name or address that it is
-//! configured with, or nothing is sent to it; the login is with the target's own key file, which is
-//! read for each connection and kept no longer. Data goes to a channel only where something was
-//! permitted to run.
-//!
-//! Cannot: host certificates of the server, `@revoked` and pattern lines of known_hosts.
+//! configured with, or certified by an authority there ([`super::known_hosts`]), or nothing is sent to it; the login
+//! is with the target's own key file, which is read for each connection and kept no longer, with a key of an agent's, or with
+//! a certificate that is made for it. Data goes to a channel only where something was permitted to run.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
 use russh::client::{self, Msg};
+use russh::keys::agent::client::AgentClient;
+use russh::keys::ssh_key::{Algorithm, HashAlg};
 use russh::keys::{PrivateKeyWithHashAlg, PublicKeyOrCertificate, load_secret_key};
 use russh::{Channel, ChannelReadHalf, ChannelWriteHalf, Pty, Sig};
 
+use super::Settings;
+use super::host::HostError;
+use super::known_hosts::{KnownHost, Unknown};
 use crate::capture::netns::Netns;
-use crate::config::TargetSsh;
+use crate::config::SshLogin;
 use crate::upstream::{Clearance, DIAL_SECONDS_MAX};
 
 /// Silence after which the server is asked whether it is there, in seconds.
 const KEEPALIVE_SECONDS: u64 = 60;
+
+/// Keys of an agent that are tried: sshd's own limit is 6 (sshd_config(5), `MaxAuthTries`).
+const TRIES_MAX: usize = 5;
 
 /// Messages of one channel that may wait for the client.
 const MESSAGES_MAX: usize = 256;
@@ -39,18 +45,25 @@ pub enum TargetError {
     /// The connection or its protocol failed.
     #[error("SSH with the server failed: {0}")]
     Ssh(#[from] russh::Error),
-    /// The server's key is not in the known_hosts file.
-    #[error(
-        "the server's key is not in {path} under {host} port {port}: add it, once you have verified it"
-    )]
-    UnknownKey {
+    /// The server is not known.
+    #[error("{path}: {why}")]
+    Unknown {
         /// The file.
         path: PathBuf,
-        /// The name looked for.
-        host: String,
-        /// The port looked for.
-        port: u16,
+        /// Why.
+        why: Unknown,
     },
+    /// The agent of keys is of no use.
+    #[error("identity_agent {path}: {why}")]
+    Agent {
+        /// The socket.
+        path: PathBuf,
+        /// What is wrong with it.
+        why: String,
+    },
+    /// No certificate could be made.
+    #[error(transparent)]
+    Certificate(#[from] HostError),
     /// The identity file is of no use.
     #[error("{path}: {source}")]
     Identity {
@@ -69,9 +82,8 @@ pub enum TargetError {
 
 /// Verifies the server.
 struct Verifier {
-    known_hosts: PathBuf,
-    host: String,
-    port: u16,
+    path: PathBuf,
+    known: KnownHost,
     gone: Option<tokio::sync::oneshot::Sender<()>>,
 }
 
@@ -83,22 +95,16 @@ impl client::Handler for Verifier {
         key: &PublicKeyOrCertificate,
     ) -> Result<bool, Self::Error> {
         let known = match key {
-            PublicKeyOrCertificate::PublicKey { key, .. } => {
-                russh::keys::known_hosts::check_known_hosts_path(
-                    &self.host,
-                    self.port,
-                    key,
-                    &self.known_hosts,
-                )
-                .unwrap_or(false)
+            PublicKeyOrCertificate::PublicKey { key, .. } => self.known.key(key.key_data()),
+            PublicKeyOrCertificate::Certificate(certificate) => {
+                let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+                self.known.certificate(certificate, now.as_secs())
             }
-            PublicKeyOrCertificate::Certificate(_) => false,
         };
-        if known {
-            return Ok(true);
+        match known {
+            Ok(()) => Ok(true),
+            Err(why) => Err(TargetError::Unknown { path: self.path.clone(), why }),
         }
-        let (path, host) = (self.known_hosts.clone(), self.host.clone());
-        Err(TargetError::UnknownKey { path, host, port: self.port })
     }
 
     async fn disconnected(
@@ -115,29 +121,84 @@ impl client::Handler for Verifier {
     }
 }
 
+/// Logs in; whether the server lets us in.
+async fn log_in(
+    handle: &mut client::Handle<Verifier>,
+    settings: &Settings,
+    user: &str,
+    about: &str,
+) -> Result<bool, TargetError> {
+    match &settings.target.login {
+        SshLogin::Key(path) => {
+            let key = load_secret_key(path, None)
+                .map_err(|source| TargetError::Identity { path: path.clone(), source })?;
+            let hash = rsa_hash(handle, key.algorithm()).await?;
+            let key = PrivateKeyWithHashAlg::new(Arc::new(key), hash);
+            Ok(handle.authenticate_publickey(user, key).await?.success())
+        }
+        SshLogin::Certificate => {
+            let (key, certificate) = settings.host.user(user, about)?;
+            let tried = handle.authenticate_openssh_cert(user, Arc::new(key), certificate).await?;
+            Ok(tried.success())
+        }
+        SshLogin::Agent(path) => {
+            let bad = |why: &dyn std::fmt::Display| TargetError::Agent {
+                path: path.clone(),
+                why: why.to_string(),
+            };
+            let mut agent = AgentClient::connect_uds(path).await.map_err(|error| bad(&error))?;
+            let identities = agent.request_identities().await.map_err(|error| bad(&error))?;
+            if identities.is_empty() {
+                return Err(bad(&"it holds no key"));
+            }
+            for identity in identities.iter().take(TRIES_MAX) {
+                let key = identity.public_key().into_owned();
+                let hash = rsa_hash(handle, key.algorithm()).await?;
+                let tried = handle.authenticate_publickey_with(user, key, hash, &mut agent).await;
+                if tried.map_err(|error| bad(&error))?.success() {
+                    return Ok(true);
+                }
+            }
+            Ok(false)
+        }
+    }
+}
+
+/// What an RSA key signs with: the best that the server takes.
+async fn rsa_hash(
+    handle: &client::Handle<Verifier>,
+    algorithm: Algorithm,
+) -> Result<Option<HashAlg>, TargetError> {
+    if !algorithm.is_rsa() {
+        return Ok(None);
+    }
+    Ok(handle.best_supported_rsa_hash().await?.flatten())
+}
+
 /// A connection on which the server has let us in.
 pub struct Target {
     handle: client::Handle<Verifier>,
 }
 
 impl Target {
-    /// Dials `server`, verifies it as `host`, and logs in as `user`. The clearance is the login's. The second
-    /// value resolves when the server is gone.
+    /// Dials `server`, verifies it as `host`, and logs in as `user`; `about` says for whom, in the servers' logs. The
+    /// clearance is the login's. The second value resolves when the server is gone.
     pub async fn connect(
         _clearance: &Clearance<'_>,
-        settings: &TargetSsh,
+        settings: &Settings,
         (server, host, namespace): (SocketAddr, &str, Option<&Netns>),
-        user: &str,
+        (user, about): (&str, &str),
     ) -> Result<(Self, tokio::sync::oneshot::Receiver<()>), TargetError> {
         let limit = Duration::from_secs(DIAL_SECONDS_MAX);
-        let connecting = Self::connect_unbounded(settings, (server, host, namespace), user);
+        let connecting =
+            Self::connect_unbounded(settings, (server, host, namespace), (user, about));
         tokio::time::timeout(limit, connecting).await.map_err(|_| TargetError::TimedOut(server))?
     }
 
     async fn connect_unbounded(
-        settings: &TargetSsh,
+        settings: &Settings,
         (server, host, namespace): (SocketAddr, &str, Option<&Netns>),
-        user: &str,
+        (user, about): (&str, &str),
     ) -> Result<(Self, tokio::sync::oneshot::Receiver<()>), TargetError> {
         let stream = crate::upstream::connect(server, namespace).await?;
         let config = client::Config {
@@ -149,23 +210,20 @@ impl Target {
             ..client::Config::default()
         };
         let (gone, is_gone) = tokio::sync::oneshot::channel();
-        let verifier = Verifier {
-            known_hosts: settings.known_hosts_file.clone(),
-            host: host.to_owned(),
-            port: server.port(),
-            gone: Some(gone),
+        let path = settings.target.known_hosts_file.clone();
+        let known = KnownHost::read(&path, host, server.port());
+        let known = known.map_err(|why| TargetError::Unknown { path: path.clone(), why })?;
+        let config = client::Config {
+            preferred: russh::Preferred {
+                key: known.algorithms().into(),
+                host_key_certificates: known.certificates().into(),
+                ..russh::Preferred::default()
+            },
+            ..config
         };
+        let verifier = Verifier { path, known, gone: Some(gone) };
         let mut handle = client::connect_stream(Arc::new(config), stream, verifier).await?;
-        let path = &settings.identity_file;
-        let key = load_secret_key(path, None)
-            .map_err(|source| TargetError::Identity { path: path.clone(), source })?;
-        let hash = if key.algorithm().is_rsa() {
-            handle.best_supported_rsa_hash().await?.flatten()
-        } else {
-            None
-        };
-        let key = PrivateKeyWithHashAlg::new(Arc::new(key), hash);
-        if !handle.authenticate_publickey(user, key).await?.success() {
+        if !log_in(&mut handle, settings, user, about).await? {
             return Err(TargetError::NotLetIn { user: user.to_owned() });
         }
         Ok((Self { handle }, is_gone))

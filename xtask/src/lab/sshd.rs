@@ -54,10 +54,9 @@ pub struct Site {
 pub struct Different {
     /// Lines for `sshd_config`.
     pub sshd: String,
-    /// Fields for the target's `ssh` table, with a comma before each.
+    /// The target's `ssh` table, without its braces; where empty, the key and host key of the site. `DIR` stands for
+    /// the site's directory, here and in `sshd`.
     pub ssh: String,
-    /// Tables for `agent.toml`.
-    pub toml: String,
 }
 
 /// Makes a key pair; says the public half.
@@ -97,15 +96,17 @@ impl Site {
         let dir = tempfile::Builder::new().prefix("tidegate-ssh-").tempdir()?;
         fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o755))?;
         let port = places::free_port()?;
-        let sshd = Self::sshd(dir.path(), port, &different.sshd)?;
-        let at = |name: &str| dir.path().join(name);
+        let place = dir.path().display().to_string();
+        let in_place = |text: &str| text.replace("DIR", &place);
+        let sshd = Self::sshd(dir.path(), port, &in_place(&different.sshd))?;
+        let ssh = match different.ssh.as_str() {
+            "" => r#"identity_file = "DIR/identity", known_hosts_file = "DIR/known_hosts""#,
+            ssh => ssh,
+        };
         let toml = format!(
             "\n[[targets]]\nname = \"host\"\nprotocol = \"ssh\"\ndestinations = [\"127.0.0.1:{port}\"]\n\
-             ssh = {{ identity_file = \"{}\", known_hosts_file = \"{}\"{} }}\n{}",
-            at("identity").display(),
-            at("known_hosts").display(),
-            different.ssh,
-            different.toml,
+             ssh = {{ {} }}\n",
+            in_place(ssh),
         );
         let policy = format!("{CAREFUL}{policy}");
         let agent = AgentOptions { policy, toml, ..AgentOptions::default() };

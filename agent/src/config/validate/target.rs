@@ -13,10 +13,10 @@ use tidegate_mask::Unresolved;
 use super::Check;
 use crate::config::destination::is_host_name;
 use crate::config::masking::MaskingConfig;
-use crate::config::raw::{RawTarget, RawTls};
+use crate::config::raw::{RawSsh, RawTarget, RawTls};
 use crate::config::{
     ClientTls, DESTINATIONS_MAX, Destination, GATE_ADDRESSES, GateConfig, OPEN_SECONDS_LIMIT,
-    OPEN_SECONDS_MIN, ServerTls, TARGETS_MAX, TargetConfig, TargetSsh, TargetTls,
+    OPEN_SECONDS_MIN, ServerTls, SshLogin, TARGETS_MAX, TargetConfig, TargetSsh, TargetTls,
 };
 
 /// Which targets already have a destination: their names and principals.
@@ -204,24 +204,56 @@ impl Check<'_> {
             let what = "ssh has no effect with another protocol";
             self.complain(ssh.span().start, what, "leave it out, or set protocol = \"ssh\"");
         }
+        let login = self.ssh_login(ssh);
         let raw = ssh.get_ref();
-        let identity_file = self.beside_config(raw.identity_file.get_ref());
         let known_hosts_file = self.beside_config(raw.known_hosts_file.get_ref());
-        for (key, text, path, secret) in [
-            ("identity_file", &raw.identity_file, &identity_file, true),
-            ("known_hosts_file", &raw.known_hosts_file, &known_hosts_file, false),
-        ] {
-            let (what, todo) = match std::fs::metadata(path) {
-                Err(error) => (format!("can't be opened: {error}"), "name a readable file"),
-                Ok(meta) if secret && meta.permissions().mode() & 0o077 != 0 => {
-                    ("can be read by others than its owner".to_owned(), "chmod it to 0600")
-                }
-                Ok(_) => continue,
+        self.ssh_file("known_hosts_file", &raw.known_hosts_file, false);
+        let host_key_file = raw.host_key_file.as_ref().map(|file| {
+            self.ssh_file("host_key_file", file, true);
+            self.beside_config(file.get_ref())
+        });
+        Some(TargetSsh { login: login?, known_hosts_file, host_key_file })
+    }
+
+    /// How the gate logs in: one way of three.
+    fn ssh_login(&mut self, ssh: &toml::Spanned<RawSsh>) -> Option<SshLogin> {
+        let raw = ssh.get_ref();
+        let ways = usize::from(raw.identity_file.is_some())
+            + usize::from(raw.identity_agent.is_some())
+            + usize::from(raw.user_certificate);
+        if ways != 1 {
+            let what = if ways == 0 {
+                "ssh says no way to log in to the servers"
+            } else {
+                "ssh says more than one way to log in to the servers"
             };
-            let what = format!("ssh.{key} \"{}\" {what}", text.get_ref());
-            self.complain(text.span().start, what, todo);
+            let todo = "name one of identity_file = \"..\", identity_agent = \"..\", user_certificate = true";
+            self.complain(ssh.span().start, what, todo);
+            return None;
         }
-        Some(TargetSsh { identity_file, known_hosts_file })
+        if let Some(file) = &raw.identity_file {
+            self.ssh_file("identity_file", file, true);
+            return Some(SshLogin::Key(self.beside_config(file.get_ref())));
+        }
+        if let Some(socket) = &raw.identity_agent {
+            // It may be started later, and again.
+            return Some(SshLogin::Agent(self.beside_config(socket.get_ref())));
+        }
+        Some(SshLogin::Certificate)
+    }
+
+    /// A file that is named in an ssh table must be there, and a secret one be its owner's alone.
+    fn ssh_file(&mut self, key: &str, text: &toml::Spanned<String>, secret: bool) {
+        let path = self.beside_config(text.get_ref());
+        let (what, todo) = match std::fs::metadata(&path) {
+            Err(error) => (format!("can't be opened: {error}"), "name a readable file"),
+            Ok(meta) if secret && meta.permissions().mode() & 0o077 != 0 => {
+                ("can be read by others than its owner".to_owned(), "chmod it to 0600")
+            }
+            Ok(_) => return,
+        };
+        let what = format!("ssh.{key} \"{}\" {what}", text.get_ref());
+        self.complain(text.span().start, what, todo);
     }
 
     fn tls(&mut self, raw: &RawTls) -> TargetTls {
