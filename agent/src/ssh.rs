@@ -8,12 +8,12 @@
 //!
 //! Limits: [`BACKLOG_BYTES_MAX`] wait for a slow server, then the client gets next to no window ([`paced`]);
 //! [`slack::WAITING_BYTES_MAX`] of a channel wait for a slow client.
-//!
-//! Cannot: connections that the server opens (`-R`), the key agent, X11, sockets of the file system: asked
-//! of the policy, recorded, and refused whatever it says.
+//! Sessions, forwards either way, the key agent and the display are carried; what else a side may open is refused.
 
+mod back;
 mod channel;
 mod files;
+mod handler;
 pub mod host;
 mod known_hosts;
 mod paced;
@@ -28,7 +28,7 @@ use std::time::{Duration, Instant};
 
 use crate::counted::Counted;
 use russh::server::{self, Auth, ChannelOpenHandle, Handle, Msg};
-use russh::{Channel, ChannelId, ChannelOpenFailure, Disconnect, Pty, Sig};
+use russh::{Channel, ChannelId, ChannelOpenFailure, Disconnect};
 use tidegate_event::{Ending, Operation, Outcome, SshKind, Status};
 use tidegate_journal::{Receipt, SessionCounts};
 use tidegate_wire::AskId;
@@ -40,11 +40,12 @@ use crate::config::TargetSsh;
 use crate::gate::{Answer, Gate, Token};
 use crate::session::Surroundings;
 use crate::upstream::Clearance;
+use back::Back;
 use channel::{Live, State};
 use host::SshHost;
-use paced::{Backlog, Paced, TRICKLE_BYTES};
+use paced::{Backlog, Paced};
 use slack::Slack;
-use target::Target;
+use target::{Display, Target};
 
 /// Bytes of one connection that may wait for the server before the client is not read any more.
 const BACKLOG_BYTES_MAX: u64 = 16 * 1024 * 1024;
@@ -138,6 +139,12 @@ impl Shared {
     }
 }
 
+/// Where a connection through the server goes; an address with who it is for.
+enum To<'a> {
+    Address((&'a str, u32), (&'a str, u32)),
+    Socket(&'a str),
+}
+
 /// The client's side.
 struct Client {
     shared: Shared,
@@ -154,6 +161,7 @@ struct Client {
     /// Channels of a connection that is about to be ended.
     unanswered: Vec<ChannelOpenHandle>,
     handle: Arc<OnceLock<Handle>>,
+    back: Arc<Back>,
     gone: Option<tokio::sync::oneshot::Sender<tokio::sync::oneshot::Receiver<()>>>,
 }
 
@@ -179,6 +187,7 @@ pub async fn serve(stream: Counted, gate: Gate, settings: Settings, mut around: 
         channels: HashMap::new(),
         unanswered: Vec::new(),
         handle: Arc::clone(&handle),
+        back: Arc::new(Back::new(Arc::clone(&handle), shared.clone())),
         gone: Some(logged_in),
     };
     let stream = Paced::new(stream, Arc::clone(&backlog));
@@ -250,7 +259,8 @@ impl Client {
                 let server = (self.server, self.host.as_str(), self.namespace.as_ref());
                 let about = format!("tidegate session {}", self.shared.gate().log().id());
                 let login = (user, about.as_str());
-                match Target::connect(&clearance, &self.settings, server, login).await {
+                let (settings, back) = (&self.settings, &self.back);
+                match Target::connect(&clearance, settings, server, login, back).await {
                     Ok((target, gone)) => {
                         self.target = Some(target);
                         if let Some(sender) = self.gone.take() {
@@ -277,13 +287,78 @@ impl Client {
         Auth::Accept
     }
 
-    /// Asks for what can't be carried: recorded, and refused whatever the policy says.
-    async fn decline(&mut self, kind: SshKind, channel: u32, about: &str) {
-        let id = self.shared.id();
-        let asked = request::request(kind, channel, about.as_bytes(), "");
-        if self.shared.clear(id, &asked).await.is_ok() {
-            self.shared.failed(id, "permitted, but the gate can't carry this");
+    /// Decides a request that concerns no channel; `None` where it is refused, or no server is there.
+    async fn listening(&self, about: &str) -> Option<(AskId, Arc<Receipt>, &Target)> {
+        let ask = self.shared.id();
+        let asked = request::request(SshKind::Forward, 0, about.as_bytes(), "");
+        let receipt = self.shared.clear(ask, &asked).await.ok()?;
+        let target = self.target.as_ref()?;
+        Some((ask, receipt, target))
+    }
+
+    /// Decides and carries a connection to `about`, which `open` makes.
+    async fn forward(
+        &mut self,
+        channel: Channel<Msg>,
+        about: &str,
+        reply: ChannelOpenHandle,
+        to: To<'_>,
+    ) {
+        let (id, ask) = (channel.id(), self.shared.id());
+        let asked = request::request(SshKind::Forward, id.into(), about.as_bytes(), "");
+        let Ok(receipt) = self.shared.clear(ask, &asked).await else {
+            return reply.reject(ChannelOpenFailure::AdministrativelyProhibited).await;
+        };
+        let _asking = self.shared.slack.asking();
+        let clearance = Clearance::Receipt(&receipt);
+        let opened = match (&self.target, to) {
+            (Some(target), To::Address(to, from)) => {
+                target.forward(&clearance, to, from).await.ok()
+            }
+            (Some(target), To::Socket(path)) => {
+                target.forward_to_socket(&clearance, path).await.ok()
+            }
+            (None, _) => None,
+        };
+        let Some(((running, from_server), handle)) = opened.zip(self.handle.get().cloned()) else {
+            self.shared.failed(ask, "the server did not open it");
+            return reply.reject(ChannelOpenFailure::ConnectFailed).await;
+        };
+        let (_, to_client) = channel.split();
+        reply.accept().await;
+        let mut live = Live::forward((from_server, to_client), handle, &self.shared);
+        live.begin(ask);
+        live.run(running, &self.shared);
+        self.channels.insert(id, live);
+    }
+
+    /// Decides the lending of the client's agent or display, and asks the server whether it takes it.
+    async fn lend(
+        &mut self,
+        channel: ChannelId,
+        kind: SshKind,
+        display: Option<Display<'_>>,
+    ) -> bool {
+        let ask = self.shared.id();
+        let asked = request::request(kind, channel.into(), b"", "");
+        let Ok(receipt) = self.shared.clear(ask, &asked).await else { return false };
+        let _asking = self.shared.slack.asking();
+        let Some(live) = self.channels.get_mut(&channel) else { return false };
+        let State::Waiting(waiting) = &live.state else { return false };
+        let clearance = Clearance::Receipt(&receipt);
+        // Its connections may come as soon as the server has said yes.
+        self.back.lends(kind);
+        let sent = match &display {
+            None => waiting.lend_agent(&clearance).await,
+            Some(display) => waiting.lend_display(&clearance, display).await,
+        };
+        let lent = sent.is_ok() && live.answer().await;
+        if lent {
+            self.shared.gate().outcome(ask, Outcome::without_result(Status::Ok));
+        } else {
+            self.shared.failed(ask, "the server does not take it");
         }
+        lent
     }
 
     /// Decides a request that runs something on a channel, lets it run, and answers the client.
@@ -354,278 +429,6 @@ fn refuse(
     session.exit_status_request(id, NOT_RUN)?;
     session.eof(id)?;
     session.close(id)
-}
-
-impl server::Handler for Client {
-    type Error = russh::Error;
-
-    // The kernel has attested whose process this is: no secret of the client's adds to that, and none is
-    // looked at.
-    async fn auth_none(&mut self, user: &str) -> Result<Auth, Self::Error> {
-        Ok(self.log_in(user).await)
-    }
-
-    async fn auth_password(&mut self, user: &str, _password: &str) -> Result<Auth, Self::Error> {
-        Ok(self.log_in(user).await)
-    }
-
-    async fn auth_publickey(
-        &mut self,
-        user: &str,
-        _key: server::VerifiedPublicKey<'_>,
-    ) -> Result<Auth, Self::Error> {
-        Ok(self.log_in(user).await)
-    }
-
-    async fn channel_open_session(
-        &mut self,
-        channel: Channel<Msg>,
-        reply: ChannelOpenHandle,
-        _session: &mut server::Session,
-    ) -> Result<(), Self::Error> {
-        if self.refused {
-            self.unanswered.push(reply);
-            return Ok(());
-        }
-        let _asking = self.shared.slack.asking();
-        let opened = match &self.target {
-            Some(target) => target.open_session().await.ok(),
-            None => None,
-        };
-        let Some((waiting, from_server)) = opened else {
-            reply.reject(ChannelOpenFailure::ConnectFailed).await;
-            return Ok(());
-        };
-        let (id, (_, to_client)) = (channel.id(), channel.split());
-        let Some(handle) = self.handle.get().cloned() else { return Ok(()) };
-        reply.accept().await;
-        let live = Live::waiting(waiting, (from_server, to_client), handle, &self.shared);
-        self.channels.insert(id, live);
-        Ok(())
-    }
-
-    async fn channel_open_direct_tcpip(
-        &mut self,
-        channel: Channel<Msg>,
-        host: &str,
-        port: u32,
-        from: &str,
-        from_port: u32,
-        reply: ChannelOpenHandle,
-        _session: &mut server::Session,
-    ) -> Result<(), Self::Error> {
-        let (id, ask) = (channel.id(), self.shared.id());
-        let about = request::address(host, port);
-        let asked = request::request(SshKind::Forward, id.into(), about.as_bytes(), "");
-        let Ok(receipt) = self.shared.clear(ask, &asked).await else {
-            reply.reject(ChannelOpenFailure::AdministrativelyProhibited).await;
-            return Ok(());
-        };
-        let _asking = self.shared.slack.asking();
-        let opened = match &self.target {
-            Some(target) => target
-                .forward(&Clearance::Receipt(&receipt), (host, port), (from, from_port))
-                .await
-                .ok(),
-            None => None,
-        };
-        let Some(((running, from_server), handle)) = opened.zip(self.handle.get().cloned()) else {
-            self.shared.failed(ask, "the server did not open it");
-            reply.reject(ChannelOpenFailure::ConnectFailed).await;
-            return Ok(());
-        };
-        let (_, to_client) = channel.split();
-        reply.accept().await;
-        let mut live = Live::forward((from_server, to_client), handle, &self.shared);
-        live.begin(ask);
-        live.run(running, &self.shared);
-        self.channels.insert(id, live);
-        Ok(())
-    }
-
-    async fn channel_open_direct_streamlocal(
-        &mut self,
-        channel: Channel<Msg>,
-        socket_path: &str,
-        reply: ChannelOpenHandle,
-        _session: &mut server::Session,
-    ) -> Result<(), Self::Error> {
-        self.decline(SshKind::Forward, channel.id().into(), socket_path).await;
-        reply.reject(ChannelOpenFailure::AdministrativelyProhibited).await;
-        Ok(())
-    }
-
-    async fn tcpip_forward(
-        &mut self,
-        address: &str,
-        port: &mut u32,
-        _session: &mut server::Session,
-    ) -> Result<bool, Self::Error> {
-        self.decline(SshKind::Forward, 0, &request::address(address, *port)).await;
-        Ok(false)
-    }
-
-    async fn streamlocal_forward(
-        &mut self,
-        socket_path: &str,
-        _session: &mut server::Session,
-    ) -> Result<bool, Self::Error> {
-        self.decline(SshKind::Forward, 0, socket_path).await;
-        Ok(false)
-    }
-
-    async fn agent_request(
-        &mut self,
-        channel: ChannelId,
-        _session: &mut server::Session,
-    ) -> Result<bool, Self::Error> {
-        self.decline(SshKind::AgentForward, channel.into(), "").await;
-        Ok(false)
-    }
-
-    async fn x11_request(
-        &mut self,
-        channel: ChannelId,
-        _single_connection: bool,
-        _protocol: &str,
-        _cookie: &str,
-        _screen: u32,
-        session: &mut server::Session,
-    ) -> Result<(), Self::Error> {
-        self.decline(SshKind::X11, channel.into(), "").await;
-        session.channel_failure(channel)
-    }
-
-    async fn env_request(
-        &mut self,
-        channel: ChannelId,
-        name: &str,
-        value: &str,
-        session: &mut server::Session,
-    ) -> Result<(), Self::Error> {
-        let id = self.shared.id();
-        let asked = request::request(SshKind::Env, channel.into(), name.as_bytes(), "");
-        let Some(Live { state: State::Waiting(waiting), .. }) = self.channels.get(&channel) else {
-            return session.channel_failure(channel);
-        };
-        let Ok(receipt) = self.shared.clear(id, &asked).await else {
-            return session.channel_failure(channel);
-        };
-        if waiting.env(&Clearance::Receipt(&receipt), name, value).await.is_err() {
-            self.shared.failed(id, "the connection to the server has ended");
-            return session.channel_failure(channel);
-        }
-        self.shared.gate().outcome(id, Outcome::without_result(Status::Ok));
-        session.channel_success(channel)
-    }
-
-    async fn pty_request(
-        &mut self,
-        channel: ChannelId,
-        term: &str,
-        columns: u32,
-        rows: u32,
-        width: u32,
-        height: u32,
-        modes: &[(Pty, u32)],
-        session: &mut server::Session,
-    ) -> Result<(), Self::Error> {
-        let size = [columns, rows, width, height];
-        let _asking = self.shared.slack.asking();
-        let granted = match self.channels.get_mut(&channel) {
-            Some(live) => live.ask_terminal(term, size, modes).await,
-            None => false,
-        };
-        if granted { session.channel_success(channel) } else { session.channel_failure(channel) }
-    }
-
-    async fn shell_request(
-        &mut self,
-        channel: ChannelId,
-        session: &mut server::Session,
-    ) -> Result<(), Self::Error> {
-        self.run((channel, SshKind::Shell, b""), session).await
-    }
-
-    async fn exec_request(
-        &mut self,
-        channel: ChannelId,
-        command: &[u8],
-        session: &mut server::Session,
-    ) -> Result<(), Self::Error> {
-        self.run((channel, SshKind::Exec, command), session).await
-    }
-
-    async fn subsystem_request(
-        &mut self,
-        channel: ChannelId,
-        name: &str,
-        session: &mut server::Session,
-    ) -> Result<(), Self::Error> {
-        self.run((channel, SshKind::Subsystem, name.as_bytes()), session).await
-    }
-
-    async fn window_change_request(
-        &mut self,
-        channel: ChannelId,
-        columns: u32,
-        rows: u32,
-        width: u32,
-        height: u32,
-        _session: &mut server::Session,
-    ) -> Result<(), Self::Error> {
-        self.up(channel, channel::Up::Resize([columns, rows, width, height]));
-        Ok(())
-    }
-
-    async fn signal(
-        &mut self,
-        channel: ChannelId,
-        signal: Sig,
-        _session: &mut server::Session,
-    ) -> Result<(), Self::Error> {
-        self.up(channel, channel::Up::Signal(signal));
-        Ok(())
-    }
-
-    async fn data(
-        &mut self,
-        channel: ChannelId,
-        data: &[u8],
-        _session: &mut server::Session,
-    ) -> Result<(), Self::Error> {
-        self.up(channel, channel::Up::Data(bytes::Bytes::copy_from_slice(data)));
-        if self.shared.backlog.is_full() {
-            // It gets two bytes' leave at a time: that must not keep a processor busy.
-            tokio::time::sleep(TRICKLE).await;
-        }
-        Ok(())
-    }
-
-    fn adjust_window(&mut self, _channel: ChannelId, _current: u32) -> u32 {
-        if self.shared.backlog.is_full() { TRICKLE_BYTES } else { host::WINDOW_BYTES }
-    }
-
-    async fn channel_eof(
-        &mut self,
-        channel: ChannelId,
-        _session: &mut server::Session,
-    ) -> Result<(), Self::Error> {
-        self.up(channel, channel::Up::Eof);
-        Ok(())
-    }
-
-    async fn channel_close(
-        &mut self,
-        channel: ChannelId,
-        _session: &mut server::Session,
-    ) -> Result<(), Self::Error> {
-        self.up(channel, channel::Up::Close);
-        if let Some(Live { state: State::Waiting(waiting), .. }) = self.channels.remove(&channel) {
-            waiting.close().await;
-        }
-        Ok(())
-    }
 }
 
 impl Client {

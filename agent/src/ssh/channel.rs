@@ -15,7 +15,7 @@ use tidegate_recording::{PENDING_MS_MAX, Part, Transcript};
 use tidegate_wire::AskId;
 use tidegate_wire_ssh::outcome::{End, outcome};
 use tidegate_wire_ssh::request;
-use tokio::sync::mpsc;
+use tokio::sync::{Notify, mpsc};
 
 use super::files::Files;
 use super::slack::FromServer;
@@ -52,6 +52,8 @@ struct Progress {
     bytes_in: AtomicU64,
     bytes_out: AtomicU64,
     begun: std::sync::Mutex<Option<(AskId, Instant)>>,
+    /// The client has closed it. The library tells nothing of what the server answers to that.
+    closing: Notify,
     /// Why the gate ended it.
     broken: OnceLock<String>,
     /// What it writes; `None` where it speaks SFTP, or carries a connection.
@@ -251,7 +253,11 @@ impl Carrier {
                     self.data(data).await
                 }
                 Up::Eof => self.running.eof().await,
-                Up::Close => self.running.close().await,
+                Up::Close => {
+                    let closed = self.running.close().await;
+                    self.progress.closing.notify_one();
+                    closed
+                }
                 Up::Resize(size) => {
                     let [columns, rows, ..] = size;
                     let resize = |transcript: &mut Transcript, out: &mut dyn FnMut(Part)| {
@@ -302,7 +308,16 @@ impl Down {
         let mut from_server = FromServer::new(from_server, Arc::clone(&self.shared.slack));
         let mut end = End::Closed;
         let mut closed = false;
-        while let Some(message) = self.next(&mut from_server).await {
+        loop {
+            let message = tokio::select! {
+                biased;
+                message = self.next(&mut from_server) => message,
+                () = self.progress.closing.notified() => {
+                    closed = true;
+                    None
+                }
+            };
+            let Some(message) = message else { break };
             closed = matches!(message, ChannelMsg::Close);
             match &message {
                 ChannelMsg::ExitStatus { exit_status } => end = End::Exit(*exit_status),

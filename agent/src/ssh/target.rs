@@ -15,9 +15,10 @@ use russh::client::{self, Msg};
 use russh::keys::agent::client::AgentClient;
 use russh::keys::ssh_key::{Algorithm, HashAlg};
 use russh::keys::{PrivateKeyWithHashAlg, PublicKeyOrCertificate, load_secret_key};
-use russh::{Channel, ChannelReadHalf, ChannelWriteHalf, Pty, Sig};
+use russh::{Channel, ChannelOpenFailure, ChannelReadHalf, ChannelWriteHalf, Pty, Sig};
 
 use super::Settings;
+use super::back::{Back, Origin};
 use super::host::HostError;
 use super::known_hosts::{KnownHost, Unknown};
 use crate::capture::netns::Netns;
@@ -85,6 +86,7 @@ struct Verifier {
     path: PathBuf,
     known: KnownHost,
     gone: Option<tokio::sync::oneshot::Sender<()>>,
+    back: Arc<Back>,
 }
 
 impl client::Handler for Verifier {
@@ -105,6 +107,90 @@ impl client::Handler for Verifier {
             Ok(()) => Ok(true),
             Err(why) => Err(TargetError::Unknown { path: self.path.clone(), why }),
         }
+    }
+
+    async fn server_channel_open_forwarded_tcpip(
+        &mut self,
+        channel: Channel<Msg>,
+        address: &str,
+        port: u32,
+        from: &str,
+        from_port: u32,
+        reply: client::ChannelOpenHandle,
+        _session: &mut client::Session,
+    ) -> Result<(), Self::Error> {
+        let origin = Origin::Port((address.to_owned(), port), (from.to_owned(), from_port));
+        self.back.open(channel, origin, reply);
+        Ok(())
+    }
+
+    async fn server_channel_open_forwarded_streamlocal(
+        &mut self,
+        channel: Channel<Msg>,
+        path: &str,
+        reply: client::ChannelOpenHandle,
+        _session: &mut client::Session,
+    ) -> Result<(), Self::Error> {
+        self.back.open(channel, Origin::Socket(path.to_owned()), reply);
+        Ok(())
+    }
+
+    async fn server_channel_open_agent_forward(
+        &mut self,
+        channel: Channel<Msg>,
+        reply: client::ChannelOpenHandle,
+        _session: &mut client::Session,
+    ) -> Result<(), Self::Error> {
+        self.back.open(channel, Origin::Agent, reply);
+        Ok(())
+    }
+
+    async fn server_channel_open_x11(
+        &mut self,
+        channel: Channel<Msg>,
+        from: &str,
+        from_port: u32,
+        reply: client::ChannelOpenHandle,
+        _session: &mut client::Session,
+    ) -> Result<(), Self::Error> {
+        self.back.open(channel, Origin::Display(from.to_owned(), from_port), reply);
+        Ok(())
+    }
+
+    // What a client never asked for is not opened.
+    async fn server_channel_open_session(
+        &mut self,
+        _channel: Channel<Msg>,
+        reply: client::ChannelOpenHandle,
+        _session: &mut client::Session,
+    ) -> Result<(), Self::Error> {
+        reply.reject(ChannelOpenFailure::AdministrativelyProhibited).await;
+        Ok(())
+    }
+
+    async fn server_channel_open_direct_tcpip(
+        &mut self,
+        _channel: Channel<Msg>,
+        _host: &str,
+        _port: u32,
+        _from: &str,
+        _from_port: u32,
+        reply: client::ChannelOpenHandle,
+        _session: &mut client::Session,
+    ) -> Result<(), Self::Error> {
+        reply.reject(ChannelOpenFailure::AdministrativelyProhibited).await;
+        Ok(())
+    }
+
+    async fn server_channel_open_direct_streamlocal(
+        &mut self,
+        _channel: Channel<Msg>,
+        _path: &str,
+        reply: client::ChannelOpenHandle,
+        _session: &mut client::Session,
+    ) -> Result<(), Self::Error> {
+        reply.reject(ChannelOpenFailure::AdministrativelyProhibited).await;
+        Ok(())
     }
 
     async fn disconnected(
@@ -188,10 +274,11 @@ impl Target {
         settings: &Settings,
         (server, host, namespace): (SocketAddr, &str, Option<&Netns>),
         (user, about): (&str, &str),
+        back: &Arc<Back>,
     ) -> Result<(Self, tokio::sync::oneshot::Receiver<()>), TargetError> {
         let limit = Duration::from_secs(DIAL_SECONDS_MAX);
         let connecting =
-            Self::connect_unbounded(settings, (server, host, namespace), (user, about));
+            Self::connect_unbounded(settings, (server, host, namespace), (user, about), back);
         tokio::time::timeout(limit, connecting).await.map_err(|_| TargetError::TimedOut(server))?
     }
 
@@ -199,6 +286,7 @@ impl Target {
         settings: &Settings,
         (server, host, namespace): (SocketAddr, &str, Option<&Netns>),
         (user, about): (&str, &str),
+        back: &Arc<Back>,
     ) -> Result<(Self, tokio::sync::oneshot::Receiver<()>), TargetError> {
         let stream = crate::upstream::connect(server, namespace).await?;
         let config = client::Config {
@@ -221,7 +309,7 @@ impl Target {
             },
             ..config
         };
-        let verifier = Verifier { path, known, gone: Some(gone) };
+        let verifier = Verifier { path, known, gone: Some(gone), back: Arc::clone(back) };
         let mut handle = client::connect_stream(Arc::new(config), stream, verifier).await?;
         if !log_in(&mut handle, settings, user, about).await? {
             return Err(TargetError::NotLetIn { user: user.to_owned() });
@@ -248,10 +336,64 @@ impl Target {
         Ok((Running(write), read))
     }
 
+    /// A connection from the server to the socket at `path`. The clearance is that of this forward.
+    pub async fn forward_to_socket(
+        &self,
+        _clearance: &Clearance<'_>,
+        path: &str,
+    ) -> Result<(Running, ChannelReadHalf), TargetError> {
+        let channel: Channel<Msg> = self.handle.channel_open_direct_streamlocal(path).await?;
+        let (read, write) = channel.split();
+        Ok((Running(write), read))
+    }
+
+    /// Has the server listen at `address` and `port`; says the port, which it chooses where `port` is 0.
+    pub async fn listen(
+        &self,
+        _clearance: &Clearance<'_>,
+        address: &str,
+        port: u32,
+    ) -> Result<u32, TargetError> {
+        let chosen = self.handle.tcpip_forward(address, port).await?;
+        Ok(if port == 0 { chosen } else { port })
+    }
+
+    /// Has it listen there no more.
+    pub async fn listen_no_more(&self, address: &str, port: u32) -> Result<(), TargetError> {
+        Ok(self.handle.cancel_tcpip_forward(address, port).await?)
+    }
+
+    /// Has the server listen at the socket `path`.
+    pub async fn listen_at_socket(
+        &self,
+        _clearance: &Clearance<'_>,
+        path: &str,
+    ) -> Result<(), TargetError> {
+        Ok(self.handle.streamlocal_forward(path).await?)
+    }
+
+    /// Has it listen there no more.
+    pub async fn listen_at_socket_no_more(&self, path: &str) -> Result<(), TargetError> {
+        Ok(self.handle.cancel_streamlocal_forward(path).await?)
+    }
+
     /// Says goodbye.
     pub async fn close(&self) {
         _ = self.handle.disconnect(russh::Disconnect::ByApplication, "", "").await;
     }
+}
+
+/// A display that is lent (RFC 4254 section 6.3.1).
+#[derive(Clone, Copy)]
+pub struct Display<'a> {
+    /// Only one connection.
+    pub single: bool,
+    /// How a program shows that it may draw.
+    pub protocol: &'a str,
+    /// What it shows.
+    pub cookie: &'a str,
+    /// The screen's number.
+    pub screen: u32,
 }
 
 /// A channel on which nothing runs, and which takes no data.
@@ -281,6 +423,21 @@ impl Waiting {
         modes: &[(Pty, u32)],
     ) -> Result<(), TargetError> {
         Ok(self.0.request_pty(true, name, columns, rows, width, height, modes).await?)
+    }
+
+    /// Lends the client's key agent.
+    pub async fn lend_agent(&self, _clearance: &Clearance<'_>) -> Result<(), TargetError> {
+        Ok(self.0.agent_forward(true).await?)
+    }
+
+    /// Lends the client's display.
+    pub async fn lend_display(
+        &self,
+        _clearance: &Clearance<'_>,
+        display: &Display<'_>,
+    ) -> Result<(), TargetError> {
+        let Display { single, protocol, cookie, screen } = *display;
+        Ok(self.0.request_x11(true, single, protocol, cookie, screen).await?)
     }
 
     /// Runs a command.
@@ -314,6 +471,11 @@ impl Waiting {
 pub struct Running(ChannelWriteHalf<Msg>);
 
 impl Running {
+    /// A connection that the server opened. The clearance is that of this connection.
+    pub const fn back(_clearance: &Clearance<'_>, to_server: ChannelWriteHalf<Msg>) -> Self {
+        Self(to_server)
+    }
+
     /// Sends data as far as the server's window allows; waits for the rest.
     pub async fn data(&self, bytes: Bytes) -> Result<(), TargetError> {
         Ok(self.0.data_bytes(bytes).await?)

@@ -279,9 +279,10 @@ pub(super) const NEEDS: &[Need] = &[
     apt("OpenSSH", "an SSH server, and unmodified clients", &[Clients],
         Probe::All(&[Probe::File("/usr/sbin/sshd"), Probe::File("/usr/bin/ssh")]),
         &["openssh-server", "openssh-client"], 20),
-    apt("programs over SSH", "unmodified clients: rsync, git, curl with libssh2", &[Clients],
-        Probe::All(&[Probe::Program("rsync"), Probe::Program("git"), Probe::Program("curl")]),
-        &["rsync", "git", "curl"], 15),
+    apt("programs over SSH", "unmodified clients: rsync, git, curl with libssh2; xauth", &[Clients],
+        Probe::All(&[
+            Probe::Program("rsync"), Probe::Program("git"), Probe::Program("curl"), Probe::Program("xauth"),
+        ]), &["rsync", "git", "curl", "xauth"], 15),
     Need {
         name: "paramiko",
         why: "an unmodified client: SSH in Python, without host certificates",
