@@ -35,6 +35,8 @@ use tidegate_wire::AskId;
 use tidegate_wire_ssh::outcome::End;
 use tidegate_wire_ssh::request;
 
+use tokio::sync::Semaphore;
+
 use crate::capture::netns::Netns;
 use crate::config::TargetSsh;
 use crate::gate::{Answer, Gate, Token};
@@ -52,6 +54,12 @@ const BACKLOG_BYTES_MAX: u64 = 16 * 1024 * 1024;
 
 /// How long the server may take to answer a request on a channel, and a record to become durable, in seconds.
 const ANSWER_SECONDS_MAX: u64 = 60;
+
+/// Channels of one connection that may be open at once.
+const CHANNELS_MAX: usize = 100_000;
+
+/// How long the channels of a connection that has ended may take to be recorded, in seconds.
+const SETTLE_SECONDS_MAX: u64 = 5;
 
 /// How long a client rests between two windows of [`TRICKLE_BYTES`].
 const TRICKLE: Duration = Duration::from_millis(1);
@@ -81,6 +89,8 @@ struct Shared {
     /// How many operations were asked.
     asked: Arc<AtomicU64>,
     slack: Arc<Slack>,
+    /// Each channel holds one of these until its outcome is recorded.
+    channels: Arc<Semaphore>,
 }
 
 impl Shared {
@@ -169,7 +179,8 @@ struct Client {
 pub async fn serve(stream: Counted, gate: Gate, settings: Settings, mut around: Surroundings) {
     let backlog = Arc::new(Backlog::new(BACKLOG_BYTES_MAX));
     let (gate, asked, slack) = (Arc::new(Mutex::new(gate)), Arc::default(), Arc::default());
-    let shared = Shared { gate, backlog: Arc::clone(&backlog), asked, slack };
+    let channels = Arc::new(Semaphore::new(CHANNELS_MAX));
+    let shared = Shared { gate, backlog: Arc::clone(&backlog), asked, slack, channels };
     let handle = Arc::new(OnceLock::new());
     let (logged_in, target_gone) = tokio::sync::oneshot::channel();
     let config = match settings.host.config(settings.target.host_key_file.as_deref()) {
@@ -224,6 +235,10 @@ pub async fn serve(stream: Counted, gate: Gate, settings: Settings, mut around: 
             ending
         }
     };
+    let all = shared.channels.acquire_many(u32::try_from(CHANNELS_MAX).unwrap_or(u32::MAX));
+    if tokio::time::timeout(Duration::from_secs(SETTLE_SECONDS_MAX), all).await.is_err() {
+        tracing::warn!(session = %shared.gate().log().id(), "channels of an ended connection go on");
+    }
     finish(&shared, &ending);
 }
 

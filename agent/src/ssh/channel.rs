@@ -305,6 +305,7 @@ struct Down {
 
 impl Down {
     async fn run(self, from_server: ChannelReadHalf) {
+        let _open = Arc::clone(&self.shared.channels).acquire_owned().await;
         let mut from_server = FromServer::new(from_server, Arc::clone(&self.shared.slack));
         let mut end = End::Closed;
         let mut closed = false;
