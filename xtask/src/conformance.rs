@@ -1,5 +1,5 @@
 //! `cargo xtask conformance postgres`: PostgreSQL's own regression suite through the gate. For MariaDB's see
-//! [`mysql`]. `mysql-servers` runs our own tests against MySQL from Debian's sid, which changes every day and which no
+//! [`mysql`], for OpenSSH's [`ssh`]. `mysql-servers` runs our own tests against MySQL from Debian's sid, which changes every day and which no
 //! ordinary test needs.
 //!
 //! Promises: agent and collector are built first, for either suite. The suite of Debian's source package
@@ -16,6 +16,7 @@ pub(crate) mod judge;
 mod mysql;
 pub(crate) mod serverlog;
 mod source;
+mod ssh;
 mod suite;
 
 use std::fmt::Write as _;
@@ -45,6 +46,8 @@ enum Suite {
     Postgres(PostgresArgs),
     /// MariaDB's `mariadb-test`, its main tests that need no options.
     Mysql(mysql::Args),
+    /// OpenSSH's regression tests in which a client speaks to a server.
+    Ssh(ssh::Args),
     /// Our own tests against MySQL 9, fetched from Debian's sid when it is not there.
     MysqlServers,
 }
@@ -65,7 +68,7 @@ struct PostgresArgs {
 pub fn run(args: Args) -> anyhow::Result<()> {
     let purpose = match args.suite {
         Suite::MysqlServers => setup::Purpose::MysqlServers,
-        Suite::Postgres(_) | Suite::Mysql(_) => setup::Purpose::Conformance,
+        Suite::Postgres(_) | Suite::Mysql(_) | Suite::Ssh(_) => setup::Purpose::Conformance,
     };
     setup::ensure(purpose)?;
     places::build_our_programs()?;
@@ -73,6 +76,7 @@ pub fn run(args: Args) -> anyhow::Result<()> {
         Suite::MysqlServers => mysql_servers(),
         Suite::Postgres(args) => postgres(&args),
         Suite::Mysql(args) => mysql::run(&args),
+        Suite::Ssh(args) => ssh::run(&args),
     }
 }
 

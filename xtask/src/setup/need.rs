@@ -421,6 +421,11 @@ pub(super) const NEEDS: &[Need] = &[
             Probe::Program("mariadb-test"),
             Probe::File("/usr/share/mysql/mysql-test/main/select.test"),
         ]), &["mariadb-test", "mariadb-test-data"], 60),
+    apt("OpenSSH's test suite", "its client's tests", &[Conformance],
+        Probe::All(&[
+            Probe::File("/usr/lib/openssh/regress/test-exec.sh"), Probe::File("/usr/sbin/sshd"),
+            Probe::Program("openssl"),
+        ]), &["openssh-tests", "openssh-server", "openssh-client", "openssl"], 20),
     apt("dpkg-deb", "packs Debian packages", &[Dist], Probe::Program("dpkg-deb"), &["dpkg"], 5),
     apt("binutils", "strips programs, and says which C library they need", &[Dist],
         Probe::All(&[Probe::Program("strip"), Probe::Program("objdump")]), &["binutils"], 10),
