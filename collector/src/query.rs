@@ -21,7 +21,7 @@ pub use self::glyphs::glyphs;
 pub use self::proof::{Proof, Proofs};
 pub use self::replay::{SESSION_RECORDS_MAX, write_replay};
 pub use self::rows::{Kept, fill};
-pub use self::transcript::{Written, write_cast};
+pub use self::transcript::{Written, head as written_head, plain as written_text, write_cast};
 use crate::clock::rfc3339;
 
 /// Characters of a statement in the table; `--json` has all of it.

@@ -33,6 +33,7 @@ mod routes;
 mod server;
 mod session;
 pub mod store;
+mod terminal;
 mod text;
 mod words;
 

@@ -6,6 +6,7 @@
 
 use std::io::Write;
 
+use rusqlite::Connection;
 use serde::Serialize;
 use serde_json::json;
 use tidegate_recording::Defuser;
@@ -42,6 +43,32 @@ impl Written {
         let (columns, rows) = text.split_once('x')?;
         Some((columns.parse().ok()?, rows.parse().ok()?))
     }
+}
+
+/// The beginning of what an operation wrote, at most about so many bytes, and whether there is more.
+pub fn head(
+    db: &Connection,
+    answer: &Answer,
+    bytes_max: usize,
+) -> anyhow::Result<(Vec<Written>, bool)> {
+    let mut statement = db.prepare_cached(
+        "SELECT r.data, r.stream, r.boot_ns FROM result_rows r JOIN chains c ON c.id = r.chain
+         WHERE c.chain_id = ?1 AND r.seq = ?2 AND r.stream <> '' ORDER BY r.start, r.idx",
+    )?;
+    let chain = hex::decode(&answer.chain)?;
+    let mut rows = statement.query((chain, answer.seq.cast_signed()))?;
+    let (mut written, mut bytes, mut begun) = (Vec::new(), 0, None);
+    while let Some(row) = rows.next()? {
+        if bytes >= bytes_max {
+            return Ok((written, true));
+        }
+        let (data, stream, boot_ns): (Vec<u8>, String, i64) =
+            (row.get(0)?, row.get(1)?, row.get(2)?);
+        bytes += data.len();
+        let after_ns = boot_ns.saturating_sub(*begun.get_or_insert(boot_ns));
+        written.push(Written { stream, after_ns, data });
+    }
+    Ok((written, false))
 }
 
 /// The text that was written, without the sizes and without any control sequence.

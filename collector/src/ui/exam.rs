@@ -144,7 +144,10 @@ const MISSING: [(&str, &str); 7] = [
     ("ALR-01", "alert rules and what they fired: they are the SIEM's"),
     ("PAM-02", "time-bound grants and their approvers"),
     ("PAM-04", "campaigns of access review"),
-    ("SSH-01, SSH-02", "terminal sessions: this version records database protocols"),
+    (
+        "SSH-02",
+        "what was typed in terminal sessions: only what they showed is kept, where a policy keeps it",
+    ),
     ("KEY-01", "records of key ceremonies, rotations, releases"),
     ("NHI-02, NHI-03", "age of credentials, assurance of identities"),
 ];

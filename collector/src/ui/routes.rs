@@ -23,7 +23,7 @@ use super::looks::{self, Look};
 use super::page::{self, Page};
 use super::roles::Role;
 use super::store::User;
-use super::{Ui, ask, enter, exam, integrity, people, policies, review, session};
+use super::{Ui, ask, enter, exam, integrity, people, policies, review, session, terminal};
 use crate::clock;
 
 /// Longest form.
@@ -160,6 +160,7 @@ pub fn router(ui: &Arc<Ui>) -> Router {
         .route("/ask.csv", page(ask::csv, READERS))
         .route("/ask.json", page(ask::json, READERS))
         .route("/session/{id}", page(session::page, READERS))
+        .route("/session/{id}/terminal/{index}", page(terminal::cast, READERS))
         .route("/session/{id}/export.csv", page(session::csv, READERS))
         .route("/session/{id}/export.json", page(session::json, READERS))
         .route("/review", page(review::queue, READERS))

@@ -5,7 +5,7 @@
 //! the log again and compared with what the index says; a difference is told.
 //!
 //! Limits: at most [`SESSION_ANSWERS_MAX`] records on one page, the newest; the export by the command line has
-//! all. Known gaps: no lanes for connections, since a session is one connection; no player.
+//! all. Known gaps: no lanes for connections, since a session is one connection; no player of its own ([`terminal`]).
 
 use maud::{Markup, html};
 
@@ -14,25 +14,31 @@ use super::page::{self, Page, count, moment, table};
 use super::proof::{self, Extract, State, Walk};
 use super::read::{Facts, Reader, SESSION_ANSWERS_MAX, newest_checkpoint};
 use super::routes::{Context, Problem, Reply};
-use super::{ask, export, text, words};
+use super::{ask, export, terminal, text, words};
 use crate::query::{Answer, Filter, Operation};
 
 /// A session as pages show it.
-struct Seen {
-    id: String,
+pub struct Seen {
+    /// Its id, hexadecimal.
+    pub id: String,
     facts: Facts,
-    answers: Vec<Answer>,
+    /// Its records within the scope.
+    pub answers: Vec<Answer>,
+    /// What its operations wrote over SSH.
+    texts: terminal::Texts,
     /// Its entries as read from the log, where that is short enough.
     extract: Option<Extract>,
     /// Whether the log's entries alone say the same as the index.
     same: Option<bool>,
 }
 
-fn see(context: &Context) -> Result<Seen, Problem> {
+/// The session that the address names, as far as the person may see it.
+pub fn see(context: &Context) -> Result<Seen, Problem> {
     let id = context.segment(1).to_ascii_lowercase();
     let none = || Problem::Missing("There is no such session, or not in your scope.".into());
     let reader = Reader::open(&context.ui, &context.user.scope)?;
     let (facts, answers) = reader.session(&id)?.ok_or_else(none)?;
+    let texts = terminal::texts(&reader.db, &answers)?;
     let outcomes = answers.iter().filter_map(|answer| answer.operation.as_ref()?.outcome_index);
     let newest = answers.iter().map(|answer| answer.index).chain(outcomes).max();
     let to = newest.max(facts.closed).unwrap_or(facts.opened);
@@ -52,7 +58,7 @@ fn see(context: &Context) -> Result<Seen, Problem> {
             Some(log.is_some_and(|(said, shown)| same(&said, &shown)))
         }
     };
-    Ok(Seen { id, facts, answers, extract, same })
+    Ok(Seen { id, facts, answers, texts, extract, same })
 }
 
 impl Seen {
@@ -263,7 +269,7 @@ fn timeline(seen: &Seen, walk: Option<&Walk>) -> Markup {
         .max()
         .unwrap_or(0);
     let rows = html! {
-        @for answer in &seen.answers { (step(answer, walk, longest)) }
+        @for answer in &seen.answers { (step(seen, answer, walk, longest)) }
     };
     html! {
         section aria-labelledby="timeline" {
@@ -276,7 +282,7 @@ fn timeline(seen: &Seen, walk: Option<&Walk>) -> Markup {
     }
 }
 
-fn step(answer: &Answer, walk: Option<&Walk>, longest: i64) -> Markup {
+fn step(seen: &Seen, answer: &Answer, walk: Option<&Walk>, longest: i64) -> Markup {
     let operation = answer.operation.as_ref();
     let state = walk.map_or(State::NotRun, |walk| walk.state(answer.index));
     html! {
@@ -285,7 +291,11 @@ fn step(answer: &Answer, walk: Option<&Walk>, longest: i64) -> Markup {
             td.what {
                 strong { (text::short(&words::what(answer))) }
                 @if !answer.text.is_empty() { pre { code { (text::long(&answer.text)) } } }
-                @if let Some(operation) = operation { (parameters(operation)) (failure(operation)) }
+                @if let Some(operation) = operation {
+                    (parameters(operation)) (failure(operation))
+                    @if let Some(carried) = &operation.carried { (terminal::carried(carried)) }
+                }
+                (terminal::shown(&seen.id, answer.index, &seen.texts))
             }
             td { @if let Some(operation) = operation { (decision(operation)) } }
             td.n {

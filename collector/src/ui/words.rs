@@ -25,7 +25,8 @@ pub fn what(answer: &Answer) -> String {
     if answer.kind == "parse" && !operation.effects.is_empty() {
         return format!("prepared: {}", effects(&operation.effects));
     }
-    if !operation.unknown.is_empty() {
+    // That not every shell reads a command alike says nothing of what was asked.
+    if !operation.unknown.is_empty() && answer.kind != "exec" {
         return format!("not understood: {}", operation.unknown);
     }
     if !operation.effects.is_empty() {
@@ -62,6 +63,17 @@ fn verb(action: &str) -> &str {
         "grant" => "changed rights on",
         "execute" => "called",
         "login" => "logged in",
+        "exec" => "ran",
+        "shell" => "opened a shell",
+        "subsystem" => "started",
+        "env" => "set the variable",
+        "forward" => "connected through to",
+        "agent_forward" => "lent its key agent",
+        "x11" => "lent its display",
+        "file_read" => "read the file",
+        "file_write" => "wrote the file",
+        "file_remove" => "removed the file",
+        "file_list" => "looked at",
         other => other,
     }
 }

@@ -225,3 +225,31 @@ async fn an_examiner_sees_the_scope_and_nothing_else() {
     let pack = emma.page("/exam/csv/NHI-01?from=2026-11-01&for=31d").await;
     assert_eq!(pack.lines().count(), 2, "{pack}");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_terminal_is_shown_as_text_and_given_to_a_player_without_harm() {
+    let site = Site::start().await;
+    demo::terminal(&site.home, &site.running).await;
+    let rita = site.person("rita", Role::Reviewer).await;
+    let path = session(demo::TERMINAL);
+    let page = rita.page(&path).await;
+    for needed in [
+        "opened a shell",
+        "What it wrote",
+        "deploy done ✓",
+        "&lt;script&gt;alert(1)",
+        "read the file /srv/data/report",
+        "4321 bytes read",
+        "abababab",
+    ] {
+        assert!(page.contains(needed), "no {needed} in {page}");
+    }
+    assert!(!page.contains("ZXZpbA==") && !page.contains('\u{1b}'), "{page}");
+    let (_, rest) = page.split_once(&format!("{path}/terminal/")).unwrap();
+    let index = rest.split('"').next().unwrap();
+    let answer = rita.get(&format!("{path}/terminal/{index}")).await;
+    assert_eq!(answer.status, 200, "{}", answer.body);
+    assert!(answer.body.starts_with("{\"command\":") && answer.body.contains("\"cols\":100"));
+    assert!(answer.body.contains("\\u001b[1mdeploy") && !answer.body.contains("]52;"));
+    assert_eq!(rita.get(&format!("{path}/terminal/0")).await.status, 404);
+}
