@@ -102,6 +102,7 @@ fn tls_words(target: &TargetConfig) -> String {
                 SshLogin::Key(file) => format!("with the key in {}", file.display()),
                 SshLogin::Agent(socket) =>
                     format!("with a key of the agent at {}", socket.display()),
+                SshLogin::Client => "with the client's own password or answers".to_owned(),
                 SshLogin::Certificate =>
                     "with a certificate of the host's own CA for users".to_owned(),
             }

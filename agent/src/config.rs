@@ -216,6 +216,8 @@ pub enum SshLogin {
     Agent(PathBuf),
     /// With a fresh key and a certificate of the host's own CA for users.
     Certificate,
+    /// With the password, or the answers, that the client says.
+    Client,
 }
 
 /// TLS on both legs of a target's connections.

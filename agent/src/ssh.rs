@@ -12,10 +12,12 @@
 
 mod back;
 mod channel;
+mod door;
 mod files;
 mod handler;
 pub mod host;
 mod known_hosts;
+mod login;
 mod paced;
 mod slack;
 mod target;
@@ -27,7 +29,7 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use crate::counted::Counted;
-use russh::server::{self, Auth, ChannelOpenHandle, Handle, Msg};
+use russh::server::{self, ChannelOpenHandle, Handle, Msg};
 use russh::{Channel, ChannelId, ChannelOpenFailure, Disconnect};
 use tidegate_event::{Ending, Operation, Outcome, SshKind, Status};
 use tidegate_journal::{Receipt, SessionCounts};
@@ -44,6 +46,7 @@ use crate::session::Surroundings;
 use crate::upstream::Clearance;
 use back::Back;
 use channel::{Live, State};
+use door::Door;
 use host::SshHost;
 use paced::{Backlog, Paced};
 use slack::Slack;
@@ -170,6 +173,8 @@ struct Client {
     channels: HashMap<ChannelId, Live>,
     /// Channels of a connection that is about to be ended.
     unanswered: Vec<ChannelOpenHandle>,
+    /// A server that asks the client who it is, and the login that is under way there.
+    door: Option<(Option<AskId>, Door)>,
     handle: Arc<OnceLock<Handle>>,
     back: Arc<Back>,
     gone: Option<tokio::sync::oneshot::Sender<tokio::sync::oneshot::Receiver<()>>>,
@@ -197,6 +202,7 @@ pub async fn serve(stream: Counted, gate: Gate, settings: Settings, mut around: 
         target: None,
         channels: HashMap::new(),
         unanswered: Vec::new(),
+        door: None,
         handle: Arc::clone(&handle),
         back: Arc::new(Back::new(Arc::clone(&handle), shared.clone())),
         gone: Some(logged_in),
@@ -258,50 +264,6 @@ fn finish(shared: &Shared, ending: &Ending) {
 }
 
 impl Client {
-    /// Decides the login, and makes it at the server.
-    async fn log_in(&mut self, user: &str) -> Auth {
-        if self.target.is_some() {
-            return Auth::Accept;
-        }
-        if self.refused {
-            return Auth::reject();
-        }
-        let id = self.shared.id();
-        let why = match self.shared.clear(id, &request::login(user, "")).await {
-            Err(why) => why,
-            Ok(receipt) => {
-                let clearance = Clearance::Receipt(&receipt);
-                let server = (self.server, self.host.as_str(), self.namespace.as_ref());
-                let about = format!("tidegate session {}", self.shared.gate().log().id());
-                let login = (user, about.as_str());
-                let (settings, back) = (&self.settings, &self.back);
-                match Target::connect(&clearance, settings, server, login, back).await {
-                    Ok((target, gone)) => {
-                        self.target = Some(target);
-                        if let Some(sender) = self.gone.take() {
-                            _ = sender.send(gone);
-                        }
-                        let outcome = Outcome::without_result(Status::Ok);
-                        self.shared.gate().outcome(id, outcome);
-                        return Auth::Accept;
-                    }
-                    Err(error) => {
-                        self.shared.failed(id, &error.to_string());
-                        format!("tidegate: {error}")
-                    }
-                }
-            }
-        };
-        self.refused = true;
-        if let Some(handle) = self.handle.get().cloned() {
-            let code = Disconnect::NoMoreAuthMethodsAvailable;
-            _ = handle.disconnect(code, why, String::new()).await;
-        }
-        // Behind a failure OpenSSH's client ends without reading on, and nobody would read why. So the connection is
-        // let in, and ended with the reason; nothing can be asked on it.
-        Auth::Accept
-    }
-
     /// Decides a request that concerns no channel; `None` where it is refused, or no server is there.
     async fn listening(&self, about: &str) -> Option<(AskId, Arc<Receipt>, &Target)> {
         let ask = self.shared.id();

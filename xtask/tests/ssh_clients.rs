@@ -307,3 +307,35 @@ fn the_gate_logs_in_by_the_key_of_an_agent() {
     story.finish();
     daemon.stop().unwrap();
 }
+
+#[test]
+fn the_clients_own_password_or_answers_go_on_to_the_server_and_into_no_record() {
+    let ssh = r#"client_password = true, known_hosts_file = "DIR/known_hosts", host_key_file = "DIR/host""#;
+    let mut story = Story::start(&Different { ssh: ssh.to_owned(), ..Different::default() });
+    story.site.sshd.stop().unwrap();
+    let at = |name: &str| story.site.dir.path().join(name);
+    let script = at("server.py");
+    fs::write(&script, include_str!("clients/asyncssh_server.py")).unwrap();
+    let mut server = Command::new("/usr/bin/python3");
+    server.env("PYTHONPATH", xtask::lab::places::python_packages().unwrap());
+    server.arg(&script).arg(story.site.port.to_string()).arg(at("host"));
+    let mut server =
+        Daemon::start("asyncssh", &mut server, &Identity::default(), &at("server.log")).unwrap();
+    let listens = || Ok(fs::read_to_string(at("server.log"))?.contains("listens").then_some(()));
+    wait_for("asyncssh's server", std::time::Duration::from_secs(20), listens).unwrap();
+    let said = story.python(include_bytes!("clients/password_story.py"), &at("known_hosts"));
+    assert_eq!(said.stdout, "done\n", "{said}");
+    let evidence = story.site.lab.evidence().unwrap();
+    let logins: Vec<&str> = evidence
+        .operations()
+        .filter(|one| one.via() == "login" && one.text().contains("user=batch"))
+        .map(xtask::lab::evidence::Event::status)
+        .collect();
+    assert_eq!(logins, ["failed", "ok", "ok"]);
+    let everything = evidence.events.iter().map(|event| event.json.to_string()).collect::<String>();
+    for secret in ["horse", "4711", "blue"] {
+        assert!(!everything.contains(secret), "{secret} is in a record");
+    }
+    server.stop().unwrap();
+    story.finish();
+}

@@ -116,6 +116,8 @@ pub(super) struct RawSsh {
     pub identity_agent: Option<Text>,
     #[serde(default)]
     pub user_certificate: bool,
+    #[serde(default)]
+    pub client_password: bool,
     pub known_hosts_file: Text,
     pub host_key_file: Option<Text>,
 }

@@ -17,9 +17,10 @@ use tidegate_wire_ssh::outcome::{End, outcome};
 use tidegate_wire_ssh::request;
 use tokio::sync::{Notify, mpsc};
 
+use super::door::TargetError;
 use super::files::Files;
 use super::slack::FromServer;
-use super::target::{Running, TargetError, Waiting};
+use super::target::{Running, Waiting};
 use super::{ANSWER_SECONDS_MAX, Shared, elapsed_ns};
 
 /// What the client sends to something that runs.

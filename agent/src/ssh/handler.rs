@@ -3,12 +3,14 @@
 //! Promise: requests of a connection are answered in their order, since none is looked at before the one before it is
 //! answered (RFC 4254 sections 4 and 5.4).
 
+use russh::keys::ssh_key::{Certificate, HashAlg};
 use russh::server::{self, Auth, ChannelOpenHandle, Msg};
 use russh::{Channel, ChannelId, ChannelOpenFailure, Pty, Sig};
 use tidegate_event::{Outcome, SshKind, Status};
 use tidegate_wire_ssh::request;
 
 use super::channel::{self, Live, State};
+use super::login::Offer;
 use super::paced::TRICKLE_BYTES;
 use super::target::Display;
 use super::{Client, TRICKLE, To, host};
@@ -17,22 +19,45 @@ use crate::upstream::Clearance;
 impl server::Handler for Client {
     type Error = russh::Error;
 
-    // The kernel has attested whose process this is: no secret of the client's adds to that, and none is
-    // looked at.
     async fn auth_none(&mut self, user: &str) -> Result<Auth, Self::Error> {
-        Ok(self.log_in(user).await)
+        Ok(self.offered(user, Offer::Nothing).await)
     }
 
-    async fn auth_password(&mut self, user: &str, _password: &str) -> Result<Auth, Self::Error> {
-        Ok(self.log_in(user).await)
+    async fn auth_password(&mut self, user: &str, password: &str) -> Result<Auth, Self::Error> {
+        Ok(self.offered(user, Offer::Password(password)).await)
     }
 
     async fn auth_publickey(
         &mut self,
         user: &str,
-        _key: server::VerifiedPublicKey<'_>,
+        key: server::VerifiedPublicKey<'_>,
     ) -> Result<Auth, Self::Error> {
-        Ok(self.log_in(user).await)
+        let print = key.public_key.fingerprint(HashAlg::Sha256).to_string();
+        Ok(self.offered(user, Offer::Key(print)).await)
+    }
+
+    async fn auth_openssh_certificate(
+        &mut self,
+        user: &str,
+        certificate: &Certificate,
+    ) -> Result<Auth, Self::Error> {
+        let print = certificate.public_key().fingerprint(HashAlg::Sha256).to_string();
+        Ok(self.offered(user, Offer::Key(print)).await)
+    }
+
+    async fn auth_keyboard_interactive<'a>(
+        &'a mut self,
+        user: &str,
+        submethods: &str,
+        response: Option<server::Response<'a>>,
+    ) -> Result<Auth, Self::Error> {
+        let offer = match response {
+            None => Offer::Asked(submethods),
+            Some(answers) => Offer::Answers(
+                answers.map(|answer| String::from_utf8_lossy(&answer).into_owned()).collect(),
+            ),
+        };
+        Ok(self.offered(user, offer).await)
     }
 
     async fn channel_open_session(

@@ -17,13 +17,15 @@ const SFTP: &str = "sftp";
 /// Longest text of a refusal towards the client, in characters.
 const REFUSAL_CHARS_MAX: usize = 1024;
 
-/// A login as `user`; `software` is the client's identification string (RFC 4253 section 4.2).
-pub fn login(user: &str, software: &str) -> Operation {
+/// A login as `user`; `software` is the client's identification string (RFC 4253 section 4.2), `key` the fingerprint of a
+/// key that it has shown to hold.
+pub fn login(user: &str, software: &str, key: Option<&str>) -> Operation {
+    let options = key.map(|key| ("public_key".to_owned(), key.to_owned()));
     Operation::Login(Login {
         user: user.to_owned(),
         database: String::new(),
         application: Some(printable(software)),
-        options: Vec::new(),
+        options: options.into_iter().collect(),
         replication: false,
         client_tls: true,
     })

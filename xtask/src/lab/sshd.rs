@@ -46,7 +46,8 @@ pub struct Site {
     pub port: u16,
     /// What sshd has.
     pub dir: tempfile::TempDir,
-    sshd: Daemon,
+    /// The server.
+    pub sshd: Daemon,
 }
 
 /// What is different in a site.

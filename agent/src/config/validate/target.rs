@@ -215,19 +215,20 @@ impl Check<'_> {
         Some(TargetSsh { login: login?, known_hosts_file, host_key_file })
     }
 
-    /// How the gate logs in: one way of three.
+    /// How the gate logs in: one way of four.
     fn ssh_login(&mut self, ssh: &toml::Spanned<RawSsh>) -> Option<SshLogin> {
         let raw = ssh.get_ref();
         let ways = usize::from(raw.identity_file.is_some())
             + usize::from(raw.identity_agent.is_some())
-            + usize::from(raw.user_certificate);
+            + usize::from(raw.user_certificate)
+            + usize::from(raw.client_password);
         if ways != 1 {
             let what = if ways == 0 {
                 "ssh says no way to log in to the servers"
             } else {
                 "ssh says more than one way to log in to the servers"
             };
-            let todo = "name one of identity_file = \"..\", identity_agent = \"..\", user_certificate = true";
+            let todo = "name one of identity_file = \"..\", identity_agent = \"..\", user_certificate = true, client_password = true";
             self.complain(ssh.span().start, what, todo);
             return None;
         }
@@ -239,7 +240,7 @@ impl Check<'_> {
             // It may be started later, and again.
             return Some(SshLogin::Agent(self.beside_config(socket.get_ref())));
         }
-        Some(SshLogin::Certificate)
+        Some(if raw.user_certificate { SshLogin::Certificate } else { SshLogin::Client })
     }
 
     /// A file that is named in an ssh table must be there, and a secret one be its owner's alone.
