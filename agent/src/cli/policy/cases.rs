@@ -13,9 +13,13 @@ use std::process::ExitCode;
 use anyhow::{Context as _, bail, ensure};
 use serde::Deserialize;
 use serde_json::json;
-use tidegate_event::{Login, Mode, Operation, Principal, Protocol, TargetName, Via};
+use tidegate_event::{
+    Access, FileKind, FileRequest, Login, Mode, Operation, Principal, Protocol, SshKind,
+    TargetName, Via,
+};
 use tidegate_mask::Mask;
 use tidegate_policy::{Decision, ProtectedColumn, Verdict};
+use tidegate_wire_ssh::request;
 
 use super::bench::{self, Bench};
 use super::compile;
@@ -84,6 +88,11 @@ struct Case {
     sql: Option<String>,
     /// `query`, `parse` or `execute`.
     via: Option<String>,
+    /// Over SSH: `exec`, `shell`, `subsystem`, `env`, `forward`, `agent_forward`, `x11`, `file_read`, `file_write`,
+    /// `file_remove` or `file_list`.
+    ssh: Option<String>,
+    /// The command, subsystem, variable, address or path that it is about.
+    about: Option<String>,
     principal: Option<String>,
     target: Option<String>,
     db_user: Option<String>,
@@ -234,9 +243,12 @@ fn judge(
     let mut subject = bench::subject(Principal { name, uid: defaults.uid }, target, mode, names);
     subject.protocol = protocol;
     subject.executable.clone_from(&case.executable);
-    let operation = match &case.sql {
-        Some(sql) => bench.statement_in(protocol, sql, via(case.via.as_deref())?),
-        None => Operation::Login(Login {
+    let about = case.about.as_deref().unwrap_or_default();
+    let operation = match (&case.sql, &case.ssh) {
+        (Some(_), Some(_)) => bail!("it has both sql and ssh"),
+        (None, Some(kind)) => over_ssh(kind, about)?,
+        (Some(sql), None) => bench.statement_in(protocol, sql, via(case.via.as_deref())?),
+        (None, None) => Operation::Login(Login {
             user: db_user,
             database,
             application: None,
@@ -250,11 +262,44 @@ fn judge(
     Ok(compare(case, &explanation.decision, unresolved))
 }
 
+/// What is asked over SSH.
+fn over_ssh(kind: &str, about: &str) -> anyhow::Result<Operation> {
+    let asked = |kind| request::request(kind, 0, about.as_bytes(), "");
+    let file = |kind, access| {
+        Operation::File(FileRequest {
+            kind,
+            channel: 0,
+            path: about.to_owned(),
+            sent: None,
+            to: None,
+            access,
+            attributes: String::new(),
+            sha256: None,
+        })
+    };
+    let none = Access::default();
+    Ok(match kind {
+        "exec" => request::exec(0, about.as_bytes(), ""),
+        "shell" => asked(SshKind::Shell),
+        "subsystem" => asked(SshKind::Subsystem),
+        "env" => asked(SshKind::Env),
+        "forward" => asked(SshKind::Forward),
+        "agent_forward" => asked(SshKind::AgentForward),
+        "x11" => asked(SshKind::X11),
+        "file_read" => file(FileKind::Open, Access { read: true, ..none }),
+        "file_write" => file(FileKind::Open, Access { write: true, ..none }),
+        "file_remove" => file(FileKind::Remove, none),
+        "file_list" => file(FileKind::List, none),
+        other => bail!("ssh = \"{other}\" is nothing that is asked over SSH"),
+    })
+}
+
 fn protocol(name: &str) -> anyhow::Result<Protocol> {
     Ok(match name {
         "postgres" => Protocol::Postgres,
         "mysql" => Protocol::Mysql,
-        other => bail!("protocol = \"{other}\": use \"postgres\" or \"mysql\""),
+        "ssh" => Protocol::Ssh,
+        other => bail!("protocol = \"{other}\": use \"postgres\", \"mysql\" or \"ssh\""),
     })
 }
 
