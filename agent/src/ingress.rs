@@ -30,7 +30,7 @@ use crate::gate::masking::Masking;
 use crate::gate::sight::{Analyzers, Sight, Site};
 use crate::gate::{Gate, Standing, Token, Watch};
 use crate::lanes::Lanes;
-use crate::masking::TargetMasking;
+use crate::masking::{TargetMasking, detectors_of};
 use crate::opaque;
 use crate::password_key::GateKey;
 use crate::resolve::Resolver;
@@ -383,9 +383,16 @@ fn surroundings(
     }
 }
 
-fn ssh_settings(target: &TargetConfig, shared: &Shared) -> Option<ssh::Settings> {
-    let (host, target) = shared.ssh_host.as_ref().zip(target.ssh.as_ref())?;
-    Some(ssh::Settings { host: Arc::clone(host), target: target.clone() })
+fn ssh_settings(config: &TargetConfig, shared: &Shared) -> Option<ssh::Settings> {
+    let (host, target) = shared.ssh_host.as_ref().zip(config.ssh.as_ref())?;
+    let detectors = detectors_of(&config.masking.detectors);
+    // In shadow mode all passes as it is.
+    let detectors = if config.mode == tidegate_event::Mode::Enforce {
+        detectors
+    } else {
+        tidegate_mask::Detectors::default()
+    };
+    Some(ssh::Settings { host: Arc::clone(host), target: target.clone(), detectors })
 }
 
 fn machine(

@@ -68,8 +68,9 @@ pub struct Views {
 
 /// What is protected at each target of `config`; `None` for a target where nothing is.
 pub fn of(config: &Config) -> anyhow::Result<Vec<Option<Arc<TargetMasking>>>> {
-    let masks =
-        |target: &TargetConfig| !target.protect.is_empty() || !target.masking.detectors.is_empty();
+    let masks = |target: &TargetConfig| {
+        target.ssh.is_none() && (!target.protect.is_empty() || !target.masking.detectors.is_empty())
+    };
     if !config.targets.iter().any(masks) {
         return Ok(vec![None; config.targets.len()]);
     }
@@ -247,7 +248,8 @@ fn named_relations(columns: &[ProtectedColumn], protocol: Protocol) -> Vec<Known
         .collect()
 }
 
-fn detectors_of(names: &[DetectorName]) -> Detectors {
+/// The detectors of these names.
+pub fn detectors_of(names: &[DetectorName]) -> Detectors {
     let on = |name: DetectorName| names.contains(&name);
     Detectors {
         cards: on(DetectorName::Card),

@@ -33,6 +33,7 @@ use russh::server::{self, ChannelOpenHandle, Handle, Msg};
 use russh::{Channel, ChannelId, ChannelOpenFailure, Disconnect};
 use tidegate_event::{Ending, Operation, Outcome, SshKind, Status};
 use tidegate_journal::{Receipt, SessionCounts};
+use tidegate_mask::Detectors;
 use tidegate_wire::AskId;
 use tidegate_wire_ssh::outcome::End;
 use tidegate_wire_ssh::request;
@@ -82,6 +83,8 @@ pub struct Settings {
     pub host: Arc<SshHost>,
     /// How the server is verified, and logged in to.
     pub target: TargetSsh,
+    /// What is covered in the output of commands.
+    pub detectors: Detectors,
 }
 
 /// The gate, for the client's side and for each channel's end.
@@ -364,6 +367,9 @@ impl Client {
             live.speaks_sftp(id.into(), &self.shared);
         } else {
             live.record(ask, keep, &self.shared);
+            if kind == SshKind::Exec && !request::carries_files(&operation) {
+                live.cover(self.settings.detectors);
+            }
         }
         let running = match kind {
             SshKind::Exec => waiting.exec(&Clearance::Receipt(&receipt), about).await,

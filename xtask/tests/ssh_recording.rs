@@ -10,7 +10,7 @@ use serde_json::Value;
 use xtask::lab::Who;
 use xtask::lab::client::run;
 use xtask::lab::places;
-use xtask::lab::sshd::Site;
+use xtask::lab::sshd::{Different, Site};
 
 /// Keeps what shells and some commands write.
 const POLICY: &str = r#"
@@ -160,5 +160,32 @@ fn output_of_a_command_is_kept_or_told_by_its_digest() {
     assert_eq!(written, [("errors", "oops\n"), ("output", "kept\n")]);
     let shown = replay(&site, &[&session]);
     assert!(shown.contains("| kept\n") && shown.contains("| oops\n"), "{shown}");
+    site.finish().unwrap();
+}
+
+#[test]
+fn what_detectors_find_in_a_commands_output_is_covered_for_the_client_and_in_the_record() {
+    let ssh = r#"identity_file = "DIR/identity", known_hosts_file = "DIR/known_hosts" }
+masking = { detectors = ["card", "ssn", "secret"]"#;
+    let different = Different { ssh: ssh.to_owned(), ..Different::default() };
+    let site = Site::start_with(POLICY, &different).unwrap();
+    let said = site
+        .ssh(
+            &[
+                "root@127.0.0.1",
+                "echo kept 4111 1111 1111 1111 paid; printf 'ssn 078-05-1120' >&2; printf no-end",
+            ],
+            b"",
+        )
+        .unwrap();
+    assert_eq!(said.stdout, "kept ******************* paid\nno-end", "{said}");
+    assert_eq!(said.stderr, "ssn ***********", "{said}");
+    let evidence = site.lab.evidence().unwrap();
+    let exec = evidence.operations().find(|one| one.via() == "exec").unwrap();
+    let json = replay(&site, &[exec.session(), "--json"]);
+    assert!(json.contains("paid") && json.contains("no-end"), "{json}");
+    // The command itself holds the number, as the client sent it; what it wrote does not.
+    let written = json.split("\"written\":").nth(1).unwrap();
+    assert!(!written.contains("4111") && !written.contains("078-05"), "{written}");
     site.finish().unwrap();
 }

@@ -482,8 +482,8 @@ fn a_mysql_target_is_protected_by_names_in_lower_case_and_an_ssh_target_is_not()
     let ssh = TARGET.replace("postgres", "ssh");
     let keys = "ssh = { identity_file = \"p.cedar\", known_hosts_file = \"p.cedar\" }\n";
     let to = "destinations = [\"10.0.0.5:1\"]\n";
-    let refused = "agent.toml:10:12: what \"t\" shows can't be masked: it speaks ssh; leave out its \
-                   [[protect]], masking and catalogue; they are for databases";
+    let refused = "agent.toml:10:12: \"t\" has no columns that could be protected: it speaks ssh; leave out \
+                   its [[protect]], masking.unresolved and catalogue; masking.detectors is for it too";
     std::fs::set_permissions(dir.path().join("p.cedar"), Permissions::from_mode(0o600)).unwrap();
     for more in [
         format!("{entry}columns = [\"a.b\"]"),

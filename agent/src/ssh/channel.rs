@@ -10,7 +10,8 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use russh::server::{Handle, Msg};
 use russh::{ChannelMsg, ChannelReadHalf, ChannelWriteHalf, Pty, Sig};
-use tidegate_event::Stream;
+use tidegate_event::{Masked, Stream};
+use tidegate_mask::{Cover::Stars, Detectors, Stream as Detecting};
 use tidegate_recording::{PENDING_MS_MAX, Part, Transcript};
 use tidegate_wire::AskId;
 use tidegate_wire_ssh::outcome::{End, outcome};
@@ -22,6 +23,9 @@ use super::files::Files;
 use super::slack::FromServer;
 use super::target::{Running, Waiting};
 use super::{ANSWER_SECONDS_MAX, Shared, elapsed_ns};
+
+/// In place of extended data's type: standard output, which is plain data.
+const STDOUT: u32 = 0;
 
 /// What the client sends to something that runs.
 pub enum Up {
@@ -47,6 +51,35 @@ pub enum State {
     Nothing,
 }
 
+/// Covers what the detectors find in one stream of a command's output.
+struct Cover {
+    stream: Detecting,
+    /// In how many parts something was found.
+    found: u64,
+}
+
+impl Cover {
+    const fn new(detectors: Detectors) -> Self {
+        Self { stream: Detecting::new(detectors), found: 0 }
+    }
+
+    /// Takes what was written next, and gives the lines that are whole.
+    fn lines(&mut self, data: &[u8]) -> Vec<u8> {
+        let mut out = Vec::new();
+        self.stream.push(data, Stars, &mut out);
+        self.stream.lines(Stars, &mut out);
+        self.found += u64::from(self.stream.take_found());
+        out
+    }
+
+    /// Gives what waits for its line's end.
+    fn rest(&mut self) -> Vec<u8> {
+        let mut out = Vec::new();
+        self.found += u64::from(self.stream.end(Stars, &mut out));
+        out
+    }
+}
+
 /// What both directions count.
 #[derive(Default)]
 struct Progress {
@@ -57,6 +90,8 @@ struct Progress {
     closing: Notify,
     /// Why the gate ended it.
     broken: OnceLock<String>,
+    /// What is covered in what it writes, of standard output and standard error.
+    covers: std::sync::Mutex<Option<[Cover; 2]>>,
     /// What it writes; `None` where it speaks SFTP, or carries a connection.
     transcript: std::sync::Mutex<Option<(AskId, Transcript)>>,
 }
@@ -77,6 +112,11 @@ impl Progress {
         }
     }
 
+    /// Has the cover of standard output, or of standard error at 1, do something; `None` where nothing is covered.
+    fn covered<T>(&self, at: usize, does: impl FnOnce(&mut Cover) -> T) -> Option<T> {
+        lock(&self.covers).as_mut()?.get_mut(at).map(does)
+    }
+
     /// Whether some of what was written waits to be recorded.
     fn is_pending(&self) -> bool {
         lock(&self.transcript).as_ref().is_some_and(|(_, transcript)| transcript.is_pending())
@@ -94,6 +134,10 @@ impl Progress {
             outcome.result = Some(Box::new(transcript.finish(|part| {
                 shared.gate().rows(id, part.stream, (part.offset, &part.data));
             })));
+        }
+        if let Some(covers) = lock(&self.covers).take() {
+            let detected = covers.iter().map(|cover| cover.found).sum();
+            outcome.masked = Some(Masked { detected, ..Masked::default() });
         }
         shared.gate().outcome(id, outcome);
     }
@@ -200,6 +244,13 @@ impl Live {
     pub fn speaks_sftp(&self, number: u32, shared: &Shared) {
         let files = || Files::new(number, Arc::clone(&self.to_client), shared.clone());
         self.files.get_or_init(files);
+    }
+
+    /// What these find in what it writes is covered, where it has no terminal: there nothing can wait for a line's end.
+    pub fn cover(&self, detectors: Detectors) {
+        if detectors.any() && self.size.is_none() {
+            *lock(&self.progress.covers) = Some([Cover::new(detectors), Cover::new(detectors)]);
+        }
     }
 
     /// Something runs now.
@@ -336,6 +387,7 @@ impl Down {
         if let Some(files) = self.files.get() {
             files.end();
         }
+        self.rest().await;
         self.progress.ended(&end, &self.shared);
         _ = self.to_client.close().await;
     }
@@ -358,10 +410,7 @@ impl Down {
             ChannelMsg::Data { data } => {
                 self.count(&data);
                 match self.files.get() {
-                    None => {
-                        self.written(Stream::Output, &data);
-                        self.to_client.data_bytes(data).await.is_ok()
-                    }
+                    None => self.write(Stream::Output, STDOUT, data).await,
                     Some(files) => match files.down(&data).await {
                         Ok(()) => true,
                         Err(why) => {
@@ -373,10 +422,9 @@ impl Down {
             }
             ChannelMsg::ExtendedData { data, ext } => {
                 self.count(&data);
-                self.written(Stream::Errors, &data);
-                self.to_client.extended_data_bytes(ext, data).await.is_ok()
+                self.write(Stream::Errors, ext, data).await
             }
-            ChannelMsg::Eof => self.to_client.eof().await.is_ok(),
+            ChannelMsg::Eof => self.rest().await && self.to_client.eof().await.is_ok(),
             ChannelMsg::ExitStatus { exit_status } => {
                 self.to_client.exit_status(exit_status).await.is_ok()
             }
@@ -397,6 +445,36 @@ impl Down {
             }
             _ => true,
         }
+    }
+
+    /// Passes on what was written to standard output, or to `ext`, with what is covered covered.
+    async fn write(&self, stream: Stream, ext: u32, data: Bytes) -> bool {
+        let at = usize::from(stream == Stream::Errors);
+        let lines = self.progress.covered(at, |cover| cover.lines(&data));
+        self.send(stream, ext, lines.map_or(data, Bytes::from)).await
+    }
+
+    async fn send(&self, stream: Stream, ext: u32, data: Bytes) -> bool {
+        if data.is_empty() {
+            return true;
+        }
+        self.written(stream, &data);
+        if ext == STDOUT {
+            self.to_client.data_bytes(data).await.is_ok()
+        } else {
+            self.to_client.extended_data_bytes(ext, data).await.is_ok()
+        }
+    }
+
+    /// Passes on what waits for the end of its line.
+    async fn rest(&self) -> bool {
+        for (at, stream, ext) in [(0, Stream::Output, STDOUT), (1, Stream::Errors, super::STDERR)] {
+            let rest = self.progress.covered(at, Cover::rest);
+            if !self.send(stream, ext, rest.unwrap_or_default().into()).await {
+                return false;
+            }
+        }
+        true
     }
 
     fn written(&self, stream: Stream, data: &Bytes) {

@@ -76,6 +76,11 @@ pub fn speaks_sftp(operation: &Operation) -> bool {
     }
 }
 
+/// Whether what is asked for runs the far half of a program that carries files, whose protocol must not be touched.
+pub fn carries_files(operation: &Operation) -> bool {
+    matches!(operation, Operation::Ssh(asked) if carries(&asked.words).is_some())
+}
+
 fn effect(carry: &Carry) -> Effect {
     match carry {
         Carry::Read(path) => file_effect(Action::FileRead, path),

@@ -34,17 +34,17 @@ impl Check<'_> {
         }
     }
 
-    /// Nothing may look protected that no machine masks.
+    /// Nothing may look protected that no machine masks: what commands write over SSH is looked through by the detectors,
+    /// and has no columns.
     fn only_databases(&mut self, raw: &RawTarget, target: &TargetConfig) {
         let asks = !target.protect.is_empty()
-            || raw.masking.detectors.is_some()
             || raw.masking.unresolved.is_some()
             || raw.catalogue.is_some();
         if asks && target.protocol == Protocol::Ssh {
             self.complain(
                 raw.protocol.span().start,
-                format!("what \"{}\" shows can't be masked: it speaks ssh", target.name),
-                "leave out its [[protect]], masking and catalogue; they are for databases",
+                format!("\"{}\" has no columns that could be protected: it speaks ssh", target.name),
+                "leave out its [[protect]], masking.unresolved and catalogue; masking.detectors is for it too",
             );
         }
     }

@@ -11,6 +11,9 @@ const OVERLAP_BYTES: usize = 4096;
 /// Bytes that are looked at together.
 const WINDOW_BYTES: usize = 64 * 1024;
 
+/// What ends a PEM block.
+const END: &[u8] = b"-----END ";
+
 /// What a window ended within.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Open {
@@ -49,6 +52,21 @@ impl Stream {
         }
     }
 
+    /// Appends all that is whole lines by now; the beginning of a line waits, unless the window is full.
+    pub fn lines(&mut self, cover: Cover, out: &mut Vec<u8>) {
+        let length = self.window.len();
+        if let Some(last) = self.window.iter().rposition(|byte| *byte == b'\n') {
+            self.pass_until(cover, last + 1, true, out);
+        } else if length > OVERLAP_BYTES && self.open.is_some() {
+            self.pass(cover, OVERLAP_BYTES, out);
+        }
+    }
+
+    /// Whether something was found since this was asked last.
+    pub fn take_found(&mut self) -> bool {
+        std::mem::take(&mut self.found)
+    }
+
     /// The value ends: appends the rest, and tells whether something was found.
     pub fn end(&mut self, cover: Cover, out: &mut Vec<u8>) -> bool {
         self.pass(cover, 0, out);
@@ -58,13 +76,20 @@ impl Stream {
 
     /// Covers what begins before the last `keep` bytes, and appends all before them.
     fn pass(&mut self, cover: Cover, keep: usize, out: &mut Vec<u8>) {
+        let cut = self.window.len().saturating_sub(keep);
+        self.pass_until(cover, cut, keep > 0, out);
+    }
+
+    /// Covers what begins before `cut`, and appends all before it; the value goes on behind the window or not.
+    fn pass_until(&mut self, cover: Cover, cut: usize, goes_on: bool, out: &mut Vec<u8>) {
         let length = self.window.len();
-        let cut = length.saturating_sub(keep);
-        let start = self.close(cover);
+        let start = self.close(cover, goes_on);
+        // The end of a block may be cut too: its beginning waits for the rest.
+        let cut = if self.open == Some(Open::Pem) { cut.min(start) } else { cut };
         let mut covered = start;
         for range in self.detectors.find(self.window.get(start..).unwrap_or_default()) {
             let range = range.start + start..range.end + start;
-            let open_end = range.end == length && keep > 0;
+            let open_end = range.end == length && goes_on;
             if range.start >= cut && !open_end {
                 break;
             }
@@ -82,7 +107,7 @@ impl Stream {
     }
 
     /// Covers the rest of what the last window ended within, and says where it ends.
-    fn close(&mut self, cover: Cover) -> usize {
+    fn close(&mut self, cover: Cover, goes_on: bool) -> usize {
         let length = self.window.len();
         let end = match self.open {
             None => return 0,
@@ -91,9 +116,16 @@ impl Stream {
                 self.window.iter().position(|byte| !part(byte)).unwrap_or(length)
             }
             Some(Open::Pem) => {
-                let mark = b"-----END ";
-                let found = self.window.windows(mark.len()).position(|part| part == mark);
-                found.map_or(length, |at| at + mark.len())
+                let found = self.window.windows(END.len()).position(|part| part == END);
+                match found {
+                    Some(at) => at + END.len(),
+                    None if goes_on => {
+                        let end = length.saturating_sub(END.len() - 1);
+                        cover.over(self.window.get_mut(..end).unwrap_or_default());
+                        return end;
+                    }
+                    None => length,
+                }
             }
         };
         if end < length {

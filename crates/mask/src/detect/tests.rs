@@ -197,3 +197,38 @@ proptest! {
         prop_assert_eq!(String::from_utf8(out).unwrap(), covered(&text));
     }
 }
+
+#[test]
+fn lines_leave_as_they_are_whole_and_what_is_in_them_is_covered() {
+    let key = format!(
+        "-----BEGIN PRIVATE KEY-----\n{}\n-----END PRIVATE KEY-----\n",
+        "MIIEvQIBADANBg".repeat(5)
+    );
+    let text = format!(
+        "user: 4111 1111 1111 1111 paid\n{key}mail a.b@example.com\n078-05-1120\nno end 219-09-9999"
+    );
+    for cut in [1, 3, 10, 1000] {
+        let mut stream = Stream::new(Detectors::ALL);
+        let (mut out, mut waited) = (Vec::new(), 0);
+        for part in text.as_bytes().chunks(cut) {
+            stream.push(part, Cover::Stars, &mut out);
+            stream.lines(Cover::Stars, &mut out);
+            // Whole lines do not wait, but for what may be the beginning of a key's end.
+            let done = &text.as_bytes()[..waited + part.len()];
+            waited += part.len();
+            let lines = done.iter().rposition(|byte| *byte == b'\n').map_or(0, |at| at + 1);
+            assert!(out.len() + 8 >= lines, "{cut}: {} of {lines}", out.len());
+        }
+        assert!(stream.take_found());
+        stream.end(Cover::Stars, &mut out);
+        let out = String::from_utf8(out).unwrap();
+        assert_eq!(out.len(), text.len());
+        for hidden in ["4111", "MIIE", "a.b@", "078-05", "219-09"] {
+            assert!(!out.contains(hidden), "{cut}: {hidden} in {out}");
+        }
+        assert!(
+            out.starts_with("user: ") && out.contains(" paid\n") && out.contains("no end "),
+            "{out}"
+        );
+    }
+}
