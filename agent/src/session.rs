@@ -434,7 +434,7 @@ impl<M: Machine<Token, Duties = Duties>> Session<M> {
         while let Some(action) = self.machine.poll() {
             match action {
                 Action::Rows { id, offset, data } => {
-                    self.gate.rows(id, Stream::Rows, (offset, &data))
+                    self.gate.rows(id, Stream::Rows, (offset, &data));
                 }
                 Action::Outcome { id, outcome } => self.gate.outcome(id, outcome),
                 Action::ToClient(bytes) => self.to_client.push(bytes),

@@ -65,7 +65,7 @@ const CHANNELS_MAX: usize = 100_000;
 /// How long the channels of a connection that has ended may take to be recorded, in seconds.
 const SETTLE_SECONDS_MAX: u64 = 5;
 
-/// How long a client rests between two windows of [`TRICKLE_BYTES`].
+/// How long a client rests between two windows of [`paced::TRICKLE_BYTES`].
 const TRICKLE: Duration = Duration::from_millis(1);
 
 /// Exit status of a command that was refused.

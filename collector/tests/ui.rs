@@ -23,3 +23,5 @@ mod pages;
 mod proof;
 #[path = "ui/review.rs"]
 mod review;
+#[path = "ui/terminal.rs"]
+mod terminal;

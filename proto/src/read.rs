@@ -95,7 +95,9 @@ pub fn file_text(request: &v1::FileRequest) -> String {
     }
     for more in [&request.access, &request.attributes] {
         if !more.is_empty() {
-            text.push_str(&format!(" ({more})"));
+            text.push_str(" (");
+            text.push_str(more);
+            text.push(')');
         }
     }
     text

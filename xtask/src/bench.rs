@@ -16,6 +16,7 @@ mod load;
 mod mysql;
 mod paths;
 mod report;
+mod ssh;
 
 use std::time::Duration;
 
@@ -58,6 +59,9 @@ pub struct Args {
     /// Only MariaDB's part, with sysbench; the rest of docs/BENCHMARKS.md stays.
     #[arg(long, conflicts_with_all = ["path", "load"])]
     mysql: bool,
+    /// Only SSH's part, with OpenSSH; the rest of docs/BENCHMARKS.md stays.
+    #[arg(long, conflicts_with_all = ["path", "load", "mysql"])]
+    ssh: bool,
     /// Measure the programs as they are built now instead of building them for release first.
     #[arg(long)]
     no_build: bool,
@@ -77,7 +81,7 @@ struct Run {
 
 /// Runs `cargo xtask bench`.
 pub fn run(args: Args) -> anyhow::Result<()> {
-    let Args { rounds, seconds, short, force, path: wanted, load, mysql, no_build } = args;
+    let Args { rounds, seconds, short, force, path: wanted, load, mysql, ssh, no_build } = args;
     setup::ensure(setup::Purpose::Bench)?;
     places::take_optimised_programs();
     if !no_build {
@@ -86,6 +90,9 @@ pub fn run(args: Args) -> anyhow::Result<()> {
     let (rounds, seconds) = if short { (1, 1) } else { (rounds, seconds) };
     if mysql {
         return mysql::run(rounds, seconds, !short, force);
+    }
+    if ssh {
+        return ssh::run(rounds, !short, force);
     }
     let mut run = Run {
         rounds,

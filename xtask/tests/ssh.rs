@@ -1,7 +1,5 @@
 //! SSH: an unmodified OpenSSH client as a protected account, and Debian's own sshd behind the gate.
 
-#![expect(clippy::unwrap_used, reason = "tests")]
-
 use std::fs;
 
 use xtask::lab::client::run;

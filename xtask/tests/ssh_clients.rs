@@ -1,6 +1,6 @@
 //! Programs that speak SSH, unmodified, as a service account: what they do works, and is recorded.
 
-#![expect(clippy::unwrap_used, reason = "tests")]
+#![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests")]
 
 use std::fs;
 use std::path::Path;

@@ -76,8 +76,11 @@ fn no_evasion_of_an_allowlist_reaches_the_far_sides_shell() {
         evidence.operations().filter(|one| one.via() == "exec" && one.verdict() == verdict).count()
     };
     assert_eq!((of("allow"), of("deny")), (6, asked + 1));
-    let sessions: BTreeSet<&str> =
-        evidence.operations().filter(|one| one.via() == "exec").map(|one| one.session()).collect();
+    let sessions: BTreeSet<&str> = evidence
+        .operations()
+        .filter(|one| one.via() == "exec")
+        .map(xtask::lab::evidence::Event::session)
+        .collect();
     assert_eq!(sessions.len(), 1, "they shared one connection");
     let told = evidence.statements("backup   '--full'").next().unwrap();
     assert_eq!(told.text_of("command"), "backup --full");

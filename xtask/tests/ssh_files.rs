@@ -1,6 +1,6 @@
 //! Files over SSH: what sftp-server says that it did is what the records say, and nothing else.
 
-#![expect(clippy::unwrap_used, reason = "tests")]
+#![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests")]
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -142,7 +142,7 @@ fn each_line_of_the_servers_log_has_its_record_and_each_record_its_line() {
     assert_eq!(recorded, done, "{}", lines.join("\n"));
     assert!(done.len() >= 20, "{done:?}");
     // What went over whole has its digest; links are told by what they lead to.
-    let digest = hex(&big);
+    let digest = digest_of(&big);
     let dir = &files.dir;
     let find = |text: String| {
         evidence.finished(&text).unwrap_or_else(|| panic!("no outcome of {text}: {recorded:?}"))
@@ -154,7 +154,7 @@ fn each_line_of_the_servers_log_has_its_record_and_each_record_its_line() {
     let linked = find(format!("{dir}/sub/moved (read)"));
     assert_eq!(carried(linked, "read"), (3_000_001, digest.as_str()));
     let empty = find(format!("{dir}/empty (write create truncate) (mode 0644)"));
-    assert_eq!(carried(empty, "written"), (0, hex(b"").as_str()));
+    assert_eq!(carried(empty, "written"), (0, digest_of(b"").as_str()));
     files.finish();
 }
 
@@ -195,6 +195,6 @@ fn what_is_refused_is_not_in_the_servers_log_and_the_session_goes_on() {
     files.finish();
 }
 
-fn hex(bytes: &[u8]) -> String {
-    Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
+fn digest_of(bytes: &[u8]) -> String {
+    hex::encode(Sha256::digest(bytes))
 }

@@ -1,7 +1,5 @@
 //! Flow over SSH: large data both ways at once, several sessions on one connection, and a client that reads late.
 
-#![expect(clippy::unwrap_used, reason = "tests")]
-
 use std::io::{Read as _, Write as _};
 use std::process::Stdio;
 

@@ -57,7 +57,7 @@ impl Files {
     pub async fn up(&self, data: &[u8], running: &Running) -> Result<(), String> {
         lock(&self.machine).from_client(data);
         loop {
-            let next = lock(&self.machine).next();
+            let next = lock(&self.machine).advance();
             match next {
                 Next::Client => return self.drain().await,
                 Next::Fault(why) => return Err(why.to_owned()),

@@ -111,9 +111,10 @@ impl Client {
         let step = match offer {
             Offer::Password(password) => door.password(user, password).await.map(|let_in| {
                 let remaining_methods = methods();
-                match let_in {
-                    true => Step::Success,
-                    false => Step::Failure { remaining_methods, partial_success: false },
+                if let_in {
+                    Step::Success
+                } else {
+                    Step::Failure { remaining_methods, partial_success: false }
                 }
             }),
             Offer::Asked(submethods) => door.questions(user, submethods).await,

@@ -228,10 +228,11 @@ fn cast(path: &Path, index: Option<u64>, answers: &[Answer]) -> anyhow::Result<(
     let mut out = io::BufWriter::new(file);
     let dropped = write_cast(&mut out, answer)?;
     out.flush()?;
-    eprintln!(
+    writeln!(
+        io::stderr(),
         "{shown}: operation {} as an asciicast; {dropped} sequences that could harm a terminal are left out",
         answer.index
-    );
+    )?;
     Ok(())
 }
 

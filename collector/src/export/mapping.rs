@@ -14,7 +14,7 @@ use tidegate_proto::audit::v1::audit_record::Body;
 use tidegate_proto::audit::v1::collector_entry::Kind;
 use tidegate_proto::audit::v1::decision::Verdict;
 use tidegate_proto::audit::v1::operation::What;
-use tidegate_proto::audit::v1::{AuditRecord, CollectorEntry, Operation, Outcome};
+use tidegate_proto::audit::v1::{AuditRecord, CollectorEntry, FileRequest, Operation, Outcome};
 use tidegate_proto::read;
 
 use crate::index::sentence;
@@ -214,6 +214,20 @@ fn finish(log: &mut LogRecord, severity: SeverityNumber) {
     text.clone_into(&mut log.severity_text);
 }
 
+fn describe_file(out: &mut Vec<KeyValue>, request: &FileRequest) {
+    text(out, "file.path", request.path.as_str());
+    for (key, value) in [
+        ("audit.file.sent", &request.sent),
+        ("audit.file.to", &request.to),
+        ("audit.file.access", &request.access),
+        ("audit.file.attributes", &request.attributes),
+    ] {
+        if !value.is_empty() {
+            text(out, key, value.as_str());
+        }
+    }
+}
+
 fn describe_operation(log: &mut LogRecord, operation: &Operation) -> SeverityNumber {
     let decision = operation.decision.clone().unwrap_or_default();
     let out = &mut log.attributes;
@@ -259,17 +273,7 @@ fn describe_operation(log: &mut LogRecord, operation: &Operation) -> SeverityNum
             ("audit.ssh.request", request.kind.as_str(), OCSF_OTHER)
         }
         Some(What::File(request)) => {
-            text(out, "file.path", request.path.as_str());
-            for (key, value) in [
-                ("audit.file.sent", &request.sent),
-                ("audit.file.to", &request.to),
-                ("audit.file.access", &request.access),
-                ("audit.file.attributes", &request.attributes),
-            ] {
-                if !value.is_empty() {
-                    text(out, key, value.as_str());
-                }
-            }
+            describe_file(out, request);
             ("audit.ssh.file", request.kind.as_str(), OCSF_OTHER)
         }
         None => ("audit.db.other", "operation", OCSF_OTHER),

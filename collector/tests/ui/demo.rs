@@ -12,9 +12,8 @@ use tidegate_proto::audit::v1::decision::Verdict;
 use tidegate_proto::audit::v1::operation::What;
 use tidegate_proto::audit::v1::parameter::Value;
 use tidegate_proto::audit::v1::{
-    AuditRecord, Carried, Decision, Effect, Endpoint, FileRequest, Gap, Genesis, Heartbeat,
-    Lifecycle, Login, Operation, Outcome, Parameter, Process, Range, Result, ResultRows,
-    SessionClose, SessionOpen, SshRequest, Statement, lifecycle,
+    AuditRecord, Decision, Effect, Endpoint, Gap, Genesis, Heartbeat, Lifecycle, Login, Operation,
+    Outcome, Parameter, Process, SessionClose, SessionOpen, Statement, lifecycle,
 };
 
 use crate::agent::FakeAgent;
@@ -29,9 +28,6 @@ pub const STATEMENTS: [u8; 16] = *b"statements-02:15";
 pub const HOSTILE: [u8; 16] = *b"hostile-at-04:10";
 /// A session on the other target.
 pub const CARDS: [u8; 16] = *b"cards-fraud-0220";
-
-/// A session over SSH, on a host that is not in the night.
-pub const TERMINAL: [u8; 16] = *b"terminal-at-0500";
 
 /// Texts that no page may let act.
 pub const HOSTILE_TEXTS: [&str; 3] = [
@@ -58,25 +54,25 @@ struct Said<'a> {
 }
 
 /// Who opens a session.
-struct Who<'a> {
-    session: [u8; 16],
-    principal: &'a str,
-    uid: u32,
-    executable: &'a str,
-    unit: &'a str,
-    user: &'a str,
-    database: &'a str,
-    target: &'a str,
-    mode: &'a str,
+pub struct Who<'a> {
+    pub session: [u8; 16],
+    pub principal: &'a str,
+    pub uid: u32,
+    pub executable: &'a str,
+    pub unit: &'a str,
+    pub user: &'a str,
+    pub database: &'a str,
+    pub target: &'a str,
+    pub mode: &'a str,
 }
 
-struct Story {
+pub struct Story {
     agent: FakeAgent,
     at_ns: u64,
 }
 
 impl Story {
-    fn new(id: &str, seed: u8, at_seconds: u64) -> Self {
+    pub fn new(id: &str, seed: u8, at_seconds: u64) -> Self {
         let mut agent = FakeAgent::new(id, seed);
         let audit_key = agent.key.verifying_key().to_bytes();
         let (boot, nonce) = ([seed; 16], [seed; 16]);
@@ -99,7 +95,7 @@ impl Story {
         story
     }
 
-    fn put(&mut self, session: Option<[u8; 16]>, cause: Option<u64>, body: Body) -> u64 {
+    pub fn put(&mut self, session: Option<[u8; 16]>, cause: Option<u64>, body: Body) -> u64 {
         let chain = &mut self.agent.chain;
         let seq = chain.next_seq().0;
         let record = AuditRecord {
@@ -138,7 +134,7 @@ impl Story {
         self.put(None, None, Body::Heartbeat(Heartbeat { captured, ..Heartbeat::default() }));
     }
 
-    fn open(&mut self, who: &Who<'_>) {
+    pub fn open(&mut self, who: &Who<'_>) {
         self.put(
             Some(who.session),
             None,
@@ -229,7 +225,7 @@ impl Story {
         );
     }
 
-    fn close(&mut self, session: [u8; 16], operations: u64, refused: u64) {
+    pub fn close(&mut self, session: [u8; 16], operations: u64, refused: u64) {
         self.at_ns += 40_000_000;
         self.put(
             Some(session),
@@ -245,14 +241,14 @@ impl Story {
         );
     }
 
-    async fn deliver(&mut self, home: &Home, running: &Running) {
+    pub async fn deliver(&mut self, home: &Home, running: &Running) {
         let pass = home.enrol(running, &self.agent.id, &self.agent.key).await;
         let (mut wire, _) = home.greeted(running, &pass, None::<(ChainId, u64)>).await;
         wire.deliver(self.agent.batch()).await;
     }
 }
 
-fn effect(action: &str, relation: &str, unbounded: bool) -> Effect {
+pub fn effect(action: &str, relation: &str, unbounded: bool) -> Effect {
     let (schema, name) = relation.rsplit_once('.').unwrap_or(("", relation));
     Effect {
         action: action.to_owned(),
@@ -279,72 +275,6 @@ pub async fn fill(home: &Home, running: &Running) {
     while !over_all() {
         tokio::time::sleep(std::time::Duration::from_millis(20)).await;
     }
-}
-
-/// A shell whose output is kept, and a file that went over.
-pub async fn terminal(home: &Home, running: &Running) {
-    let mut story = Story::new("jump-01", 23, AT_0215 + 3 * 3600);
-    let who = Who {
-        session: TERMINAL,
-        principal: "svc-deploy",
-        uid: 995,
-        executable: "/usr/bin/ssh",
-        unit: "deploy.service",
-        user: "root",
-        database: "",
-        target: "host",
-        mode: "enforce",
-    };
-    story.open(&who);
-    let allowed = || {
-        let verdict = Verdict::Allow.into();
-        Some(Decision { verdict, durability: "host".to_owned(), ..Decision::default() })
-    };
-    let shell = SshRequest {
-        kind: "shell".to_owned(),
-        terminal: "xterm 100x30".to_owned(),
-        ..SshRequest::default()
-    };
-    let (decision, what) = (allowed(), Some(What::Ssh(shell)));
-    let effects = vec![effect("shell", "", false)];
-    let body = Body::Operation(Operation { decision, effects, what, ..Operation::default() });
-    let seq = story.put(Some(TERMINAL), None, body);
-    for (offset, data, stream) in [
-        (0, &b"100x30"[..], "size"),
-        (0, b"\x1b[1mdeploy\x1b[0m done \xe2\x9c\x93\r\n\x1b]52;c;ZXZpbA==\x07", "output"),
-        (50, b"<script>alert(1)</script>\r\n", "errors"),
-    ] {
-        let (data, stream) = (data.to_vec().into(), stream.to_owned());
-        story.put(Some(TERMINAL), Some(seq), Body::ResultRows(ResultRows { offset, data, stream }));
-    }
-    let result = Some(Result { bytes: 77, kept: 77, ..Result::default() });
-    let (status, tags) = ("ok".to_owned(), "exit 0".to_owned());
-    story.put(
-        Some(TERMINAL),
-        Some(seq),
-        Body::Outcome(Outcome { status, tags, result, ..Outcome::default() }),
-    );
-    let file = FileRequest {
-        kind: "file_open".to_owned(),
-        path: "/srv/data/report.txt".to_owned(),
-        access: "read".to_owned(),
-        ..FileRequest::default()
-    };
-    let (decision, what) = (allowed(), Some(What::File(file)));
-    let effects = vec![effect("file_read", "/srv/data/report", false)];
-    let body = Body::Operation(Operation { decision, effects, what, ..Operation::default() });
-    let open = story.put(Some(TERMINAL), None, body);
-    let read = vec![Range { offset: 0, bytes: 4321 }];
-    let carried = Some(Carried { read, sha256: vec![0xab; 32].into(), ..Carried::default() });
-    let status = "ok".to_owned();
-    story.put(
-        Some(TERMINAL),
-        Some(open),
-        Body::Outcome(Outcome { status, carried, ..Outcome::default() }),
-    );
-    story.close(TERMINAL, 3, 0);
-    story.deliver(home, running).await;
-    indexed(running).await;
 }
 
 fn core_night() -> Story {

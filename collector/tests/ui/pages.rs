@@ -4,7 +4,7 @@ use tidegate_collector::clock::signed_ns;
 use tidegate_collector::ui::roles::{Role, Scope};
 
 use crate::client::{Site, session};
-use crate::demo;
+use crate::{demo, terminal};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn who_read_a_customer_record_at_0215() {
@@ -229,9 +229,9 @@ async fn an_examiner_sees_the_scope_and_nothing_else() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_terminal_is_shown_as_text_and_given_to_a_player_without_harm() {
     let site = Site::start().await;
-    demo::terminal(&site.home, &site.running).await;
+    terminal::fill(&site.home, &site.running).await;
     let rita = site.person("rita", Role::Reviewer).await;
-    let path = session(demo::TERMINAL);
+    let path = session(terminal::TERMINAL);
     let page = rita.page(&path).await;
     for needed in [
         "opened a shell",

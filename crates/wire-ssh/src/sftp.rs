@@ -146,7 +146,7 @@ impl Sftp {
         }
     }
 
-    /// Takes what came from the client; [`Self::next`] says what becomes of it.
+    /// Takes what came from the client; [`Self::advance`] says what becomes of it.
     pub fn from_client(&mut self, data: &[u8]) {
         self.from_client.extend_from_slice(data);
     }
@@ -179,7 +179,7 @@ impl Sftp {
     }
 
     /// What to do next on the way from the client.
-    pub fn next(&mut self) -> Next {
+    pub fn advance(&mut self) -> Next {
         loop {
             if let Some(why) = self.fault {
                 return Next::Fault(why);

@@ -111,7 +111,7 @@ pub(super) fn run(rounds: u32, seconds: u32, write: bool, force: bool) -> anyhow
     let file = places::repository().join("docs/BENCHMARKS.md");
     let whole = fs::read_to_string(&file)?;
     let head = whole.split(MARK).next().unwrap_or_default().trim_end();
-    fs::write(&file, format!("{head}\n{MARK}\n{text}"))?;
+    fs::write(&file, format!("{head}\n{MARK}\n{text}{}", super::ssh::behind(&whole)))?;
     term::note(&format!("wrote {}", file.display()));
     Ok(())
 }

@@ -138,7 +138,7 @@ pub(super) fn run(args: &Args) -> anyhow::Result<()> {
     };
     let lab = Lab::start(Options { agent, client_uid: Some(service), ..Options::default() })?;
     let cgroup = lab.cgroup.path().to_owned();
-    let gated = suite.all(&tests, Some(cgroup), &out.join("gated"))?;
+    let gated = suite.all(&tests, Some(&cgroup), &out.join("gated"))?;
     let evidence = lab.evidence()?;
     lab.finish()?;
     term::note(&format!("{} operations were recorded", evidence.operations().count()));
@@ -218,12 +218,7 @@ impl Site {
         )
     }
 
-    fn all(
-        &self,
-        tests: &[String],
-        cgroup: Option<PathBuf>,
-        out: &Path,
-    ) -> anyhow::Result<Outcome> {
+    fn all(&self, tests: &[String], cgroup: Option<&Path>, out: &Path) -> anyhow::Result<Outcome> {
         let _ = fs::remove_dir_all(out);
         fs::create_dir_all(out)?;
         let mut outcome = Outcome::new();
@@ -236,7 +231,8 @@ impl Site {
                 &self.proxy.to_string(),
                 test,
             ]);
-            Identity { cgroup: cgroup.clone(), ..Identity::default() }.apply(&mut one)?;
+            Identity { cgroup: cgroup.map(Path::to_owned), ..Identity::default() }
+                .apply(&mut one)?;
             let (code, said) = match client::run_within(&mut one, b"", TEST_MS_MAX) {
                 Ok(answer) => (answer.code, format!("{}{}", answer.stdout, answer.stderr)),
                 Err(error) => (None, format!("{error:#}")),
@@ -308,7 +304,7 @@ fn report(direct: &Outcome, gated: &Outcome, out: &Path, whole: bool) -> anyhow:
             _ if is_known => {}
             (true, false) => wrong.push(format!("{test}: {}", last(gated_said))),
             (false, true) => {
-                wrong.push(format!("{test}: ends well through the gate alone: {}", last(said)))
+                wrong.push(format!("{test}: ends well through the gate alone: {}", last(said)));
             }
         }
     }

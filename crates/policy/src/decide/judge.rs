@@ -472,8 +472,7 @@ fn not_understood(operation: &Operation) -> Option<&str> {
         }
         Operation::FunctionCall(_) => Some("a fast-path call names its function by number only"),
         Operation::Ssh(request) => Some(request.unclear.as_str()).filter(|why| !why.is_empty()),
-        Operation::File(_) => None,
-        Operation::Login(_) | Operation::Cancel(_) => None,
+        Operation::Login(_) | Operation::Cancel(_) | Operation::File(_) => None,
     }
 }
 

@@ -1,3 +1,5 @@
+//! Conversations through the machine, in any cut; what is refused, and what is no SFTP.
+
 use proptest::prelude::*;
 use sha2::{Digest as _, Sha256};
 use tidegate_event::{Action, Range};
@@ -39,7 +41,7 @@ impl<R: Fn(&FileRequest) -> bool, S: FnMut(&[u8]) -> Vec<u8>> Sides<R, S> {
         Self { machine: Sftp::new(7), refuse, server, seen: Seen::default(), cut }
     }
 
-    fn to_server(&mut self, bytes: &[u8]) {
+    fn reaches(&mut self, bytes: &[u8]) {
         self.seen.to_server.push(bytes.to_vec());
         let answer = (self.server)(bytes);
         for part in answer.chunks(self.cut) {
@@ -51,14 +53,14 @@ impl<R: Fn(&FileRequest) -> bool, S: FnMut(&[u8]) -> Vec<u8>> Sides<R, S> {
         for part in bytes.chunks(self.cut) {
             self.machine.from_client(part);
             loop {
-                match self.machine.next() {
-                    Next::Send(bytes) => self.to_server(&bytes),
+                match self.machine.advance() {
+                    Next::Send(bytes) => self.reaches(&bytes),
                     Next::Ask { request, .. } => {
                         let refused = (self.refuse)(&request);
                         self.seen.asked.push(request);
                         let answer = if refused { Err("tidegate: no") } else { Ok(()) };
                         if let Some(bytes) = self.machine.answer(answer, 1) {
-                            self.to_server(&bytes);
+                            self.reaches(&bytes);
                         }
                     }
                     Next::Server => panic!("the server has answered all"),
@@ -151,8 +153,8 @@ fn a_file_that_goes_over_whole_is_told_with_its_digest_in_any_cut() {
         let put = [
             init(),
             open(1, b"in/a", 2 | 8 | 16),
-            write(2, 0, b"hel"),
-            write(3, 3, b"lo"),
+            write(2, 0, b"one"),
+            write(3, 3, b"two"),
             close(4),
             open(5, b"/etc/motd", 1),
             read(6, 0),
@@ -168,8 +170,8 @@ fn a_file_that_goes_over_whole_is_told_with_its_digest_in_any_cut() {
         assert_eq!(asked[0].access.words(), "write create truncate");
         assert_eq!(asked[0].channel, 7);
         let written = outcomes[0].1.carried.as_deref().unwrap();
-        assert_eq!(written.written, [Range { offset: 0, bytes: 5 }]);
-        assert_eq!(written.sha256.unwrap()[..], Sha256::digest(b"hello")[..]);
+        assert_eq!(written.written, [Range { offset: 0, bytes: 6 }]);
+        assert_eq!(written.sha256.unwrap()[..], Sha256::digest(b"onetwo")[..]);
         let given = outcomes[1].1.carried.as_deref().unwrap();
         assert_eq!(given.read, [Range { offset: 0, bytes: 10 }]);
         assert_eq!(given.sha256.unwrap()[..], Sha256::digest(b"0123456789")[..]);
@@ -285,7 +287,7 @@ proptest! {
             let mut machine = Sftp::new(0);
             machine.from_client(&bytes);
             for _ in 0..50 {
-                match machine.next() {
+                match machine.advance() {
                     Next::Send(_) | Next::Server => machine.from_server(&server, 0),
                     Next::Ask { .. } => {
                         machine.answer(Ok(()), 0);
