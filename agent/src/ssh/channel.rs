@@ -86,7 +86,7 @@ struct Progress {
     bytes_in: AtomicU64,
     bytes_out: AtomicU64,
     begun: std::sync::Mutex<Option<(AskId, Instant)>>,
-    /// The client has closed it. The library tells nothing of what the server answers to that.
+    /// The client, or the gate, has closed it.
     closing: Notify,
     /// Why the gate ended it.
     broken: OnceLock<String>,
@@ -305,11 +305,7 @@ impl Carrier {
                     self.data(data).await
                 }
                 Up::Eof => self.running.eof().await,
-                Up::Close => {
-                    let closed = self.running.close().await;
-                    self.progress.closing.notify_one();
-                    closed
-                }
+                Up::Close => self.close().await,
                 Up::Resize(size) => {
                     let [columns, rows, ..] = size;
                     let resize = |transcript: &mut Transcript, out: &mut dyn FnMut(Part)| {
@@ -339,9 +335,16 @@ impl Carrier {
             Ok(()) => Ok(()),
             Err(why) => {
                 self.progress.breaks(why);
-                self.running.close().await
+                self.close().await
             }
         }
+    }
+
+    /// Closes the channel at the server. The library tells nothing of what the server answers to that.
+    async fn close(&self) -> Result<(), TargetError> {
+        let closed = self.running.close().await;
+        self.progress.closing.notify_one();
+        closed
     }
 }
 

@@ -75,6 +75,9 @@ impl Files {
                     lock(&self.asked).insert(operation, id);
                     let cleared = self.shared.clear(id, &Operation::File(request)).await;
                     let now_ns = elapsed_ns(self.started);
+                    if cleared.is_err() {
+                        lock(&self.asked).remove(&operation);
+                    }
                     let answer = cleared.as_ref().map(|_| ()).map_err(String::as_str);
                     let packet = lock(&self.machine).answer(answer, now_ns);
                     if let (Ok(receipt), Some(packet)) = (&cleared, packet) {

@@ -4,8 +4,8 @@
 //! and the answers to requests with them.
 //!
 //! Promises: order is kept; while the connection waits for an answer of the server's, what comes meanwhile is
-//! taken in any case, so that the answer can come; else [`WAITING_BYTES_MAX`] of one channel wait, and then the server's
-//! connection is not read.
+//! taken up to [`ASKING_BYTES_MAX`], so that the answer can come; else [`WAITING_BYTES_MAX`] of one channel wait, and then
+//! the server's connection is not read.
 //!
 //! Known gap: a channel whose client takes nothing for longer than that stops the other channels of its connection.
 
@@ -17,6 +17,9 @@ use tokio::sync::{Notify, mpsc};
 
 /// Bytes of one channel that may wait for its client.
 pub const WAITING_BYTES_MAX: u64 = 16 * 1024 * 1024;
+
+/// The same while the connection waits for an answer of the server's.
+const ASKING_BYTES_MAX: u64 = 256 * 1024 * 1024;
 
 /// Whether a connection waits for its server.
 #[derive(Default)]
@@ -42,9 +45,9 @@ impl Slack {
             let moved = self.moved.notified();
             tokio::pin!(moved);
             moved.as_mut().enable();
-            if waiting.load(Ordering::Acquire) < WAITING_BYTES_MAX
-                || self.asking.load(Ordering::Acquire) > 0
-            {
+            let waiting = waiting.load(Ordering::Acquire);
+            let asking = self.asking.load(Ordering::Acquire) > 0;
+            if waiting < WAITING_BYTES_MAX || (asking && waiting < ASKING_BYTES_MAX) {
                 return;
             }
             moved.await;
