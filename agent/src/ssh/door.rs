@@ -19,7 +19,7 @@ use tokio::sync::oneshot;
 
 use super::Settings;
 use super::back::{Back, Origin};
-use super::host::HostError;
+use super::host::{HostError, preferred};
 use super::known_hosts::{KnownHost, Unknown};
 use super::target::Target;
 use crate::capture::netns::Netns;
@@ -255,7 +255,7 @@ impl Door {
             preferred: russh::Preferred {
                 key: known.algorithms().into(),
                 host_key_certificates: known.certificates().into(),
-                ..russh::Preferred::default()
+                ..preferred()
             },
             ..client::Config::default()
         };

@@ -18,7 +18,7 @@ use russh::keys::PrivateKey;
 use russh::keys::ssh_key::certificate::{Builder, CertType};
 use russh::keys::ssh_key::private::Ed25519Keypair;
 use russh::keys::ssh_key::{Certificate, LineEnding};
-use russh::server;
+use russh::{kex, mac, server};
 
 /// Name of the SSH CA's key below `state_dir`.
 const CA_KEY_FILE: &str = "ssh-ca.key";
@@ -40,6 +40,9 @@ const CERTIFICATE_DAYS: u64 = 3650;
 
 /// Tolerance for a clock that was put back, in seconds.
 const CLOCK_SECONDS: u64 = 3600;
+
+/// Key exchanges of the library's choice that go before the NIST curves: the hybrid one and Curve25519 by both names.
+const KEX_FIRST: usize = 3;
 
 /// Messages for one connection that may wait inside of it.
 const EVENTS_MAX: usize = 1024;
@@ -131,8 +134,23 @@ fn answering(ca: &PrivateKey, key: PrivateKey, host: &str) -> Result<server::Con
         channel_buffer_size: EVENTS_MAX,
         window_size: WINDOW_BYTES,
         nodelay: true,
+        preferred: preferred(),
         ..server::Config::default()
     })
+}
+
+/// What is spoken on both legs: the SSH library's own choice, and behind it what OpenSSH's server takes by default and that
+/// lacks (the NIST curves, HMAC with SHA-1), so that nothing fails only since the gate is there. No CBC, and no UMAC,
+/// which the library has not.
+pub fn preferred() -> russh::Preferred {
+    let base = russh::Preferred::default();
+    let curves = [kex::ECDH_SHA2_NISTP256, kex::ECDH_SHA2_NISTP384, kex::ECDH_SHA2_NISTP521];
+    let (first, rest) = base.kex.split_at(base.kex.len().min(KEX_FIRST));
+    russh::Preferred {
+        kex: [first, &curves, rest].concat().into(),
+        mac: [&base.mac[..], &[mac::HMAC_SHA1_ETM, mac::HMAC_SHA1]].concat().into(),
+        ..base
+    }
 }
 
 /// The line that makes every OpenSSH client of this host trust the gate, for the CA below `state_dir`.

@@ -15,6 +15,9 @@ use std::task::{Context, Poll, Waker};
 use crate::counted::Counted;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
+/// What a client begins with (RFC 4253 section 4.2). Anything else is no SSH, and need not be waited for.
+const IDENTIFICATION: &[u8] = b"SSH-";
+
 /// The window that a client gets whose data wait: the least that the library takes.
 pub const TRICKLE_BYTES: u32 = 2;
 
@@ -95,12 +98,14 @@ impl Backlog {
 pub struct Paced {
     stream: Counted,
     backlog: Arc<Backlog>,
+    /// How many bytes of the client's identification have been looked at.
+    known: usize,
 }
 
 impl Paced {
     /// Reads `stream` while `backlog` is not far beyond its most.
     pub const fn new(stream: Counted, backlog: Arc<Backlog>) -> Self {
-        Self { stream, backlog }
+        Self { stream, backlog, known: 0 }
     }
 }
 
@@ -113,7 +118,18 @@ impl AsyncRead for Paced {
         if self.backlog.holds(cx) {
             return Poll::Pending;
         }
-        Pin::new(&mut self.stream).poll_read(cx, buffer)
+        let before = buffer.filled().len();
+        let read = Pin::new(&mut self.stream).poll_read(cx, buffer);
+        if self.known < IDENTIFICATION.len() && matches!(read, Poll::Ready(Ok(()))) {
+            let new = buffer.filled().get(before..).unwrap_or_default();
+            let expected = IDENTIFICATION.get(self.known..).unwrap_or_default();
+            if new.iter().zip(expected).any(|(byte, expected)| byte != expected) {
+                let why = "the client does not begin with an SSH identification";
+                return Poll::Ready(Err(io::Error::new(io::ErrorKind::InvalidData, why)));
+            }
+            self.known += new.len();
+        }
+        read
     }
 }
 

@@ -34,69 +34,33 @@ permit (principal, action in [Action::"forward", Action::"agent_forward", Action
 "#;
 
 /// The tests in which a client speaks to a server.
+#[rustfmt::skip]
 const TESTS: &[&str] = &[
-    "connect",
-    "proxy-connect",
-    "connect-uri",
-    "exit-status",
-    "exit-status-signal",
-    "envpass",
-    "transfer",
-    "banner",
-    "rekey",
-    "dhgex",
-    "stderr-data",
-    "stderr-after-eof",
-    "broken-pipe",
-    "try-ciphers",
-    "yes-head",
-    "login-timeout",
-    "agent",
-    "scp",
-    "scp3",
-    "scp-uri",
-    "sftp",
-    "sftp-cmds",
-    "sftp-badcmds",
-    "sftp-batch",
-    "sftp-glob",
-    "sftp-uri",
-    "reconfigure",
-    "dynamic-forward",
-    "forwarding",
-    "multiplex",
-    "reexec",
-    "cfgmatch",
-    "localcommand",
-    "forcecommand",
-    "portnum",
-    "keytype",
-    "kextype",
-    "host-expand",
-    "forward-control",
-    "multipubkey",
-    "hostkey-agent",
-    "cert-file",
-    "allow-deny-users",
-    "authinfo",
-    "knownhosts",
-    "knownhosts-command",
-    "channel-timeout",
-    "connection-timeout",
-    "percent",
-    "key-options",
-    "keys-command",
-    "principals-command",
-    "limit-keytype",
-    "connect-privsep",
-    "cipher-speed",
+    "connect", "connect-uri", "exit-status", "exit-status-signal", "envpass", "transfer", "banner", "dhgex", "stderr-data",
+    "stderr-after-eof", "broken-pipe", "try-ciphers", "yes-head", "login-timeout", "scp", "scp3", "scp-uri", "sftp",
+    "sftp-cmds", "sftp-badcmds", "sftp-batch", "sftp-glob", "sftp-uri", "reconfigure", "dynamic-forward", "forwarding",
+    "multiplex", "reexec", "localcommand", "forcecommand", "keytype", "kextype", "host-expand", "forward-control",
+    "multipubkey", "cert-file", "allow-deny-users", "authinfo", "knownhosts", "knownhosts-command", "channel-timeout",
+    "connection-timeout", "keys-command", "principals-command", "limit-keytype", "connect-privsep",
 ];
 
 /// Tests that end otherwise through the gate, and why that is so.
 const DIFFERENT: &[(&str, &str)] = &[];
 
 /// What is left out, and why.
-const LEFT_OUT: &[(&str, &str)] = &[];
+#[rustfmt::skip]
+const LEFT_OUT: &[(&str, &str)] = &[
+    ("agent, key-options, agent-restrict", "they take the key away by which the gate logs in"),
+    ("rekey, cipher-speed", "minutes long; rekeying is in xtask/tests/ssh_clients.rs, speed in `cargo xtask bench --ssh`"),
+    ("proxy-connect, hostkey-agent, percent, portnum, cfgmatch", "fail directly too, with the suite's servers behind a port"),
+    ("cert-hostkey, cert-userkey, hostkey-rotate, brokenkeys, hostbased, sshfp-connect, krl", "the client's view of the server's \
+      keys, or the server's of the client's: both end at the gate, which has its own"),
+    ("proto-version, proto-mismatch, integrity", "bytes of the transport, which ends at the gate"),
+    ("sftp-chroot, sftp-perm", "need root, or a server's options of their own"),
+    ("keyscan, putty-*, conch-*, ssh-com-*, dropbear-*", "other programs than OpenSSH's client"),
+    ("keygen-*, agent-*, sshsig, cfgparse, sshcfgparse, cfginclude, servcfginclude, cfgmatchlisten, addrmatch", "no client speaks \
+      to a server"),
+];
 
 /// Arguments of `cargo xtask conformance ssh`.
 #[derive(Debug, clap::Args)]
