@@ -87,3 +87,22 @@ fn requests_are_answered_while_another_session_is_given_more_than_all_buffers_ho
     shared.end().unwrap();
     site.finish().unwrap();
 }
+
+#[test]
+fn a_command_that_closes_its_output_early_has_its_status_over_a_shared_connection() {
+    let site = Site::start(POLICY).unwrap();
+    let shared = Shared::start(&site).unwrap();
+    for status in [0, 1, 44] {
+        for command in [
+            format!("exit {status}"),
+            format!("echo x; exec >/dev/null 2>&1; sleep 1; exit {status}"),
+        ] {
+            let mut ssh = shared.client(command.as_bytes()).unwrap();
+            // Its input has ended before the command begins.
+            let ended = ssh.stdin(Stdio::null()).output().unwrap();
+            assert_eq!(ended.status.code(), Some(status), "{command}");
+        }
+    }
+    shared.end().unwrap();
+    site.finish().unwrap();
+}

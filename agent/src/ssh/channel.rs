@@ -1,9 +1,11 @@
 //! One channel: what the client sends up, what the server sends down, and how it ended.
 //!
-//! Promises: data, end of data, exit status and close keep their order in each direction; the outcome is
+//! Promises: data, end of data, exit status and close keep their order in each direction, but that the end of output is told
+//! behind the status where the client has ended its input: OpenSSH's client closes a channel of a shared connection whose
+//! two ends have ended, and the library answers that at once, so that the status would be lost. The outcome is
 //! recorded once, when the server closes the channel, or as `lost` when the connection ends first.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
@@ -88,6 +90,10 @@ struct Progress {
     begun: std::sync::Mutex<Option<(AskId, Instant)>>,
     /// The client, or the gate, has closed it.
     closing: Notify,
+    /// The client will send no more.
+    client_ended: AtomicBool,
+    /// The server has ended its output, and the client was not told yet.
+    holds_end: AtomicBool,
     /// Why the gate ended it.
     broken: OnceLock<String>,
     /// What is covered in what it writes, of standard output and standard error.
@@ -164,20 +170,30 @@ impl Live {
         handle: Handle,
         shared: &Shared,
     ) -> Self {
-        Self { state: State::Waiting(waiting), ..Self::forward(ends, handle, shared) }
+        Self { state: State::Waiting(waiting), ..Self::open(ends, handle, shared, true) }
     }
 
     /// A channel that carries a connection.
     pub fn forward(
+        ends: (ChannelReadHalf, ChannelWriteHalf<Msg>),
+        handle: Handle,
+        shared: &Shared,
+    ) -> Self {
+        Self::open(ends, handle, shared, false)
+    }
+
+    fn open(
         (from_server, to_client): (ChannelReadHalf, ChannelWriteHalf<Msg>),
         handle: Handle,
         shared: &Shared,
+        is_session: bool,
     ) -> Self {
         let progress = Arc::new(Progress::default());
         let to_client = Arc::new(to_client);
         let files = Arc::new(OnceLock::new());
         let (answered, answers) = mpsc::unbounded_channel();
         let down = Down {
+            is_session,
             to_client: Arc::clone(&to_client),
             handle,
             answered,
@@ -304,7 +320,10 @@ impl Carrier {
                     bytes = length(&data);
                     self.data(data).await
                 }
-                Up::Eof => self.running.eof().await,
+                Up::Eof => {
+                    self.progress.client_ended.store(true, Ordering::Release);
+                    self.running.eof().await
+                }
                 Up::Close => self.close().await,
                 Up::Resize(size) => {
                     let [columns, rows, ..] = size;
@@ -350,6 +369,8 @@ impl Carrier {
 
 /// The way from the server to the client.
 struct Down {
+    /// What runs here has a status at its end.
+    is_session: bool,
     to_client: Arc<ChannelWriteHalf<Msg>>,
     handle: Handle,
     files: Arc<OnceLock<Files>>,
@@ -391,6 +412,7 @@ impl Down {
             files.end();
         }
         self.rest().await;
+        self.held_end().await;
         self.progress.ended(&end, &self.shared);
         _ = self.to_client.close().await;
     }
@@ -427,9 +449,14 @@ impl Down {
                 self.count(&data);
                 self.write(Stream::Errors, ext, data).await
             }
-            ChannelMsg::Eof => self.rest().await && self.to_client.eof().await.is_ok(),
+            ChannelMsg::Eof => {
+                let ended = self.progress.client_ended.load(Ordering::Acquire);
+                self.progress.holds_end.store(ended && self.is_session, Ordering::Release);
+                self.rest().await
+                    && (ended && self.is_session || self.to_client.eof().await.is_ok())
+            }
             ChannelMsg::ExitStatus { exit_status } => {
-                self.to_client.exit_status(exit_status).await.is_ok()
+                self.to_client.exit_status(exit_status).await.is_ok() && self.held_end().await
             }
             ChannelMsg::ExitSignal { signal_name, core_dumped, error_message, lang_tag } => {
                 let id = self.to_client.id();
@@ -440,7 +467,7 @@ impl Down {
                     error_message,
                     lang_tag,
                 );
-                sent.await.is_ok()
+                sent.await.is_ok() && self.held_end().await
             }
             ChannelMsg::Success | ChannelMsg::Failure => {
                 let granted = matches!(message, ChannelMsg::Success);
@@ -467,6 +494,11 @@ impl Down {
         } else {
             self.to_client.extended_data_bytes(ext, data).await.is_ok()
         }
+    }
+
+    /// Tells the client of the end of the output that it was not told of.
+    async fn held_end(&self) -> bool {
+        !self.progress.holds_end.swap(false, Ordering::AcqRel) || self.to_client.eof().await.is_ok()
     }
 
     /// Passes on what waits for the end of its line.

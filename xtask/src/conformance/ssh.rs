@@ -39,18 +39,25 @@ const TESTS: &[&str] = &[
     "connect", "connect-uri", "exit-status", "exit-status-signal", "envpass", "transfer", "banner", "dhgex", "stderr-data",
     "stderr-after-eof", "broken-pipe", "try-ciphers", "yes-head", "login-timeout", "scp", "scp3", "scp-uri", "sftp",
     "sftp-cmds", "sftp-badcmds", "sftp-batch", "sftp-glob", "sftp-uri", "reconfigure", "dynamic-forward", "forwarding",
-    "multiplex", "reexec", "localcommand", "forcecommand", "keytype", "kextype", "host-expand", "forward-control",
-    "multipubkey", "cert-file", "allow-deny-users", "authinfo", "knownhosts", "knownhosts-command", "channel-timeout",
-    "connection-timeout", "keys-command", "principals-command", "limit-keytype", "connect-privsep",
+    "multiplex", "reexec", "localcommand", "forcecommand", "kextype", "host-expand", "forward-control",
+    "allow-deny-users", "authinfo", "knownhosts", "channel-timeout",
+    "connection-timeout", "keys-command", "principals-command", "connect-privsep",
 ];
 
 /// Tests that end otherwise through the gate, and why that is so.
-const DIFFERENT: &[(&str, &str)] = &[];
+#[rustfmt::skip]
+const DIFFERENT: &[(&str, &str)] = &[
+    ("banner", "the server's own banner ends at the gate: it comes before anybody knows which account is asked for"),
+    ("dhgex, kextype, try-ciphers", "the gate's SSH library lacks group exchange and groups 1 and 14 with SHA-1, sntrup761, CBC and UMAC"),
+    ("multiplex", "of its steps, those that look for sshd's own words to a client that speaks no SSH, at a captured port"),
+];
 
 /// What is left out, and why.
 #[rustfmt::skip]
 const LEFT_OUT: &[(&str, &str)] = &[
     ("agent, key-options, agent-restrict", "they take the key away by which the gate logs in"),
+    ("keytype, multipubkey, cert-file, limit-keytype, knownhosts-command", "several host keys, or which of the client's keys the server \
+      takes: the gate has one host key, and logs in with its own"),
     ("rekey, cipher-speed", "minutes long; rekeying is in xtask/tests/ssh_clients.rs, speed in `cargo xtask bench --ssh`"),
     ("proxy-connect, hostkey-agent, percent, portnum, cfgmatch", "fail directly too, with the suite's servers behind a port"),
     ("cert-hostkey, cert-userkey, hostkey-rotate, brokenkeys, hostbased, sshfp-connect, krl", "the client's view of the server's \
@@ -253,7 +260,10 @@ fn last(said: &str) -> &str {
 
 fn report(direct: &Outcome, gated: &Outcome, out: &Path, whole: bool) -> anyhow::Result<()> {
     let (mut same, mut fails_directly, mut wrong) = (0, Vec::new(), Vec::new());
-    let known: BTreeMap<&str, &str> = DIFFERENT.iter().copied().collect();
+    let known: BTreeMap<&str, &str> = DIFFERENT
+        .iter()
+        .flat_map(|(tests, why)| tests.split(", ").map(move |test| (test, *why)))
+        .collect();
     for (test, (code, said)) in direct {
         let (gated_code, gated_said) = gated.get(test).context("a test did not run")?;
         let is_known = known.contains_key(test.as_str());
@@ -287,7 +297,7 @@ fn report(direct: &Outcome, gated: &Outcome, out: &Path, whole: bool) -> anyhow:
     term::line(&format!(
         "{} tests: {same} end well both ways, {} differ as known, {} fail directly too, {} differ; output is in {}",
         direct.len(),
-        DIFFERENT.len(),
+        known.len(),
         fails_directly.len(),
         wrong.len(),
         out.display()
