@@ -189,17 +189,14 @@ fn matches(patterns: &HostPatterns, names: &[String]) -> bool {
             hmac.update(name.as_bytes());
             hmac.verify_slice(hash).is_ok()
         }),
-        HostPatterns::Patterns(patterns) => names.iter().any(|name| {
-            let mut found = false;
-            for pattern in patterns {
-                match pattern.strip_prefix('!') {
-                    Some(not) if wildcard(&not.to_ascii_lowercase(), name) => return false,
-                    Some(_) => {}
-                    None => found |= wildcard(&pattern.to_ascii_lowercase(), name),
-                }
-            }
-            found
-        }),
+        HostPatterns::Patterns(patterns) => {
+            let hits = |pattern: &str| {
+                let pattern = pattern.to_ascii_lowercase();
+                names.iter().any(|name| wildcard(&pattern, name))
+            };
+            let is_negated = patterns.iter().filter_map(|one| one.strip_prefix('!')).any(hits);
+            !is_negated && patterns.iter().filter(|one| !one.starts_with('!')).any(|one| hits(one))
+        }
     }
 }
 
@@ -266,6 +263,8 @@ mod tests {
             ("192.0.2.?", "192.0.2.77", 22, false),
             ("[*.bank.example]:*", "a.bank.example", 2222, true),
             ("*", "anything", 2222, true),
+            ("*,!db", "db", 22, false),
+            ("*,!db", "web", 22, true),
         ] {
             let found = known(&line(hosts, 1), host, port);
             assert_eq!(found.is_ok(), expected, "{hosts} {host} {port}");

@@ -113,7 +113,8 @@ impl FileRequest {
                 let Access { read, write, append, create, truncate, .. } = self.access;
                 let writes = write || append || create || truncate;
                 let mut effects = Vec::new();
-                if read || !writes {
+                // With neither of the two a server opens it for reading.
+                if read || !write {
                     effects.push(on(Action::FileRead, &self.path));
                 }
                 if writes {
@@ -128,8 +129,13 @@ impl FileRequest {
             FileKind::Remove | FileKind::RemoveDirectory => {
                 vec![on(Action::FileRemove, &self.path)]
             }
-            FileKind::Rename => vec![on(Action::FileRemove, &self.path), on(Action::FileWrite, to)],
-            // By its other name the file can be read and written later, and nothing leads back to this one.
+            // By its other name the file, and what is below a directory, can be read later, and nothing leads back to this
+            // one.
+            FileKind::Rename => vec![
+                on(Action::FileRead, &self.path),
+                on(Action::FileRemove, &self.path),
+                on(Action::FileWrite, to),
+            ],
             FileKind::Hardlink => vec![
                 on(Action::FileRead, &self.path),
                 on(Action::FileWrite, &self.path),

@@ -225,7 +225,9 @@ impl SshRequest {
     pub fn effects(&self) -> Vec<Effect> {
         let about = Relation { schema: None, name: self.about.clone() };
         let relation = (!self.about.is_empty()).then_some(about);
-        let own = Effect { action: self.kind.action(), relation, bounded: true };
+        // OpenSSH's server takes a zero byte at the end of a text, and leaves it out.
+        let action = if self.about.contains('\0') { Action::Unknown } else { self.kind.action() };
+        let own = Effect { action, relation, bounded: true };
         std::iter::once(own).chain(self.carries.iter().cloned()).collect()
     }
 }

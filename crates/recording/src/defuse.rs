@@ -61,7 +61,12 @@ impl Defuser {
                 match byte {
                     // C1 in UTF-8: what ESC and a letter say, in one character.
                     0x80..=0x9f => self.introduce(byte - 0x40),
-                    _ => out.extend_from_slice(&[0xc2, byte]),
+                    0xa0..=0xbf => out.extend_from_slice(&[0xc2, byte]),
+                    // No character: what comes is looked at as if nothing had been before it.
+                    _ => {
+                        self.dropped += 1;
+                        self.text(byte, out);
+                    }
                 }
             }
             State::Escape => self.introduce(byte),
@@ -328,6 +333,7 @@ mod tests {
             ("screen's title", b"a\x1bkevil\x1b\\b", Some(b"ab")),
             ("C1 in one byte", b"a\x9b6n\x9d0;x\x07b", Some(b"a6n0;x\x07b")),
             ("C1 in UTF-8", b"a\xc2\x9b6n\xc2\x9d0;x\x07b", Some(b"ab")),
+            ("an escape behind half a character", b"a\xc2\x1b]52;c;ZQ==\x07\xc2\x05b", Some(b"ab")),
             ("C1 that draws", b"\xc2\x9b1mx", Some(b"\x1b[1mx")),
             ("never ended", b"a\x1b]0;x", Some(b"a")),
             ("an escape in a sequence", b"a\x1b[1\x1b[6nb\x1b[1mc", Some(b"ab\x1b[1mc")),
@@ -368,6 +374,7 @@ mod tests {
             let once = defused(&bytes, cut);
             prop_assert_eq!(&once, &defused(&bytes, 1000));
             prop_assert_eq!(&once, &defused(&once, 1000));
+            prop_assert!(once.iter().all(|byte| *byte >= 7));
         }
     }
 }

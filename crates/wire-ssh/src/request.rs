@@ -70,7 +70,9 @@ pub fn exec(channel: u32, command: &[u8], terminal: &str) -> Operation {
 /// Whether what is permitted by this speaks SFTP on its channel.
 pub fn speaks_sftp(operation: &Operation) -> bool {
     match operation {
-        Operation::Ssh(asked) if asked.kind == SshKind::Subsystem => asked.about == SFTP,
+        Operation::Ssh(asked) if asked.kind == SshKind::Subsystem => {
+            asked.about.trim_end_matches('\0') == SFTP
+        }
         Operation::Ssh(asked) => carries(&asked.words).is_some_and(|one| one.by == "sftp-server"),
         _ => false,
     }

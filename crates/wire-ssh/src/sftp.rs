@@ -7,9 +7,11 @@
 //!
 //! Limits: [`PACKET_BYTES_MAX`], [`OPEN_MAX`] open files, [`UNDERWAY_MAX`] requests under way; a newer version than 3
 //! is not spoken. `SSH_FXP_REALPATH` and what asks for limits, names of accounts and the home directory need no more than the
-//! subsystem's own permit, and are no operations.
+//! subsystem's own permit, and are no operations; nor is what asks an open handle for its attributes. A path of which a part is not there is answered
+//! with the server's own status.
 //!
-//! Cannot: stop somebody on the server from changing a link between its resolution and the request's own.
+//! Cannot: stop anybody who may make links or rename, on the server or over another channel, from changing one between
+//! its resolution and the request's own.
 
 mod handles;
 mod packet;
@@ -104,7 +106,7 @@ pub struct Sftp {
     outcomes: VecDeque<(u64, Outcome)>,
     waiting: Option<Waiting>,
     /// The gate's own question, and its answer.
-    own: Option<(u32, Option<Vec<u8>>)>,
+    own: Option<(u32, Option<Resolved>)>,
     is_asking: bool,
     underway: HashMap<u32, Underway>,
     open: HashMap<Vec<u8>, Open>,
@@ -113,6 +115,16 @@ pub struct Sftp {
     version: Option<Version>,
     fault: Option<&'static str>,
     operations: u64,
+}
+
+/// What the server answered to the gate's own question.
+#[derive(Debug)]
+enum Resolved {
+    Path(Vec<u8>),
+    /// A part of the path is not there: the code and the whole answer.
+    Nothing(Vec<u8>),
+    /// It can't say.
+    Failed,
 }
 
 /// How far the two sides have agreed.
@@ -208,8 +220,19 @@ impl Sftp {
         if let Some((_, answer)) = &mut self.own {
             let Some(answer) = answer.take() else { return Some(Next::Server) };
             self.own = None;
+            let answer = match answer {
+                Resolved::Path(path) => Some(path),
+                Resolved::Failed => None,
+                Resolved::Nothing(message) => {
+                    let message = String::from_utf8_lossy(&message).into_owned();
+                    let id = waiting.id;
+                    self.waiting = None;
+                    self.refuse(id, packet::NO_SUCH_FILE, &message);
+                    return None;
+                }
+            };
             if let Some((second, resolve)) = waiting.resolve.pop_front() {
-                settle(&mut waiting.request, second, &resolve, &answer);
+                settle(&mut waiting.request, second, &resolve, answer.as_deref());
             }
         }
         if let Some((_, resolve)) = waiting.resolve.front() {
@@ -238,6 +261,12 @@ impl Sftp {
         let underway = match waiting.then {
             Then::Operation => Underway::Operation(operation, now_ns),
             Then::Looks => Underway::Looks(operation, now_ns, path.into_bytes()),
+            Then::Resizes(handle) => {
+                if let Some(open) = self.open.get_mut(&handle) {
+                    open.is_resized();
+                }
+                Underway::Operation(operation, now_ns)
+            }
             Then::Opens { is_directory } => {
                 Underway::Opens(Box::new(Open::new(operation, now_ns, path, access, is_directory)))
             }
@@ -340,8 +369,9 @@ impl Sftp {
         };
         if matches!(underway, Underway::Own) {
             let resolved = match reply {
-                Reply::Name(1, name) => name.to_vec(),
-                _ => Vec::new(),
+                Reply::Name(1, name) if !name.is_empty() => Resolved::Path(name.to_vec()),
+                Reply::Status(packet::NO_SUCH_FILE, message) => Resolved::Nothing(message.to_vec()),
+                _ => Resolved::Failed,
             };
             if let Some((_, answer)) = self.own.as_mut().filter(|(own, _)| *own == id) {
                 *answer = Some(resolved);
@@ -398,7 +428,7 @@ impl Sftp {
                     open.took(offset, bytes, is_ok);
                 }
             }
-            (Underway::Copies(handle, offset, bytes), _) => {
+            (Underway::Copies(handle, offset, bytes), _) if is_ok => {
                 if let Some(open) = self.open.get_mut(&handle) {
                     open.was_copied_to(offset, bytes);
                 }

@@ -129,9 +129,16 @@ impl Open {
         }
     }
 
+    /// It is cut, or made longer: what went over is not what it is.
+    pub const fn is_resized(&mut self) {
+        self.writing.broken = true;
+        self.reading.broken = true;
+    }
+
     /// The server wrote to it by itself.
     pub fn was_copied_to(&mut self, offset: u64, bytes: u64) {
         self.writing.broken = true;
+        self.reading.broken = true;
         self.written.add(offset, bytes);
     }
 

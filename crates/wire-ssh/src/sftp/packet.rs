@@ -10,6 +10,8 @@ use tidegate_wire::{Cursor, CursorError};
 pub const OK: u32 = 0;
 /// End of a file or directory.
 pub const EOF: u32 = 1;
+/// No such file.
+pub const NO_SUCH_FILE: u32 = 2;
 /// Permission denied.
 pub const PERMISSION_DENIED: u32 = 3;
 /// Any other failure.
@@ -65,8 +67,8 @@ pub enum Request<'a> {
     Symlink(&'a [u8], &'a [u8]),
     /// Old name, new name.
     Hardlink(&'a [u8], &'a [u8]),
-    /// From one handle to another: the second, and where it goes.
-    Copy(&'a [u8], u64, u64),
+    /// From one handle to another: both, and where it goes.
+    Copy([&'a [u8]; 2], u64, u64),
     /// An extension that is not known.
     Extended(&'a [u8]),
     /// A type of packet that is not known.
@@ -103,6 +105,39 @@ impl Attributes {
             words.push(format!("times {access} {modification}"));
         }
         words.join(", ")
+    }
+}
+
+impl Request<'_> {
+    /// Whether a path, or an extension's name, holds a zero byte: what a server makes of one can't be told.
+    pub fn has_zero_byte(&self) -> bool {
+        let one = |text: &[u8]| text.contains(&0);
+        match self {
+            Self::Open(path, ..)
+            | Self::Lstat(path)
+            | Self::Setstat(path, ..)
+            | Self::Opendir(path)
+            | Self::Remove(path)
+            | Self::Mkdir(path, _)
+            | Self::Rmdir(path)
+            | Self::Stat(path)
+            | Self::Statvfs(path)
+            | Self::Readlink(path)
+            | Self::Extended(path) => one(path),
+            Self::Rename(from, to) | Self::Symlink(from, to) | Self::Hardlink(from, to) => {
+                one(from) || one(to)
+            }
+            Self::Init
+            | Self::Close(_)
+            | Self::Read(..)
+            | Self::Write(..)
+            | Self::Fstat(_)
+            | Self::Fsetstat(..)
+            | Self::Readdir(_)
+            | Self::Harmless
+            | Self::Copy(..)
+            | Self::Unknown(_) => false,
+        }
     }
 }
 
@@ -209,8 +244,8 @@ fn extended<'a>(at: &mut Cursor<'a>) -> Result<Request<'a>, CursorError> {
         b"statvfs@openssh.com" => Request::Statvfs(string(at)?),
         b"fstatvfs@openssh.com" | b"fsync@openssh.com" => Request::Fstat(string(at)?),
         b"copy-data" => {
-            let (_, _, bytes) = (string(at)?, u64(at)?, u64(at)?);
-            Request::Copy(string(at)?, u64(at)?, bytes)
+            let (from, _, bytes) = (string(at)?, u64(at)?, u64(at)?);
+            Request::Copy([from, string(at)?], u64(at)?, bytes)
         }
         b"limits@openssh.com"
         | b"expand-path@openssh.com"
@@ -295,7 +330,7 @@ pub fn status(id: u32, code: u32, message: &str) -> Bytes {
 pub const fn code(code: u32) -> &'static str {
     match code {
         EOF => "SSH_FX_EOF",
-        2 => "SSH_FX_NO_SUCH_FILE",
+        NO_SUCH_FILE => "SSH_FX_NO_SUCH_FILE",
         PERMISSION_DENIED => "SSH_FX_PERMISSION_DENIED",
         5 => "SSH_FX_BAD_MESSAGE",
         6 => "SSH_FX_NO_CONNECTION",

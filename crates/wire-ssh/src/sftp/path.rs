@@ -15,6 +15,8 @@ pub fn resolve(path: &[u8], itself: bool) -> Resolve {
         Some(end) => path.get(..=end).unwrap_or_default(),
         None => return Resolve { ask: whole(path), last: None },
     };
+    // A slash at the end follows a link.
+    let itself = itself && trimmed.len() == path.len();
     let (parent, last) = match trimmed.iter().rposition(|&byte| byte == b'/') {
         Some(at) => (trimmed.get(..=at).unwrap_or_default(), trimmed.get(at + 1..)),
         None => (&b"."[..], Some(trimmed)),
@@ -23,7 +25,7 @@ pub fn resolve(path: &[u8], itself: bool) -> Resolve {
         Some(last) if itself && last != b"." && last != b".." => {
             Resolve { ask: parent.to_vec(), last: Some(last.to_vec()) }
         }
-        _ => Resolve { ask: whole(path), last: None },
+        _ => Resolve { ask: whole(trimmed), last: None },
     }
 }
 
@@ -72,7 +74,8 @@ mod tests {
         for (path, itself, ask, last) in [
             ("/srv/a", false, "/srv/a", None),
             ("/srv/a", true, "/srv/", Some("a")),
-            ("/srv/a/", true, "/srv/", Some("a")),
+            ("/srv/a/", true, "/srv/a", None),
+            ("/srv/a/", false, "/srv/a", None),
             ("a", true, ".", Some("a")),
             ("a", false, "a", None),
             ("/", true, "/", None),

@@ -32,6 +32,8 @@ pub(super) enum Then {
     Operation,
     /// Attributes.
     Looks,
+    /// A status; the file that is open by this handle has another length then.
+    Resizes(Vec<u8>),
     /// A handle.
     Opens {
         /// Of a directory.
@@ -64,10 +66,14 @@ impl Sftp {
                 }
                 refused => refused,
             },
-            Request::Copy(handle, offset, bytes) => match known(handle, Underway::Closes) {
-                Plan::Pass(_) => Plan::Pass(Underway::Copies(handle.to_vec(), offset, bytes)),
-                refused => refused,
-            },
+            Request::Copy([from, to], offset, bytes) => {
+                match (known(from, Underway::Closes), known(to, Underway::Closes)) {
+                    (Plan::Pass(_), Plan::Pass(_)) => {
+                        Plan::Pass(Underway::Copies(to.to_vec(), offset, bytes))
+                    }
+                    (Plan::Pass(_), refused) | (refused, _) => refused,
+                }
+            }
             Request::Harmless => Plan::Pass(Underway::Passed),
             Request::Unknown(_) => {
                 Plan::Refuse(packet::OP_UNSUPPORTED, "tidegate: not in SFTP version 3")
@@ -79,6 +85,9 @@ impl Sftp {
     /// What is asked of paths.
     fn plan_path(&self, request: &Request<'_>) -> Plan {
         use FileKind as Kind;
+        if request.has_zero_byte() {
+            return Plan::Refuse(packet::FAILURE, "tidegate: a zero byte stands in a name");
+        }
         let to_open = |is_directory| Then::Opens { is_directory };
         let none = packet::Attributes::default();
         // The path, whether it is itself meant and not what it leads to, and what is to be.
@@ -168,19 +177,31 @@ impl Sftp {
             return Plan::Refuse(packet::FAILURE, why);
         };
         let path = (open.path.as_bytes(), true);
-        let mut planned = self.planned(FileKind::Attributes, path, attributes, Then::Operation);
+        let then = match attributes.size {
+            Some(_) => Then::Resizes(handle.to_vec()),
+            None => Then::Operation,
+        };
+        let mut planned = self.planned(FileKind::Attributes, path, attributes, then);
         planned.resolve.clear();
         Plan::Decide(Box::new(planned))
     }
 }
 
-/// Puts the server's answer into the request; an empty one is that it has none.
-pub(super) fn settle(request: &mut FileRequest, second: bool, resolve: &Resolve, answer: &[u8]) {
+/// Puts the server's answer into the request. What it can't resolve although it may open it is nothing that a policy
+/// can judge by its path.
+pub(super) fn settle(
+    request: &mut FileRequest,
+    second: bool,
+    resolve: &Resolve,
+    answer: Option<&[u8]>,
+) {
     let last = resolve.last.as_deref();
-    let found = if answer.is_empty() {
-        path::lexical(&path::join(&resolve.ask, last))
-    } else {
-        path::join(answer, last)
+    let found = match answer {
+        Some(answer) => path::join(answer, last),
+        None => {
+            request.kind = FileKind::Extended;
+            path::lexical(&path::join(&resolve.ask, last))
+        }
     };
     let (text, sha256) = told(&found);
     if second {

@@ -102,6 +102,9 @@ fn server(file: &'static [u8]) -> impl FnMut(&[u8]) -> Vec<u8> {
                     b"." => "/home/batch".to_owned(),
                     b"in" | b"in/" => "/srv/in".to_owned(),
                     b"in/a" => "/srv/in/a".to_owned(),
+                    b"/too/long" => {
+                        return packet(101, id, &[&[0, 0, 0, 5], &string(b"long"), &string(b"")]);
+                    }
                     b"/no/such" => {
                         return packet(101, id, &[&[0, 0, 0, 2], &string(b"none"), &string(b"")]);
                     }
@@ -226,14 +229,14 @@ fn each_request_is_asked_by_the_names_that_it_means() {
             both(b"a", b"in/b"),
             "/home/batch/a",
             Some("/srv/in/b"),
-            &[Action::FileRemove, Action::FileWrite],
+            &[Action::FileRead, Action::FileRemove, Action::FileWrite],
         ),
         (
             200,
             extended(b"posix-rename@openssh.com", &both(b"a", b"in/b")),
             "/home/batch/a",
             Some("/srv/in/b"),
-            &[Action::FileRemove, Action::FileWrite],
+            &[Action::FileRead, Action::FileRemove, Action::FileWrite],
         ),
         (
             200,
@@ -243,7 +246,15 @@ fn each_request_is_asked_by_the_names_that_it_means() {
             &[Action::FileRead, Action::FileWrite, Action::FileWrite],
         ),
         (20, both(b"/etc/shadow", b"in/l"), "/srv/in/l", Some("/etc/shadow"), &[Action::FileWrite]),
-        (9, [string(b"/no/such"), vec![0; 4]].concat(), "/no/such", None, &[Action::FileWrite]),
+        (9, [string(b"/too/long"), vec![0; 4]].concat(), "/too/long", None, &[Action::Unknown]),
+        (13, string(b"in/"), "/srv/in", None, &[Action::FileRemove]),
+        (
+            3,
+            [string(b"in/a"), vec![0, 0, 0, 8], vec![0; 4]].concat(),
+            "/srv/in/a",
+            None,
+            &[Action::FileRead, Action::FileWrite],
+        ),
         (200, extended(b"exec@example.org", b"rm"), "exec@example.org", None, &[Action::Unknown]),
     ] {
         let mut sides = Sides::new(|_| false, server(b""), 4096);
@@ -254,6 +265,28 @@ fn each_request_is_asked_by_the_names_that_it_means() {
         let found: Vec<Action> = asked.effects().iter().map(|effect| effect.action).collect();
         assert_eq!(found, effects, "{kind} {path}");
     }
+}
+
+#[test]
+fn what_is_not_there_or_holds_a_zero_byte_is_answered_and_not_passed_on() {
+    let mut sides = Sides::new(|_| false, server(b""), 4096);
+    let rename = [string(b"a"), string(b"b\0")].concat();
+    let hard = [string(b"hardlink@openssh.com\0"), string(b"a"), string(b"b")].concat();
+    sides.client(
+        &[
+            init(),
+            open(1, b"/no/such", 1),
+            open(2, b"a\0", 1),
+            packet(18, 3, &[&rename]),
+            packet(200, 4, &[&hard]),
+        ]
+        .concat(),
+    );
+    assert_eq!((sides.seen.fault, sides.seen.asked.len()), (None, 0));
+    let codes: Vec<&[u8]> = sides.seen.to_client[1..].iter().map(|bytes| &bytes[9..13]).collect();
+    assert_eq!(codes, [[0, 0, 0, 2], [0, 0, 0, 4], [0, 0, 0, 4], [0, 0, 0, 4]]);
+    let kinds: Vec<u8> = sides.seen.to_server.iter().map(|bytes| bytes[4]).collect();
+    assert_eq!(kinds, [1, 16], "a version, and the gate's own question");
 }
 
 #[test]
