@@ -12,8 +12,10 @@
 
 mod back;
 mod channel;
+mod cover;
 mod door;
 mod files;
+mod flag;
 mod handler;
 pub mod host;
 mod known_hosts;
@@ -156,9 +158,9 @@ impl Shared {
 }
 
 /// Where a connection through the server goes; an address with who it is for.
-enum To<'a> {
-    Address((&'a str, u32), (&'a str, u32)),
-    Socket(&'a str),
+enum To {
+    Address((String, u32), (String, u32)),
+    Socket(String),
 }
 
 /// The client's side.
@@ -172,7 +174,7 @@ struct Client {
     namespace: Option<Netns>,
     /// The login was refused, or the server could not be used: nothing more is asked.
     refused: bool,
-    target: Option<Target>,
+    target: Option<Arc<Target>>,
     channels: HashMap<ChannelId, Live>,
     /// Channels of a connection that is about to be ended.
     unanswered: Vec<ChannelOpenHandle>,
@@ -276,40 +278,38 @@ impl Client {
         Some((ask, receipt, target))
     }
 
-    /// Decides and carries a connection to `about`, which `open` makes.
-    async fn forward(
-        &mut self,
-        channel: Channel<Msg>,
-        about: &str,
-        reply: ChannelOpenHandle,
-        to: To<'_>,
-    ) {
-        let (id, ask) = (channel.id(), self.shared.id());
-        let asked = request::request(SshKind::Forward, id.into(), about.as_bytes(), "");
-        let Ok(receipt) = self.shared.clear(ask, &asked).await else {
-            return reply.reject(ChannelOpenFailure::AdministrativelyProhibited).await;
-        };
-        let _asking = self.shared.slack.asking();
-        let clearance = Clearance::Receipt(&receipt);
-        let opened = match (&self.target, to) {
-            (Some(target), To::Address(to, from)) => {
-                target.forward(&clearance, to, from).await.ok()
-            }
-            (Some(target), To::Socket(path)) => {
-                target.forward_to_socket(&clearance, path).await.ok()
-            }
-            (None, _) => None,
-        };
-        let Some(((running, from_server), handle)) = opened.zip(self.handle.get().cloned()) else {
-            self.shared.failed(ask, "the server did not open it");
-            return reply.reject(ChannelOpenFailure::ConnectFailed).await;
-        };
-        let (_, to_client) = channel.split();
-        reply.accept().await;
-        let mut live = Live::forward((from_server, to_client), handle, &self.shared);
-        live.begin(ask);
-        live.run(running, &self.shared);
-        self.channels.insert(id, live);
+    /// Decides and carries a connection to `about`. The client's other requests do not wait for it: an address that
+    /// does not answer takes minutes.
+    fn forward(&self, channel: Channel<Msg>, about: String, reply: ChannelOpenHandle, to: To) {
+        let shared = self.shared.clone();
+        let sides = self.target.clone().zip(self.handle.get().cloned());
+        tokio::spawn(async move {
+            let (id, ask) = (channel.id(), shared.id());
+            let asked = request::request(SshKind::Forward, id.into(), about.as_bytes(), "");
+            let Ok(receipt) = shared.clear(ask, &asked).await else {
+                return reply.reject(ChannelOpenFailure::AdministrativelyProhibited).await;
+            };
+            let clearance = Clearance::Receipt(&receipt);
+            let opened = match (&sides, &to) {
+                (Some((target, _)), To::Address((host, port), (from, from_port))) => {
+                    target.forward(&clearance, (host, *port), (from, *from_port)).await.ok()
+                }
+                (Some((target, _)), To::Socket(path)) => {
+                    target.forward_to_socket(&clearance, path).await.ok()
+                }
+                (None, _) => None,
+            };
+            let Some(((running, from_server), (_, handle))) = opened.zip(sides) else {
+                shared.failed(ask, "the server did not open it");
+                return reply.reject(ChannelOpenFailure::ConnectFailed).await;
+            };
+            reply.accept().await;
+            let (from_client, to_client) = channel.split();
+            let mut live = Live::forward((from_server, to_client), handle, &shared);
+            live.begin(ask);
+            live.run(running, &shared);
+            live.carry_from(from_client, &shared).await;
+        });
     }
 
     /// Decides the lending of the client's agent or display, and asks the server whether it takes it.
@@ -429,6 +429,12 @@ impl Drop for Client {
             tokio::spawn(async move { target.close().await });
         }
     }
+}
+
+/// What the server answers to a request, or nothing where it refuses it or takes too long.
+async fn within<T, E>(answer: impl Future<Output = Result<T, E>>) -> Option<T> {
+    let limit = Duration::from_secs(ANSWER_SECONDS_MAX);
+    tokio::time::timeout(limit, answer).await.ok()?.ok()
 }
 
 /// Nanoseconds since `started`.

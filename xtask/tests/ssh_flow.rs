@@ -106,3 +106,37 @@ fn a_command_that_closes_its_output_early_has_its_status_over_a_shared_connectio
     shared.end().unwrap();
     site.finish().unwrap();
 }
+
+#[test]
+fn sessions_that_are_given_up_in_the_middle_stop_nothing_and_have_their_end() {
+    let site = Site::start(POLICY).unwrap();
+    let shared = Shared::start(&site).unwrap();
+    for _ in 0..12 {
+        // The client leaves while the server sends.
+        let mut down = shared.client(b"cat /dev/zero").unwrap();
+        let mut down = down.stdin(Stdio::null()).stdout(Stdio::piped()).spawn().unwrap();
+        let mut some = vec![0; 100_000];
+        down.stdout.take().unwrap().read_exact(&mut some).unwrap();
+        down.kill().unwrap();
+        down.wait().unwrap();
+        // The server leaves while the client sends.
+        let mut up = shared.client(b"head -c 1 >/dev/null").unwrap();
+        let mut up = up.stdin(Stdio::piped()).spawn().unwrap();
+        let mut stdin = up.stdin.take().unwrap();
+        let block = vec![b'x'; 1 << 20];
+        while stdin.write_all(&block).is_ok() {}
+        drop(stdin);
+        up.wait().unwrap();
+    }
+    assert_eq!(shared.run(b"echo on").unwrap().stdout, "on\n");
+    shared.end().unwrap();
+    let evidence = site.lab.evidence().unwrap();
+    let ran: Vec<&str> = evidence
+        .operations()
+        .filter(|one| one.via() == "exec")
+        .map(xtask::lab::evidence::Event::status)
+        .collect();
+    assert_eq!(ran.len(), 25);
+    assert!(ran.iter().all(|status| *status == "ok"), "{ran:?}");
+    site.finish().unwrap();
+}

@@ -9,12 +9,12 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use russh::client::{ChannelOpenHandle, Msg};
 use russh::server::{self, Handle};
-use russh::{Channel, ChannelMsg, ChannelOpenFailure};
+use russh::{Channel, ChannelOpenFailure};
 use tidegate_event::SshKind;
 use tidegate_wire_ssh::request;
 
 use super::Shared;
-use super::channel::{Live, Up};
+use super::channel::Live;
 use super::target::Running;
 use crate::upstream::Clearance;
 
@@ -124,19 +124,11 @@ impl Back {
         };
         reply.accept().await;
         let (from_server, to_server) = channel.split();
-        let (mut from_client, to_client) = to_client.split();
+        let (from_client, to_client) = to_client.split();
         let mut live = Live::forward((from_server, to_client), client.clone(), &self.shared);
         live.begin(ask);
         live.run(Running::back(&Clearance::Receipt(&receipt), to_server), &self.shared);
-        while let Some(message) = from_client.wait().await {
-            match message {
-                ChannelMsg::Data { data } => live.up(Up::Data(data), &self.shared),
-                ChannelMsg::Eof => live.up(Up::Eof, &self.shared),
-                ChannelMsg::Close => break,
-                _ => {}
-            }
-        }
-        live.up(Up::Close, &self.shared);
+        live.carry_from(from_client, &self.shared).await;
     }
 }
 

@@ -13,18 +13,26 @@ use bytes::Bytes;
 use russh::server::{Handle, Msg};
 use russh::{ChannelMsg, ChannelReadHalf, ChannelWriteHalf, Pty, Sig};
 use tidegate_event::{Masked, Stream};
-use tidegate_mask::{Cover::Stars, Detectors, Stream as Detecting};
+use tidegate_mask::Detectors;
 use tidegate_recording::{PENDING_MS_MAX, Part, Transcript};
 use tidegate_wire::AskId;
 use tidegate_wire_ssh::outcome::{End, outcome};
 use tidegate_wire_ssh::request;
-use tokio::sync::{Notify, mpsc};
+use tokio::sync::mpsc;
 
+use super::cover::Cover;
 use super::door::TargetError;
 use super::files::Files;
+use super::flag::Flag;
 use super::slack::FromServer;
 use super::target::{Running, Waiting};
 use super::{ANSWER_SECONDS_MAX, Shared, elapsed_ns};
+
+/// What a message costs beside its data, in bytes.
+const MESSAGE_BYTES: u64 = 64;
+
+/// Answers of the server's that wait for somebody who asked.
+const ANSWERS_MAX: usize = 8;
 
 /// In place of extended data's type: standard output, which is plain data.
 const STDOUT: u32 = 0;
@@ -43,6 +51,17 @@ pub enum Up {
     Signal(Sig),
 }
 
+impl Up {
+    /// What it holds of memory, in bytes, roughly.
+    fn cost(&self) -> u64 {
+        let data = match self {
+            Self::Data(data) => length(data),
+            _ => 0,
+        };
+        data + MESSAGE_BYTES
+    }
+}
+
 /// Whether something runs on a channel.
 pub enum State {
     /// Nothing yet.
@@ -53,35 +72,6 @@ pub enum State {
     Nothing,
 }
 
-/// Covers what the detectors find in one stream of a command's output.
-struct Cover {
-    stream: Detecting,
-    /// In how many parts something was found.
-    found: u64,
-}
-
-impl Cover {
-    const fn new(detectors: Detectors) -> Self {
-        Self { stream: Detecting::new(detectors), found: 0 }
-    }
-
-    /// Takes what was written next, and gives the lines that are whole.
-    fn lines(&mut self, data: &[u8]) -> Vec<u8> {
-        let mut out = Vec::new();
-        self.stream.push(data, Stars, &mut out);
-        self.stream.lines(Stars, &mut out);
-        self.found += u64::from(self.stream.take_found());
-        out
-    }
-
-    /// Gives what waits for its line's end.
-    fn rest(&mut self) -> Vec<u8> {
-        let mut out = Vec::new();
-        self.found += u64::from(self.stream.end(Stars, &mut out));
-        out
-    }
-}
-
 /// What both directions count.
 #[derive(Default)]
 struct Progress {
@@ -89,7 +79,12 @@ struct Progress {
     bytes_out: AtomicU64,
     begun: std::sync::Mutex<Option<(AskId, Instant)>>,
     /// The client, or the gate, has closed it.
-    closing: Notify,
+    closing: Flag,
+    /// The client is gone from it: nothing can reach it any more.
+    left: Flag,
+    left_at: OnceLock<Instant>,
+    /// The server takes no more of it.
+    over: Flag,
     /// The client will send no more.
     client_ended: AtomicBool,
     /// The server has ended its output, and the client was not told yet.
@@ -159,7 +154,7 @@ pub struct Live {
     to_client: Arc<ChannelWriteHalf<Msg>>,
     /// Set where what runs speaks SFTP.
     files: Arc<OnceLock<Files>>,
-    answers: mpsc::UnboundedReceiver<bool>,
+    answers: mpsc::Receiver<bool>,
 }
 
 impl Live {
@@ -170,7 +165,9 @@ impl Live {
         handle: Handle,
         shared: &Shared,
     ) -> Self {
-        Self { state: State::Waiting(waiting), ..Self::open(ends, handle, shared, true) }
+        let mut live = Self::open(ends, handle, shared, true);
+        live.state = State::Waiting(waiting);
+        live
     }
 
     /// A channel that carries a connection.
@@ -191,7 +188,7 @@ impl Live {
         let progress = Arc::new(Progress::default());
         let to_client = Arc::new(to_client);
         let files = Arc::new(OnceLock::new());
-        let (answered, answers) = mpsc::unbounded_channel();
+        let (answered, answers) = mpsc::channel(ANSWERS_MAX);
         let down = Down {
             is_session,
             to_client: Arc::clone(&to_client),
@@ -237,10 +234,17 @@ impl Live {
         granted
     }
 
-    /// The server's answer to the last request; none in time is a no.
+    /// The server's answer to the last request. Where none comes in time the channel is closed: a late one could be
+    /// taken for another's.
     pub async fn answer(&mut self) -> bool {
         let limit = Duration::from_secs(ANSWER_SECONDS_MAX);
-        matches!(tokio::time::timeout(limit, self.answers.recv()).await, Ok(Some(true)))
+        if let Ok(answer) = tokio::time::timeout(limit, self.answers.recv()).await {
+            return answer == Some(true);
+        }
+        let why = format!("the server did not answer within {ANSWER_SECONDS_MAX} s");
+        self.progress.breaks(why);
+        self.progress.closing.raise();
+        false
     }
 
     /// The operation `id` is about to run here.
@@ -288,18 +292,36 @@ impl Live {
         self.progress.ended(end, shared);
     }
 
+    /// Passes on what comes from the client on a channel that carries a connection, to its end.
+    pub async fn carry_from(&self, mut client: ChannelReadHalf, shared: &Shared) {
+        while let Some(message) = client.wait().await {
+            match message {
+                ChannelMsg::Data { data } => self.up(Up::Data(data), shared),
+                ChannelMsg::Eof => self.up(Up::Eof, shared),
+                ChannelMsg::Close => return self.up(Up::Close, shared),
+                _ => {}
+            }
+        }
+    }
+
     /// Passes on what belongs to what runs; without that it is dropped.
     pub fn up(&self, up: Up, shared: &Shared) {
         let State::Running(sender) = &self.state else { return };
-        let bytes = match &up {
-            Up::Data(data) => length(data),
-            _ => 0,
-        };
-        shared.backlog.add(bytes);
-        self.progress.bytes_in.fetch_add(bytes, Ordering::Relaxed);
-        if sender.send(up).is_err() {
-            shared.backlog.remove(bytes);
+        if let Up::Data(data) = &up {
+            shared.backlog.receive(length(data));
+            self.progress.bytes_in.fetch_add(length(data), Ordering::Relaxed);
         }
+        let cost = up.cost();
+        shared.backlog.add(cost);
+        if sender.send(up).is_err() {
+            shared.backlog.remove(cost);
+        }
+    }
+}
+
+impl Drop for Live {
+    fn drop(&mut self) {
+        self.progress.left.raise();
     }
 }
 
@@ -314,37 +336,43 @@ struct Carrier {
 impl Carrier {
     async fn run(self, mut receiver: mpsc::UnboundedReceiver<Up>) {
         while let Some(up) = receiver.recv().await {
-            let mut bytes = 0;
-            let sent: Result<(), TargetError> = match up {
-                Up::Data(data) => {
-                    bytes = length(&data);
-                    self.data(data).await
-                }
-                Up::Eof => {
-                    self.progress.client_ended.store(true, Ordering::Release);
-                    self.running.eof().await
-                }
-                Up::Close => self.close().await,
-                Up::Resize(size) => {
-                    let [columns, rows, ..] = size;
-                    let resize = |transcript: &mut Transcript, out: &mut dyn FnMut(Part)| {
-                        transcript.resize(columns, rows, out);
-                    };
-                    self.progress.write(&self.shared, resize);
-                    self.running.resize(size).await
-                }
-                Up::Signal(signal) => self.running.signal(signal).await,
+            let cost = up.cost();
+            let sent = tokio::select! {
+                biased;
+                sent = self.carry(up) => sent.is_ok(),
+                // It would wait for a window that the server never gives.
+                () = self.progress.over.wait() => false,
             };
-            self.shared.backlog.remove(bytes);
-            if sent.is_err() {
+            self.shared.backlog.remove(cost);
+            if !sent {
                 break;
             }
         }
         receiver.close();
         while let Ok(up) = receiver.try_recv() {
-            if let Up::Data(data) = up {
-                self.shared.backlog.remove(length(&data));
+            self.shared.backlog.remove(up.cost());
+        }
+        // What was not taken is not waited for, but the server's end must not stay open.
+        _ = self.running.close().await;
+    }
+
+    async fn carry(&self, up: Up) -> Result<(), TargetError> {
+        match up {
+            Up::Data(data) => self.data(data).await,
+            Up::Eof => {
+                self.progress.client_ended.store(true, Ordering::Release);
+                self.running.eof().await
             }
+            Up::Close => self.close().await,
+            Up::Resize(size) => {
+                let [columns, rows, ..] = size;
+                let resize = |transcript: &mut Transcript, out: &mut dyn FnMut(Part)| {
+                    transcript.resize(columns, rows, out);
+                };
+                self.progress.write(&self.shared, resize);
+                self.running.resize(size).await
+            }
+            Up::Signal(signal) => self.running.signal(signal).await,
         }
     }
 
@@ -362,7 +390,7 @@ impl Carrier {
     /// Closes the channel at the server. The library tells nothing of what the server answers to that.
     async fn close(&self) -> Result<(), TargetError> {
         let closed = self.running.close().await;
-        self.progress.closing.notify_one();
+        self.progress.closing.raise();
         closed
     }
 }
@@ -374,7 +402,7 @@ struct Down {
     to_client: Arc<ChannelWriteHalf<Msg>>,
     handle: Handle,
     files: Arc<OnceLock<Files>>,
-    answered: mpsc::UnboundedSender<bool>,
+    answered: mpsc::Sender<bool>,
     progress: Arc<Progress>,
     shared: Shared,
 }
@@ -389,10 +417,11 @@ impl Down {
             let message = tokio::select! {
                 biased;
                 message = self.next(&mut from_server) => message,
-                () = self.progress.closing.notified() => {
+                () = self.progress.closing.wait() => {
                     closed = true;
                     None
                 }
+                () = self.left_long_ago() => None,
             };
             let Some(message) = message else { break };
             closed = matches!(message, ChannelMsg::Close);
@@ -403,7 +432,9 @@ impl Down {
                 }
                 _ => {}
             }
-            if closed || !self.pass(message).await {
+            // Where the client is gone, what it sent last still goes to the server.
+            if closed || !self.unless_left(self.pass(message)).await && !self.progress.left.is_up()
+            {
                 break;
             }
         }
@@ -411,10 +442,29 @@ impl Down {
         if let Some(files) = self.files.get() {
             files.end();
         }
-        self.rest().await;
-        self.held_end().await;
+        self.unless_left(self.rest()).await;
+        self.unless_left(self.held_end()).await;
+        self.progress.over.raise();
         self.progress.ended(&end, &self.shared);
-        _ = self.to_client.close().await;
+        let closing = async { self.to_client.close().await.is_ok() };
+        self.unless_left(closing).await;
+    }
+
+    /// The client left, and what it sent last was not taken since.
+    async fn left_long_ago(&self) {
+        self.progress.left.wait().await;
+        let since = self.progress.left_at.get_or_init(Instant::now);
+        let until = *since + Duration::from_secs(ANSWER_SECONDS_MAX);
+        tokio::time::sleep_until(until.into()).await;
+    }
+
+    /// What `sends` says; `false` where the client is gone, which would never give it the window that it may wait for.
+    async fn unless_left(&self, sends: impl Future<Output = bool>) -> bool {
+        tokio::select! {
+            biased;
+            sent = sends => sent,
+            () = self.progress.left.wait() => false,
+        }
     }
 
     /// The server's next message; what is written meanwhile is recorded.
@@ -471,7 +521,9 @@ impl Down {
             }
             ChannelMsg::Success | ChannelMsg::Failure => {
                 let granted = matches!(message, ChannelMsg::Success);
-                self.answered.send(granted).is_ok() || !granted
+                // What nobody asked for is left out.
+                _ = self.answered.try_send(granted);
+                true
             }
             _ => true,
         }

@@ -13,7 +13,7 @@ use super::channel::{self, Live, State};
 use super::login::Offer;
 use super::paced::TRICKLE_BYTES;
 use super::target::Display;
-use super::{Client, TRICKLE, To, host};
+use super::{Client, TRICKLE, To, host, within};
 use crate::upstream::Clearance;
 
 impl server::Handler for Client {
@@ -72,7 +72,7 @@ impl server::Handler for Client {
         }
         let _asking = self.shared.slack.asking();
         let opened = match &self.target {
-            Some(target) => target.open_session().await.ok(),
+            Some(target) => within(target.open_session()).await,
             None => None,
         };
         let Some((waiting, from_server)) = opened else {
@@ -98,7 +98,8 @@ impl server::Handler for Client {
         _session: &mut server::Session,
     ) -> Result<(), Self::Error> {
         let about = request::address(host, port);
-        self.forward(channel, &about, reply, To::Address((host, port), (from, from_port))).await;
+        let from = (from.to_owned(), from_port);
+        self.forward(channel, about, reply, To::Address((host.to_owned(), port), from));
         Ok(())
     }
 
@@ -109,7 +110,8 @@ impl server::Handler for Client {
         reply: ChannelOpenHandle,
         _session: &mut server::Session,
     ) -> Result<(), Self::Error> {
-        self.forward(channel, socket_path, reply, To::Socket(socket_path)).await;
+        let path = socket_path.to_owned();
+        self.forward(channel, path.clone(), reply, To::Socket(path));
         Ok(())
     }
 
@@ -122,20 +124,17 @@ impl server::Handler for Client {
         let _asking = self.shared.slack.asking();
         let about = request::address(address, *port);
         let Some((ask, receipt, target)) = self.listening(&about).await else { return Ok(false) };
-        match target.listen(&Clearance::Receipt(&receipt), address, *port).await {
-            Ok(chosen) => {
-                *port = chosen;
-                self.back.port(address, chosen, true);
-                let tags = format!("port {chosen}");
-                let outcome = Outcome { tags, ..Outcome::without_result(Status::Ok) };
-                self.shared.gate().outcome(ask, outcome);
-                Ok(true)
-            }
-            Err(error) => {
-                self.shared.failed(ask, &error.to_string());
-                Ok(false)
-            }
-        }
+        let listens = within(target.listen(&Clearance::Receipt(&receipt), address, *port)).await;
+        let Some(chosen) = listens else {
+            self.shared.failed(ask, "the server does not listen there");
+            return Ok(false);
+        };
+        *port = chosen;
+        self.back.port(address, chosen, true);
+        let tags = format!("port {chosen}");
+        let outcome = Outcome { tags, ..Outcome::without_result(Status::Ok) };
+        self.shared.gate().outcome(ask, outcome);
+        Ok(true)
     }
 
     async fn cancel_tcpip_forward(
@@ -147,7 +146,7 @@ impl server::Handler for Client {
         let _asking = self.shared.slack.asking();
         self.back.port(address, port, false);
         let Some(target) = &self.target else { return Ok(false) };
-        Ok(target.listen_no_more(address, port).await.is_ok())
+        Ok(within(target.listen_no_more(address, port)).await.is_some())
     }
 
     async fn streamlocal_forward(
@@ -159,17 +158,14 @@ impl server::Handler for Client {
         let Some((ask, receipt, target)) = self.listening(socket_path).await else {
             return Ok(false);
         };
-        match target.listen_at_socket(&Clearance::Receipt(&receipt), socket_path).await {
-            Ok(()) => {
-                self.back.socket(socket_path, true);
-                self.shared.gate().outcome(ask, Outcome::without_result(Status::Ok));
-                Ok(true)
-            }
-            Err(error) => {
-                self.shared.failed(ask, &error.to_string());
-                Ok(false)
-            }
+        let clearance = Clearance::Receipt(&receipt);
+        if within(target.listen_at_socket(&clearance, socket_path)).await.is_none() {
+            self.shared.failed(ask, "the server does not listen there");
+            return Ok(false);
         }
+        self.back.socket(socket_path, true);
+        self.shared.gate().outcome(ask, Outcome::without_result(Status::Ok));
+        Ok(true)
     }
 
     async fn cancel_streamlocal_forward(
@@ -180,7 +176,7 @@ impl server::Handler for Client {
         let _asking = self.shared.slack.asking();
         self.back.socket(socket_path, false);
         let Some(target) = &self.target else { return Ok(false) };
-        Ok(target.listen_at_socket_no_more(socket_path).await.is_ok())
+        Ok(within(target.listen_at_socket_no_more(socket_path)).await.is_some())
     }
 
     async fn agent_request(
@@ -215,6 +211,7 @@ impl server::Handler for Client {
         value: &str,
         session: &mut server::Session,
     ) -> Result<(), Self::Error> {
+        let _asking = self.shared.slack.asking();
         let id = self.shared.id();
         let asked = request::request(SshKind::Env, channel.into(), name.as_bytes(), "");
         let Some(Live { state: State::Waiting(waiting), .. }) = self.channels.get(&channel) else {
@@ -333,7 +330,10 @@ impl server::Handler for Client {
         _session: &mut server::Session,
     ) -> Result<(), Self::Error> {
         self.up(channel, channel::Up::Close);
-        if let Some(Live { state: State::Waiting(waiting), .. }) = self.channels.remove(&channel) {
+        let _asking = self.shared.slack.asking();
+        if let Some(waiting) =
+            self.channels.remove(&channel).and_then(|mut live| live.take_waiting())
+        {
             waiting.close().await;
         }
         Ok(())

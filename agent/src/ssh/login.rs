@@ -7,6 +7,8 @@
 //! Limits: what the client says to the server goes over a connection that the gate has verified; keys can't go on,
 //! since they sign for one connection (RFC 4252 section 7).
 
+use std::sync::Arc;
+
 use russh::client::KeyboardInteractiveAuthResponse as Step;
 use russh::server::Auth;
 use russh::{Disconnect, MethodKind, MethodSet};
@@ -155,7 +157,7 @@ impl Client {
         target: super::target::Target,
         gone: tokio::sync::oneshot::Receiver<()>,
     ) {
-        self.target = Some(target);
+        self.target = Some(Arc::new(target));
         if let Some(sender) = self.gone.take() {
             _ = sender.send(gone);
         }

@@ -45,9 +45,13 @@ impl Backlog {
         }
     }
 
-    /// So many bytes of channel data wait now.
-    pub fn add(&self, bytes: u64) {
+    /// So many bytes of channel data came from the client.
+    pub fn receive(&self, bytes: u64) {
         self.received.fetch_add(bytes, Ordering::Relaxed);
+    }
+
+    /// So many bytes wait now.
+    pub fn add(&self, bytes: u64) {
         self.waiting.fetch_add(bytes, Ordering::AcqRel);
     }
 

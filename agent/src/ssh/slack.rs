@@ -4,7 +4,7 @@
 //! and the answers to requests with them.
 //!
 //! Promises: order is kept; while the connection waits for an answer of the server's, what comes meanwhile is
-//! taken up to [`ASKING_BYTES_MAX`], so that the answer can come; else [`WAITING_BYTES_MAX`] of one channel wait, and then
+//! taken up to [`ASKING_BYTES_MAX`], so that the answer can come; else [`WAITING_BYTES_MAX`] of all channels wait, and then
 //! the server's connection is not read.
 //!
 //! Known gap: a channel whose client takes nothing for longer than that stops the other channels of its connection.
@@ -15,7 +15,10 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use russh::{ChannelMsg, ChannelReadHalf};
 use tokio::sync::{Notify, mpsc};
 
-/// Bytes of one channel that may wait for its client.
+/// What a message costs beside its data, in bytes.
+const MESSAGE_BYTES: u64 = 64;
+
+/// Bytes of all channels of a connection that may wait for its client.
 pub const WAITING_BYTES_MAX: u64 = 16 * 1024 * 1024;
 
 /// The same while the connection waits for an answer of the server's.
@@ -24,6 +27,8 @@ const ASKING_BYTES_MAX: u64 = 256 * 1024 * 1024;
 /// Whether a connection waits for its server.
 #[derive(Default)]
 pub struct Slack {
+    /// What of all channels waits, in bytes.
+    waiting: AtomicU64,
     asking: AtomicUsize,
     moved: Notify,
 }
@@ -39,13 +44,21 @@ impl Slack {
         Asking(Arc::clone(self))
     }
 
+    /// This one waits no more.
+    fn taken(&self, message: &ChannelMsg) {
+        let before = self.waiting.fetch_sub(cost(message), Ordering::AcqRel);
+        if before >= WAITING_BYTES_MAX {
+            self.moved.notify_waiters();
+        }
+    }
+
     /// Waits until less than the most waits, or an answer of the server's is waited for.
-    async fn room(&self, waiting: &AtomicU64) {
+    async fn room(&self) {
         loop {
             let moved = self.moved.notified();
             tokio::pin!(moved);
             moved.as_mut().enable();
-            let waiting = waiting.load(Ordering::Acquire);
+            let waiting = self.waiting.load(Ordering::Acquire);
             let asking = self.asking.load(Ordering::Acquire) > 0;
             if waiting < WAITING_BYTES_MAX || (asking && waiting < ASKING_BYTES_MAX) {
                 return;
@@ -64,7 +77,6 @@ impl Drop for Asking {
 /// What the server sends on one channel, in its order.
 pub struct FromServer {
     messages: mpsc::UnboundedReceiver<ChannelMsg>,
-    waiting: Arc<AtomicU64>,
     slack: Arc<Slack>,
 }
 
@@ -72,43 +84,45 @@ impl FromServer {
     /// Empties `channel` from now on.
     pub fn new(mut channel: ChannelReadHalf, slack: Arc<Slack>) -> Self {
         let (sender, messages) = mpsc::unbounded_channel();
-        let waiting = Arc::new(AtomicU64::new(0));
-        let (own, counted) = (Arc::clone(&slack), Arc::clone(&waiting));
+        let own = Arc::clone(&slack);
         tokio::spawn(async move {
             while let Some(message) = channel.wait().await {
-                counted.fetch_add(bytes(&message), Ordering::AcqRel);
-                if sender.send(message).is_err() {
+                own.waiting.fetch_add(cost(&message), Ordering::AcqRel);
+                if let Err(unsent) = sender.send(message) {
+                    own.taken(&unsent.0);
                     return;
                 }
-                own.room(&counted).await;
+                tokio::select! {
+                    () = own.room() => {}
+                    () = sender.closed() => return,
+                }
             }
         });
-        Self { messages, waiting, slack }
+        Self { messages, slack }
     }
 
     /// The next message; `None` once the connection has ended. May be given up and asked again.
     pub async fn next(&mut self) -> Option<ChannelMsg> {
         let message = self.messages.recv().await?;
-        let before = self.waiting.fetch_sub(bytes(&message), Ordering::AcqRel);
-        if before >= WAITING_BYTES_MAX {
-            self.slack.moved.notify_waiters();
-        }
+        self.slack.taken(&message);
         Some(message)
     }
 }
 
 impl Drop for FromServer {
     fn drop(&mut self) {
-        self.waiting.store(0, Ordering::Release);
-        self.slack.moved.notify_waiters();
+        self.messages.close();
+        while let Ok(message) = self.messages.try_recv() {
+            self.slack.taken(&message);
+        }
     }
 }
 
-fn bytes(message: &ChannelMsg) -> u64 {
-    match message {
-        ChannelMsg::Data { data } | ChannelMsg::ExtendedData { data, .. } => {
-            u64::try_from(data.len()).unwrap_or(u64::MAX)
-        }
+/// What a message holds of memory, in bytes, roughly.
+fn cost(message: &ChannelMsg) -> u64 {
+    let data = match message {
+        ChannelMsg::Data { data } | ChannelMsg::ExtendedData { data, .. } => data.len(),
         _ => 0,
-    }
+    };
+    MESSAGE_BYTES + u64::try_from(data).unwrap_or(u64::MAX / 2)
 }

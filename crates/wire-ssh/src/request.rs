@@ -144,6 +144,10 @@ mod tests {
         assert!(speaks_sftp(&exec(0, b"/usr/lib/openssh/sftp-server", "")));
         assert!(!speaks_sftp(&exec(0, b"sftp", "")));
         assert!(speaks_sftp(&request(SshKind::Subsystem, 0, b"sftp", "")));
+        // OpenSSH's server takes both for the same.
+        let other = request(SshKind::Subsystem, 0, b"sftp\0", "");
+        assert!(speaks_sftp(&other));
+        assert_eq!(other.effects()[0].action, Action::Unknown);
     }
 
     #[test]

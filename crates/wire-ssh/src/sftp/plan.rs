@@ -196,12 +196,11 @@ pub(super) fn settle(
     answer: Option<&[u8]>,
 ) {
     let last = resolve.last.as_deref();
-    let found = match answer {
-        Some(answer) => path::join(answer, last),
-        None => {
-            request.kind = FileKind::Extended;
-            path::lexical(&path::join(&resolve.ask, last))
-        }
+    let found = if let Some(answer) = answer {
+        path::join(answer, last)
+    } else {
+        request.kind = FileKind::Extended;
+        path::lexical(&path::join(&resolve.ask, last))
     };
     let (text, sha256) = told(&found);
     if second {
